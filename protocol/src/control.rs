@@ -1,0 +1,482 @@
+//! What the command line and its local daemon say to each other.
+//!
+//! One request per connection on the local socket. Each side first sends a [`Preamble`]; then the client sends
+//! one [`Request`] frame and the daemon answers with [`Event`] frames until it closes the connection.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ChunkRange, FileId, PeerId,
+    reason::{ChunkFailure, Failure},
+};
+
+/// Version of this conversation. It changes with every change of the types below.
+pub const VERSION: u16 = 1;
+
+/// The fixed bytes that open each direction, so that programs of different versions part with a clear word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Preamble {
+    /// The sender's [`VERSION`].
+    pub version: u16,
+}
+
+impl Preamble {
+    /// Bytes of an encoded preamble.
+    pub const LEN: usize = 8;
+    const MAGIC: [u8; 6] = *b"p2pctl";
+
+    /// The preamble of this version.
+    pub fn ours() -> Self {
+        Self { version: VERSION }
+    }
+
+    /// Magic and version, little-endian.
+    pub fn encode(self) -> [u8; Self::LEN] {
+        let [low, high] = self.version.to_le_bytes();
+        let [a, b, c, d, e, f] = Self::MAGIC;
+        [a, b, c, d, e, f, low, high]
+    }
+
+    /// `None` if the other side speaks something else.
+    pub fn decode(bytes: [u8; Self::LEN]) -> Option<Self> {
+        let [magic @ .., low, high] = bytes;
+        (magic == Self::MAGIC).then_some(Self { version: u16::from_le_bytes([low, high]) })
+    }
+}
+
+/// What the command line asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// How the daemon is: [`Event::Status`].
+    Status,
+    /// Send a file: [`Event::Queued`], then transfer events until the end unless detached.
+    Send(SendRequest),
+    /// Fetch a file: as `Send`; with [`Output::Stdout`] also [`Event::Data`].
+    Fetch(FetchRequest),
+    /// Make a file fetchable: [`Event::Transfer`] with `Waiting` while it is hashed, then [`Event::Shared`].
+    Share(ShareRequest),
+    /// Take a share back: [`Event::Ok`].
+    Unshare(FileId),
+    /// All transfers: one [`Event::Summary`] each, newest last.
+    List,
+    /// One transfer: [`Event::Detail`].
+    Show(u64),
+    /// The events of one transfer until it ends, or of all for as long as the client stays.
+    Watch(Option<u64>),
+    /// Stop a transfer: [`Event::Ok`].
+    Cancel(u64),
+    /// Take a failed or cancelled transfer up again: as `Send`, detached: [`Event::Queued`].
+    Retry(u64),
+    /// All peers: one [`Event::Peer`] each.
+    Peers,
+    /// Trust a peer: [`Event::Ok`].
+    Trust(TrustRequest),
+    /// Forget a peer, by Peer ID or name, and end its connections: [`Event::Ok`].
+    Forget(String),
+}
+
+/// `p2p send`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SendRequest {
+    /// Absolute path of the source, as the operating system's bytes.
+    pub path: Vec<u8>,
+    /// Where to, as typed.
+    pub target: String,
+    /// The name to offer, instead of the source's own.
+    pub name: Option<String>,
+    /// What to do about the key found at the target.
+    pub key: KeyPolicy,
+    /// Whether to answer with the transfer's number alone.
+    pub detach: bool,
+}
+
+/// `p2p fetch`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FetchRequest {
+    /// What to fetch.
+    pub file_id: FileId,
+    /// Where from, as typed; the next is tried when one fails.
+    pub from: Vec<String>,
+    /// Where to.
+    pub output: Output,
+    /// What to do about the key found at a target.
+    pub key: KeyPolicy,
+    /// Whether to answer with the transfer's number alone.
+    pub detach: bool,
+}
+
+/// Where a fetched file goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Output {
+    /// Into the inbox, under the provider's name.
+    Inbox,
+    /// To this absolute path: into it if it is a folder, else under this very name.
+    Path(Vec<u8>),
+    /// To the client, as [`Event::Data`].
+    Stdout,
+}
+
+/// What to do about the key found at a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum KeyPolicy {
+    /// It must be pinned for that target, or belong to a trusted peer.
+    Known,
+    /// An unknown one is pinned; a changed one is still refused.
+    AcceptNew,
+    /// It must be this one, which replaces the target's pin.
+    Exactly(PeerId),
+}
+
+/// `p2p share`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShareRequest {
+    /// Absolute path of the file, as the operating system's bytes.
+    pub path: Vec<u8>,
+    /// Who may fetch it.
+    pub with: ShareWith,
+}
+
+/// Who may fetch a shared file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ShareWith {
+    /// Every trusted peer with the right to fetch.
+    Trusted,
+    /// These peers, by Peer ID or name.
+    Peers(Vec<String>),
+    /// Anyone who can reach the port.
+    Public,
+}
+
+/// `p2p peers trust`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrustRequest {
+    /// The peer.
+    pub id: PeerId,
+    /// A name for it.
+    pub name: Option<String>,
+    /// An address where it can be dialled.
+    pub address: Option<String>,
+    /// It may send files here.
+    pub send: bool,
+    /// It may fetch what is shared with it.
+    pub fetch: bool,
+}
+
+/// What the daemon answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Event {
+    /// The request was carried out.
+    Ok,
+    /// The request failed; nothing follows.
+    Error(RequestError),
+    /// A transfer was made, or joined, for the request.
+    Queued {
+        /// Its number.
+        transfer: u64,
+    },
+    /// Something happened to a transfer.
+    Transfer(TransferEvent),
+    /// The next bytes of a file that goes to standard output.
+    Data(Vec<u8>),
+    /// A file is fetchable.
+    Shared {
+        /// Its File ID.
+        file_id: FileId,
+        /// Where it lies.
+        path: String,
+        /// Who can fetch it, in words.
+        audience: String,
+    },
+    /// The daemon's state.
+    Status(Status),
+    /// A transfer in a list.
+    Summary(Summary),
+    /// A transfer in full.
+    Detail(Detail),
+    /// A peer in a list.
+    Peer(PeerInfo),
+}
+
+/// A request that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestError {
+    /// The class of failure.
+    pub failure: Failure,
+    /// What happened, where, and what to do about it.
+    pub message: String,
+    /// The key that was found, where the failure is about a key.
+    pub key: Option<PeerId>,
+}
+
+/// Which way the bytes go, seen from this daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// This daemon sends because its user said so.
+    Send,
+    /// This daemon fetches because its user said so.
+    Fetch,
+    /// A peer sends to this daemon.
+    Receive,
+    /// A peer fetches from this daemon.
+    Serve,
+}
+
+/// Something that happened to a transfer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum TransferEvent {
+    /// The two sides agreed on what moves.
+    Started {
+        /// The transfer's number.
+        transfer: u64,
+        /// Which way.
+        direction: Direction,
+        /// The file's name.
+        name: String,
+        /// The other side.
+        peer: PeerId,
+        /// The file's size in bytes.
+        total_bytes: u64,
+        /// Bytes that the receiver has verified already.
+        resumed_bytes: u64,
+    },
+    /// Nothing moves, for this reason.
+    Waiting {
+        /// The transfer's number.
+        transfer: u64,
+        /// Why.
+        reason: WaitReason,
+    },
+    /// How far it is.
+    Progress {
+        /// The transfer's number.
+        transfer: u64,
+        /// The numbers.
+        progress: Progress,
+    },
+    /// A chunk was not accepted by the receiver.
+    ChunkFailed {
+        /// The transfer's number.
+        transfer: u64,
+        /// Which chunk.
+        chunk: u32,
+        /// The peer at the other end.
+        peer: PeerId,
+        /// Why.
+        reason: ChunkFailure,
+    },
+    /// The transfer broke and will be tried again.
+    Retrying {
+        /// The transfer's number.
+        transfer: u64,
+        /// Which attempt comes next; the first one was 1.
+        attempt: u32,
+        /// Milliseconds until then.
+        in_ms: u64,
+        /// What broke.
+        reason: String,
+    },
+    /// The content is durable at the receiver.
+    Done {
+        /// The transfer's number.
+        transfer: u64,
+        /// The content's identity.
+        file_id: FileId,
+        /// Where it is at the receiver: a path here, or the name it got there.
+        path: String,
+        /// Its size in bytes.
+        bytes: u64,
+        /// Chunk payload that crossed the network since the client attached, in bytes.
+        moved_bytes: u64,
+        /// Milliseconds since the client attached.
+        millis: u64,
+        /// Where this copy can be fetched again, if it can.
+        fetch_from: Option<String>,
+    },
+    /// The transfer ended without success.
+    Failed {
+        /// The transfer's number.
+        transfer: u64,
+        /// The class of failure.
+        failure: Failure,
+        /// What happened, and what to do about it.
+        message: String,
+        /// The key that was found at the target, where the failure is about a key.
+        key: Option<PeerId>,
+    },
+}
+
+impl TransferEvent {
+    /// The number of the transfer that this is about.
+    pub fn transfer(&self) -> u64 {
+        match self {
+            Self::Started { transfer, .. }
+            | Self::Waiting { transfer, .. }
+            | Self::Progress { transfer, .. }
+            | Self::ChunkFailed { transfer, .. }
+            | Self::Retrying { transfer, .. }
+            | Self::Done { transfer, .. }
+            | Self::Failed { transfer, .. } => *transfer,
+        }
+    }
+
+    /// Whether nothing more will happen to the transfer.
+    pub fn is_last(&self) -> bool {
+        matches!(self, Self::Done { .. } | Self::Failed { .. })
+    }
+}
+
+/// Why nothing moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WaitReason {
+    /// The source is hashed.
+    Hashing,
+    /// The receiver's owner has to say yes.
+    Accept,
+    /// The receiver's disk is full.
+    Space,
+    /// The peer is not there.
+    Peer,
+    /// Other transfers come first.
+    Queue,
+}
+
+/// The numbers of a running transfer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Bytes that the receiver has verified.
+    pub verified_bytes: u64,
+    /// Bytes in all.
+    pub total_bytes: u64,
+    /// Chunks that the receiver has verified.
+    pub chunks_verified: u32,
+    /// Chunks in all.
+    pub chunks_total: u32,
+    /// Chunks that were dropped and asked for again.
+    pub chunks_failed: u32,
+    /// Chunk payload that crossed the network since the transfer's first start in this daemon, in bytes.
+    pub moved_bytes: u64,
+    /// Bytes per second at which verification goes on.
+    pub rate: u64,
+    /// Chunk streams in flight.
+    pub streams: u32,
+    /// Whether chunks travel side by side.
+    pub parallel: bool,
+}
+
+/// The states of a transfer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Not started, or broken and to be tried again.
+    Waiting,
+    /// Moving.
+    Active,
+    /// Durable at the receiver.
+    Done,
+    /// Ended without success; can be taken up again.
+    Failed,
+    /// Ended by its owner.
+    Cancelled,
+}
+
+/// A transfer in a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Its number.
+    pub transfer: u64,
+    /// Which way.
+    pub direction: Direction,
+    /// Where it is in its life.
+    pub state: State,
+    /// The file's name.
+    pub name: String,
+    /// The content's identity, once known.
+    pub file_id: Option<FileId>,
+    /// The other side, once known.
+    pub peer: Option<PeerId>,
+    /// The other side, as typed or as known by name.
+    pub target: String,
+    /// The file's path here, or its name at the receiver.
+    pub path: Option<String>,
+    /// How far it is.
+    pub progress: Progress,
+    /// Why it waits.
+    pub waiting: Option<WaitReason>,
+    /// What went wrong last.
+    pub error: Option<String>,
+    /// When it was made, in milliseconds since 1970 UTC.
+    pub created_ms: u64,
+    /// When it ended, in milliseconds since 1970 UTC.
+    pub ended_ms: Option<u64>,
+}
+
+/// A transfer in full.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Detail {
+    /// What the list shows.
+    pub summary: Summary,
+    /// Bytes of a chunk.
+    pub chunk_len: u64,
+    /// Chunks that are not verified, as far as known and as fits.
+    pub missing: Vec<ChunkRange>,
+    /// The last failed chunks: which, and why.
+    pub failed_chunks: Vec<(u32, ChunkFailure)>,
+}
+
+/// The daemon's state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The program's version.
+    pub version: String,
+    /// Process number.
+    pub pid: u32,
+    /// This machine's identity.
+    pub peer: PeerId,
+    /// Addresses that are listened on.
+    pub listen: Vec<String>,
+    /// The state folder.
+    pub home: String,
+    /// The inbox.
+    pub inbox: String,
+    /// Seconds since the start.
+    pub uptime_s: u64,
+    /// Transfers that are moving or waiting.
+    pub unfinished: u64,
+    /// Open connections.
+    pub connections: u64,
+    /// Shared files.
+    pub shares: u64,
+}
+
+/// What a peer is here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Standing {
+    /// Its key is pinned; it may do nothing here.
+    Known,
+    /// It may do what its rights say.
+    Trusted,
+    /// It tried, and was refused.
+    Pending,
+}
+
+/// A peer in a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerInfo {
+    /// Its identity.
+    pub id: PeerId,
+    /// What it is here.
+    pub standing: Standing,
+    /// Its name here.
+    pub name: Option<String>,
+    /// It may send files here.
+    pub send: bool,
+    /// It may fetch what is shared with it.
+    pub fetch: bool,
+    /// Addresses where it was, or can be, dialled.
+    pub addresses: Vec<String>,
+    /// Whether a connection is open.
+    pub connected: bool,
+}

@@ -1,0 +1,113 @@
+//! The two identities of the system: what is moved (File ID) and who moves it (Peer ID).
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// BLAKE3 hash of a file's content, as `b3sum` prints it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct FileId(pub [u8; 32]);
+
+/// Hash of a peer's public key: `blake3::derive_key` over the DER-encoded SubjectPublicKeyInfo,
+/// so that it can never equal the File ID of a file that holds the same bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PeerId(pub [u8; 32]);
+
+const PEER_ID_CONTEXT: &str = "p2p 2026-11-23 peer id from subject public key info";
+
+/// Why a text is not a File ID or Peer ID.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IdError {
+    /// Not 64 hexadecimal digits.
+    #[error("a File ID is 64 hexadecimal digits, as b3sum prints it")]
+    File,
+    /// Not 52 base-32 characters.
+    #[error("a Peer ID is 52 lower-case characters (a-z, 2-7), as `p2p id` prints it")]
+    Peer,
+}
+
+impl PeerId {
+    /// The identity behind a DER-encoded SubjectPublicKeyInfo.
+    pub fn from_spki(der: &[u8]) -> Self {
+        Self(blake3::derive_key(PEER_ID_CONTEXT, der))
+    }
+
+    /// The first characters, for people to tell peers apart on a screen; never enough to trust.
+    pub fn short(&self) -> String {
+        self.to_string().chars().take(10).collect()
+    }
+}
+
+impl fmt::Display for FileId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&data_encoding::HEXLOWER.encode(&self.0))
+    }
+}
+
+impl fmt::Debug for FileId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FileId({self})")
+    }
+}
+
+impl FromStr for FileId {
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let bytes = data_encoding::HEXLOWER_PERMISSIVE.decode(text.as_bytes()).map_err(|_| IdError::File)?;
+        Ok(Self(bytes.try_into().map_err(|_| IdError::File)?))
+    }
+}
+
+/// RFC 4648 base 32 in lower case without padding: one token, safe in a shell and in a file name.
+fn base32() -> data_encoding::Encoding {
+    let mut spec = data_encoding::Specification::new();
+    spec.symbols.push_str("abcdefghijklmnopqrstuvwxyz234567");
+    match spec.encoding() {
+        Ok(encoding) => encoding,
+        Err(_) => data_encoding::BASE32_NOPAD,
+    }
+}
+
+impl fmt::Display for PeerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&base32().encode(&self.0))
+    }
+}
+
+impl fmt::Debug for PeerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PeerId({self})")
+    }
+}
+
+impl FromStr for PeerId {
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let bytes = base32().decode(text.as_bytes()).map_err(|_| IdError::Peer)?;
+        Ok(Self(bytes.try_into().map_err(|_| IdError::Peer)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_survive_printing() {
+        let file = FileId(*blake3::hash(b"abc").as_bytes());
+        assert_eq!(file.to_string(), "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85");
+        assert_eq!(file.to_string().parse(), Ok(file));
+        let peer = PeerId::from_spki(b"abc");
+        assert_eq!(peer.to_string().len(), 52);
+        assert_eq!(peer.to_string().parse(), Ok(peer));
+        assert_ne!(peer.0, file.0);
+    }
+
+    #[test]
+    fn malformed_ids_are_refused() {
+        assert_eq!("12".parse::<FileId>(), Err(IdError::File));
+        assert_eq!("zz".repeat(32).parse::<FileId>(), Err(IdError::File));
+        assert_eq!("".parse::<PeerId>(), Err(IdError::Peer));
+        assert_eq!("A".repeat(52).parse::<PeerId>(), Err(IdError::Peer));
+    }
+}

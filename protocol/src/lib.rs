@@ -1,0 +1,25 @@
+//! What two p2p daemons, and the command line with its own daemon, say to each other, and the
+//! decisions that follow from it.
+//!
+//! This crate is pure: it knows no socket, no file system, no clock and no randomness. Time comes in
+//! as an argument, bytes come in as slices, and what should happen comes out as values. The daemon's
+//! `session` module is the only place where such a value becomes an effect.
+
+pub mod bitmap;
+pub mod control;
+pub mod geometry;
+pub mod ids;
+pub mod limits;
+pub mod name;
+pub mod plan;
+pub mod policy;
+pub mod reason;
+pub mod transfer;
+pub mod tree;
+pub mod wire;
+
+pub use bitmap::{ChunkRange, ChunkSet};
+pub use geometry::Geometry;
+pub use ids::{FileId, PeerId};
+pub use name::SafeName;
+pub use tree::Cv;

@@ -1,0 +1,125 @@
+//! Every bound of the system, in one place. Relations between them are checked at compile time.
+//!
+//! A peer can reach none of these by accident; reaching one is answered with a named refusal.
+
+use std::time::Duration;
+
+/// Smallest chunk, as a power of two of bytes (256 KiB). Providers keep chaining values at this size.
+pub const MIN_CHUNK_LOG2: u8 = 18;
+/// Largest chunk, as a power of two of bytes (4 MiB).
+pub const MAX_CHUNK_LOG2: u8 = 22;
+/// Bytes in the smallest chunk; the granularity of a stored chaining-value list.
+pub const GROUP_LEN: u64 = 1 << MIN_CHUNK_LOG2;
+/// Most bytes in one chunk, and so the largest buffer a chunk needs.
+pub const MAX_CHUNK_LEN: u64 = 1 << MAX_CHUNK_LOG2;
+/// Most chunks in one file.
+pub const MAX_CHUNKS: u64 = 1 << 24;
+/// Largest file.
+pub const MAX_FILE_LEN: u64 = MAX_CHUNKS * MAX_CHUNK_LEN;
+/// Chunks covered by one page of chaining values.
+pub const PAGE_CHUNKS: u64 = 1 << 12;
+/// Most pages of one file, and so the longest top-level list.
+pub const MAX_PAGES: u64 = MAX_CHUNKS / PAGE_CHUNKS;
+/// Bytes of one chaining value.
+pub const CV_LEN: usize = 32;
+
+/// Longest control-stream frame body, in bytes: one full page of chaining values and its header.
+pub const MAX_FRAME_LEN: usize = PAGE_CHUNKS as usize * CV_LEN + 1024;
+/// Longest first frame on a control stream, in bytes, accepted from a peer not yet known to be useful.
+pub const MAX_FIRST_FRAME_LEN: usize = 4096;
+/// Longest chunk header body, in bytes.
+pub const MAX_CHUNK_HEADER_LEN: usize = 128;
+/// Longest frame between the command line and its daemon, in bytes.
+pub const MAX_CONTROL_FRAME_LEN: usize = 8 * 1024 * 1024;
+/// Longest free text (a reason, a name of a thing) carried in a message, in bytes.
+pub const MAX_TEXT_LEN: usize = 512;
+/// Longest file name, in bytes of UTF-8.
+pub const MAX_NAME_LEN: usize = 255;
+/// Most chunk ranges in one message.
+pub const MAX_RANGES: usize = 2048;
+/// Most page numbers asked for in one message.
+pub const MAX_PAGES_ASKED: usize = 16;
+
+/// Most chunk streams one transfer may have in flight.
+pub const MAX_STREAMS_PER_TRANSFER: u32 = 64;
+/// Most unidirectional streams a peer may have open on one connection.
+pub const MAX_UNI_STREAMS: u32 = 256;
+/// Most bidirectional streams, so most transfers, a peer may have open on one connection.
+pub const MAX_BIDI_STREAMS: u32 = 256;
+/// Bytes of wanted and not yet received chunks of one transfer.
+pub const WANT_WINDOW: u64 = 64 * 1024 * 1024;
+/// Bytes of unverified chunk data the whole daemon holds in memory.
+pub const UNVERIFIED_BUDGET: u64 = 48 * 1024 * 1024;
+/// Bytes a peer may send on a connection before the application has read them.
+pub const CONNECTION_WINDOW: u64 = 24 * 1024 * 1024;
+/// Bytes a peer may send on one stream before the application has read them.
+pub const STREAM_WINDOW: u64 = MAX_CHUNK_LEN + 64 * 1024;
+/// Bytes a connection keeps for retransmission.
+pub const SEND_WINDOW: u64 = 24 * 1024 * 1024;
+/// UDP socket buffers asked of the kernel, in bytes.
+pub const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
+/// Most simultaneous connections.
+pub const MAX_CONNECTIONS: usize = 2048;
+/// Most simultaneous connections of peers that are not trusted here.
+pub const MAX_STRANGER_CONNECTIONS: usize = 32;
+/// Most requests one stranger's connection may make.
+pub const MAX_STRANGER_REQUESTS: u32 = 16;
+/// Most strangers remembered in the list of pending peers; the oldest goes first.
+pub const MAX_PENDING_PEERS: usize = 256;
+/// Most unfinished transfers at one daemon.
+pub const MAX_JOBS: usize = 16 * 1024;
+/// Most unfinished transfers that one peer may have offered.
+pub const MAX_INCOMING_PER_PEER: usize = 256;
+/// Most clients on the local socket.
+pub const MAX_CONTROL_CLIENTS: usize = 256;
+
+/// Times one chunk may arrive bad, be cut short or fail, before the transfer gives up.
+pub const MAX_CHUNK_FAILURES: u32 = 8;
+/// Chunks a provider may send without being asked before its connection is closed.
+pub const MAX_UNASKED_CHUNKS: u32 = 64;
+
+/// A checkpoint window ends when this many bytes were written …
+pub const CHECKPOINT_BYTES: u64 = 64 * 1024 * 1024;
+/// … or when it has been open this long, whichever comes first.
+pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+/// Disk space is reserved at most this far ahead of what is wanted, in bytes.
+pub const RESERVE_AHEAD: u64 = 256 * 1024 * 1024;
+
+/// The handshake must end within this.
+pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(20);
+/// A stream's first frame or header must be complete within this.
+pub const FIRST_FRAME_DEADLINE: Duration = Duration::from_secs(30);
+/// No byte of an open chunk for this long resets its stream.
+pub const CHUNK_PROGRESS_DEADLINE: Duration = Duration::from_secs(60);
+/// Neither a message nor a chunk byte for this long, while something is owed, ends a conversation.
+pub const TRANSFER_PROGRESS_DEADLINE: Duration = Duration::from_secs(120);
+/// A connection without any packet for this long is dead.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Keep-alive packets go out this often.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(8);
+/// An outgoing connection that carries nothing is closed after this.
+pub const POOL_IDLE: Duration = Duration::from_secs(120);
+/// Time a shutdown has to store what was received.
+pub const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
+/// First pause before a failed transfer is tried again; it doubles up to `RETRY_MAX`.
+pub const RETRY_MIN: Duration = Duration::from_millis(500);
+/// Longest pause between two tries.
+pub const RETRY_MAX: Duration = Duration::from_secs(60);
+/// Tries without a single new chunk before an attended transfer is reported as failed.
+pub const MAX_FRUITLESS_TRIES: u32 = 8;
+/// A hash-cache entry whose ctime is closer than this to its hashing is not believed.
+pub const RACY_WINDOW: Duration = Duration::from_secs(2);
+
+const _: () = {
+    assert!(MAX_CHUNKS <= u32::MAX as u64, "a chunk index fits u32");
+    assert!(MAX_CHUNKS.is_multiple_of(PAGE_CHUNKS));
+    assert!(MAX_PAGES as usize * CV_LEN < MAX_FRAME_LEN, "the top level fits one frame");
+    assert!(MAX_RANGES * 8 + 64 < MAX_FRAME_LEN, "a full want fits one frame");
+    assert!(STREAM_WINDOW >= MAX_CHUNK_LEN, "a whole chunk fits its stream's window");
+    assert!(CONNECTION_WINDOW >= 2 * MAX_CHUNK_LEN, "two transfers can each fill a chunk");
+    assert!(UNVERIFIED_BUDGET >= 2 * MAX_CHUNK_LEN);
+    assert!(WANT_WINDOW >= 2 * MAX_CHUNK_LEN);
+    assert!(MAX_UNI_STREAMS >= MAX_STREAMS_PER_TRANSFER);
+    assert!(KEEP_ALIVE.as_millis() * 2 < IDLE_TIMEOUT.as_millis());
+    assert!(RESERVE_AHEAD >= WANT_WINDOW);
+};

@@ -1,0 +1,194 @@
+//! The receive policy: who may put what here. A pure function of what the owner allows and what a peer
+//! offers, so that every rule can be read and tested in one place.
+
+use crate::{
+    FileId, Geometry, SafeName,
+    geometry::GeometryError,
+    name::NameError,
+    reason::{PeerMisbehaved, RefuseReason},
+    wire::peer::{Kind, Offer},
+};
+
+/// What the owner allows a peer to do here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rights {
+    /// The peer may send files to this machine.
+    pub send: bool,
+    /// The peer may fetch what is shared with it.
+    pub fetch: bool,
+}
+
+/// What is true of this machine at the moment of an offer.
+#[derive(Clone, Copy, Debug)]
+pub struct Situation {
+    /// The rights of the peer that offers.
+    pub rights: Rights,
+    /// Whether this machine asked for the file itself, which needs no right.
+    pub asked: Option<FileId>,
+    /// Transfers that this peer has running here already.
+    pub running: usize,
+    /// Most transfers that one peer may have running here.
+    pub max_running: usize,
+}
+
+/// An offer that was found acceptable. Only [`admit`] makes one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Permit {
+    name: SafeName,
+    geometry: Geometry,
+    allocated: u64,
+    file_id: FileId,
+    executable: bool,
+    modified_ns: Option<i64>,
+}
+
+impl Permit {
+    /// The name under which the file may be published.
+    pub fn name(&self) -> &SafeName {
+        &self.name
+    }
+    /// Size and chunk size as offered.
+    pub fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+    /// Bytes that the file will occupy on disk, as the provider says; never more than its size.
+    pub fn allocated(&self) -> u64 {
+        self.allocated
+    }
+    /// The content's identity.
+    pub fn file_id(&self) -> FileId {
+        self.file_id
+    }
+    /// Whether the file is executable.
+    pub fn executable(&self) -> bool {
+        self.executable
+    }
+    /// Modification time in nanoseconds since 1970 UTC.
+    pub fn modified_ns(&self) -> Option<i64> {
+        self.modified_ns
+    }
+}
+
+/// Why an offer is not taken: the answer that the peer gets, and for the log what was wrong with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The peer has no right to send here.
+    #[error("the peer may not send here")]
+    NotAllowed,
+    /// Another file than the one that was asked for.
+    #[error("the peer offered another file than was asked for")]
+    WrongFile,
+    /// The name is unsafe.
+    #[error("unsafe name: {0}")]
+    Name(#[from] NameError),
+    /// The sizes are impossible.
+    #[error("impossible size: {0}")]
+    Size(#[from] GeometryError),
+    /// Too many transfers of this peer are running.
+    #[error("the peer has too many transfers running")]
+    Busy,
+    /// The offer has no File ID, which this version does not take.
+    #[error("an offer without File ID")]
+    Unsealed,
+}
+
+impl Refusal {
+    /// The answer on the wire.
+    pub fn reason(self) -> RefuseReason {
+        match self {
+            Self::NotAllowed => RefuseReason::NotAllowed,
+            Self::WrongFile | Self::Unsealed => RefuseReason::Unsupported,
+            Self::Name(_) => RefuseReason::Name,
+            Self::Size(_) => RefuseReason::Size,
+            Self::Busy => RefuseReason::Busy,
+        }
+    }
+
+    /// The misbehaviour behind a refusal, where only a broken or hostile peer gets there.
+    pub fn misbehaviour(self) -> Option<PeerMisbehaved> {
+        match self {
+            Self::WrongFile => Some(PeerMisbehaved::WrongFile),
+            Self::Name(error) => Some(PeerMisbehaved::Name(error)),
+            Self::Size(error) => Some(PeerMisbehaved::Geometry(error)),
+            Self::NotAllowed | Self::Busy | Self::Unsealed => None,
+        }
+    }
+}
+
+/// Decides on an offer.
+pub fn admit(situation: Situation, offer: &Offer) -> Result<Permit, Refusal> {
+    match (situation.asked, offer.file_id) {
+        (None, _) if !situation.rights.send => return Err(Refusal::NotAllowed),
+        (Some(asked), Some(offered)) if asked != offered => return Err(Refusal::WrongFile),
+        _ => {}
+    }
+    let Kind::File = offer.kind;
+    let name = SafeName::parse(&offer.name)?;
+    let geometry = Geometry::new(offer.size, offer.chunk_log2)?;
+    if situation.running >= situation.max_running {
+        return Err(Refusal::Busy);
+    }
+    let file_id = offer.file_id.ok_or(Refusal::Unsealed)?;
+    Ok(Permit {
+        name,
+        geometry,
+        allocated: offer.allocated.min(offer.size),
+        file_id,
+        executable: offer.executable,
+        modified_ns: offer.modified_ns,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offer() -> Offer {
+        Offer {
+            name: "a.iso".into(),
+            kind: Kind::File,
+            size: 10,
+            allocated: 10,
+            chunk_log2: 18,
+            file_id: Some(FileId([1; 32])),
+            resume_key: None,
+            executable: false,
+            modified_ns: None,
+        }
+    }
+
+    const TRUSTED: Situation =
+        Situation { rights: Rights { send: true, fetch: true }, asked: None, running: 0, max_running: 2 };
+
+    #[test]
+    fn a_trusted_peer_may_send() {
+        assert_eq!(admit(TRUSTED, &offer()).unwrap().name().as_str(), "a.iso");
+        let stranger = Situation { rights: Rights::default(), ..TRUSTED };
+        assert_eq!(admit(stranger, &offer()), Err(Refusal::NotAllowed));
+        let fetch_only = Situation { rights: Rights { send: false, fetch: true }, ..TRUSTED };
+        assert_eq!(admit(fetch_only, &offer()), Err(Refusal::NotAllowed));
+    }
+
+    #[test]
+    fn an_answer_to_a_request_needs_no_right_but_the_right_file() {
+        let asked = Situation { rights: Rights::default(), asked: Some(FileId([1; 32])), ..TRUSTED };
+        assert!(admit(asked, &offer()).is_ok());
+        let other = Situation { asked: Some(FileId([2; 32])), ..asked };
+        assert_eq!(admit(other, &offer()), Err(Refusal::WrongFile));
+    }
+
+    #[test]
+    fn bad_offers_are_named() {
+        let refuse = |change: &dyn Fn(&mut Offer)| {
+            let mut offer = offer();
+            change(&mut offer);
+            admit(TRUSTED, &offer).unwrap_err()
+        };
+        assert!(matches!(refuse(&|o| o.name = "../x".into()), Refusal::Name(_)));
+        assert!(matches!(refuse(&|o| o.size = u64::MAX), Refusal::Size(_)));
+        assert!(matches!(refuse(&|o| o.chunk_log2 = 0), Refusal::Size(_)));
+        assert_eq!(refuse(&|o| o.file_id = None), Refusal::Unsealed);
+        let busy = Situation { running: 2, ..TRUSTED };
+        assert_eq!(admit(busy, &offer()), Err(Refusal::Busy));
+    }
+}

@@ -1,0 +1,170 @@
+//! The messages on a transfer's bidirectional stream, in the order in which they usually come.
+//!
+//! The enums are append-only: a variant's number on the wire is its place here, pinned by golden bytes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ChunkRange, Cv, FileId,
+    reason::{AbortReason, ChunkFailure, RefuseReason},
+};
+
+/// What travels on a control stream, either way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Message {
+    /// Provider: what it has. First on a stream that the provider opens, or the answer to `Fetch`.
+    Offer(Offer),
+    /// Receiver: what it wants. First on a stream that the receiver opens.
+    Fetch(Fetch),
+    /// Receiver: the offer is taken.
+    Accept(Accept),
+    /// Either: the offer or the request is not taken. Ends the conversation.
+    Refuse(RefuseReason),
+    /// Provider: the top level of chaining values, one per page. Comes right after `Accept` where the file
+    /// has more than one page.
+    Top(Vec<Cv>),
+    /// Receiver: the pages it needs next.
+    NeedPages(Vec<u32>),
+    /// Provider: one page of chaining values.
+    Page(Page),
+    /// Receiver: the chunks to send next, added to those wanted before, and how many may travel at once.
+    Want(Want),
+    /// Receiver: these chunks have verified.
+    Verified(Vec<ChunkRange>),
+    /// Receiver: this chunk was dropped, and will be wanted again unless the transfer ends.
+    ChunkFailed(ChunkFailed),
+    /// Receiver: nothing will be wanted for a while, for this reason.
+    Paused(PauseReason),
+    /// Provider: the File ID of an offer that had none.
+    Seal(Seal),
+    /// Receiver: the whole is durable under its final name. Ends the conversation.
+    Done(Done),
+    /// Either: the transfer is given up. Ends the conversation.
+    Abort(AbortReason),
+}
+
+/// What a provider has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// Proposed file name, one path component.
+    pub name: String,
+    /// Kind of thing offered.
+    pub kind: Kind,
+    /// Size in bytes.
+    pub size: u64,
+    /// Bytes that the source really occupies; less than `size` for a sparse file.
+    pub allocated: u64,
+    /// Proposed chunk size as a power of two.
+    pub chunk_log2: u8,
+    /// The content's identity, if it is known already.
+    pub file_id: Option<FileId>,
+    /// Random key under which an offer without File ID resumes.
+    pub resume_key: Option<[u8; 16]>,
+    /// Whether the file is executable.
+    pub executable: bool,
+    /// Modification time in nanoseconds since 1970 UTC.
+    pub modified_ns: Option<i64>,
+}
+
+/// Kinds of things that can be offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    /// One regular file.
+    File,
+}
+
+/// A request for an offer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fetch {
+    /// What is wanted.
+    pub file_id: FileId,
+}
+
+/// The answer to an offer that is taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accept {
+    /// The chunk size in force, as a power of two: that of the partial, where there is one.
+    pub chunk_log2: u8,
+    /// Number of chunks that are verified already, in all.
+    pub have_count: u32,
+    /// The same chunks as ranges, as far as they fit one message; only for showing progress.
+    pub have: Vec<ChunkRange>,
+}
+
+/// One page of chaining values.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Page {
+    /// Which page.
+    pub page: u32,
+    /// One value per chunk of the page.
+    pub values: Vec<Cv>,
+}
+
+/// Chunks to send.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Want {
+    /// The chunks, in the order in which they are wanted.
+    pub ranges: Vec<ChunkRange>,
+    /// How many chunk streams may be in flight at once from now on.
+    pub credit: u32,
+}
+
+/// A chunk that was not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChunkFailed {
+    /// Which chunk.
+    pub chunk: u32,
+    /// Why.
+    pub reason: ChunkFailure,
+}
+
+/// Why a receiver wants nothing for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PauseReason {
+    /// The disk is full, or its folder is gone.
+    Space,
+}
+
+/// The identity of content whose offer had none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seal {
+    /// The content's identity.
+    pub file_id: FileId,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its number of chunks.
+    pub chunks: u32,
+}
+
+/// The receiver's word that the content is safe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// The content's identity.
+    pub file_id: FileId,
+    /// The name it got, which may differ from the one offered.
+    pub name: String,
+    /// Whether this provider may fetch it from the receiver again.
+    pub fetchable: bool,
+}
+
+impl Message {
+    /// The message's name, for logs and errors.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Offer(_) => "Offer",
+            Self::Fetch(_) => "Fetch",
+            Self::Accept(_) => "Accept",
+            Self::Refuse(_) => "Refuse",
+            Self::Top(_) => "Top",
+            Self::NeedPages(_) => "NeedPages",
+            Self::Page(_) => "Page",
+            Self::Want(_) => "Want",
+            Self::Verified(_) => "Verified",
+            Self::ChunkFailed(_) => "ChunkFailed",
+            Self::Paused(_) => "Paused",
+            Self::Seal(_) => "Seal",
+            Self::Done(_) => "Done",
+            Self::Abort(_) => "Abort",
+        }
+    }
+}
