@@ -82,6 +82,11 @@ impl ChunkSet {
         self.0.max()
     }
 
+    /// The smallest chunk that is not below `from`, if any.
+    pub fn next_from(&self, from: u32) -> Option<u32> {
+        self.0.range(from..).next()
+    }
+
     /// The first chunk of `0..count` that is not in the set.
     pub fn first_missing(&self, count: u32) -> Option<u32> {
         let mut expected = 0;

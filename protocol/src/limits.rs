@@ -48,6 +48,12 @@ pub const MAX_UNI_STREAMS: u32 = 256;
 pub const MAX_BIDI_STREAMS: u32 = 256;
 /// Bytes of wanted and not yet received chunks of one transfer.
 pub const WANT_WINDOW: u64 = 64 * 1024 * 1024;
+/// Most chunks that a provider lets a receiver have wanted and not yet sent.
+pub const MAX_WANTED_CHUNKS: u64 = 2 * WANT_WINDOW / GROUP_LEN;
+/// Pages of chaining values that a receiver holds or has asked for at once.
+pub const PAGES_HELD: usize = 4;
+/// Chunks of a partial that are hashed anew at once.
+pub const RECHECKS_AT_ONCE: usize = 4;
 /// Bytes of unverified chunk data the whole daemon holds in memory.
 pub const UNVERIFIED_BUDGET: u64 = 48 * 1024 * 1024;
 /// Bytes a peer may send on a connection before the application has read them.
@@ -93,6 +99,8 @@ pub const FIRST_FRAME_DEADLINE: Duration = Duration::from_secs(30);
 pub const CHUNK_PROGRESS_DEADLINE: Duration = Duration::from_secs(60);
 /// Neither a message nor a chunk byte for this long, while something is owed, ends a conversation.
 pub const TRANSFER_PROGRESS_DEADLINE: Duration = Duration::from_secs(120);
+/// While the disk is full, its free space is looked at this often.
+pub const SPACE_POLL: Duration = Duration::from_secs(1);
 /// A connection without any packet for this long is dead.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Keep-alive packets go out this often.
@@ -118,7 +126,8 @@ const _: () = {
     assert!(STREAM_WINDOW >= MAX_CHUNK_LEN, "a whole chunk fits its stream's window");
     assert!(CONNECTION_WINDOW >= 2 * MAX_CHUNK_LEN, "two transfers can each fill a chunk");
     assert!(UNVERIFIED_BUDGET >= 2 * MAX_CHUNK_LEN);
-    assert!(WANT_WINDOW >= 2 * MAX_CHUNK_LEN);
+    assert!(WANT_WINDOW >= 2 * CONNECTION_WINDOW, "wants do not run out while credit is used up");
+    assert!(PAGES_HELD < MAX_PAGES_ASKED);
     assert!(MAX_UNI_STREAMS >= MAX_STREAMS_PER_TRANSFER);
     assert!(KEEP_ALIVE.as_millis() * 2 < IDLE_TIMEOUT.as_millis());
     assert!(RESERVE_AHEAD >= WANT_WINDOW);

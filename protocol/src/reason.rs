@@ -134,6 +134,15 @@ pub enum PeerMisbehaved {
     /// The name is unsafe.
     #[error("an unsafe name: {0}")]
     Name(#[from] crate::name::NameError),
+    /// More chunks are wanted at once than allowed.
+    #[error("too many chunks wanted at once")]
+    TooManyWanted,
+    /// An `Accept` whose number of chunks contradicts its ranges or the file.
+    #[error("a count of {0} verified chunks that cannot be")]
+    HaveCount(u32),
+    /// An `Accept` for another chunk size than any that could have been meant.
+    #[error("an accepted chunk size of 2^{0} that does not fit the offer")]
+    AcceptedChunkSize(u8),
 }
 
 impl PeerMisbehaved {
@@ -155,6 +164,9 @@ impl PeerMisbehaved {
             Self::WrongFile => 12,
             Self::BadChunks(_) => 13,
             Self::Name(_) => 14,
+            Self::TooManyWanted => 15,
+            Self::HaveCount(_) => 16,
+            Self::AcceptedChunkSize(_) => 17,
         };
         close::MISBEHAVED + n
     }

@@ -1,1 +1,30 @@
-//! The two state machines.
+//! The two sides of a conversation after an offer was accepted, as state machines without I/O.
+//!
+//! Time is an argument, inputs are what happened, actions are what should happen. The daemon's session
+//! drivers carry the actions out; tests drive the machines against each other instead.
+//!
+//! ```text
+//!  provider                                          receiver
+//!  ────────                                          ────────
+//!  (Top, where there are several pages) ───────────▶ check against the File ID
+//!                                    ◀── NeedPages ─ for the chunks that come next
+//!  Page ───────────────────────────────────────────▶ check against the top
+//!  queue ◀───────────────────────────────── Want ──── chunks, and how many may be unverified at once
+//!  as many as credit and path allow ═══ chunk ═════▶ admit ▶ (verify, store) ▶ ChunkStored
+//!  progress ◀─────────────────────────── Verified ───
+//!  Completed ◀─────────────────────────── Done ────── (publish) once every chunk is verified
+//! ```
+
+mod provider;
+mod receiver;
+mod schedule;
+mod stats;
+
+pub use provider::{Provider, ProviderAction, ProviderInput};
+pub use receiver::{Admission, Receiver, ReceiverAction, ReceiverInput, ReceiverStart};
+
+/// Time since the conversation began, on a clock that never goes back.
+pub type Now = std::time::Duration;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,323 @@
+//! The side that has the bytes.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use super::{Now, schedule::Streams, stats::RateMeter};
+use crate::{
+    ChunkRange, ChunkSet, FileId, Geometry,
+    bitmap::RangesError,
+    control::Progress,
+    limits::{
+        MAX_PAGES_ASKED, MAX_RANGES, MAX_STREAMS_PER_TRANSFER, MAX_WANTED_CHUNKS, TRANSFER_PROGRESS_DEADLINE,
+    },
+    reason::{AbortReason, ChunkFailure, PeerMisbehaved},
+    wire::peer::{Accept, Done, Message, PauseReason, Want},
+};
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum ProviderInput {
+    /// The receiver said something.
+    Message(Message),
+    /// QUIC has taken all bytes of a chunk.
+    ChunkWritten {
+        /// Which.
+        chunk: u32,
+    },
+    /// The receiver's QUIC has all bytes of a chunk.
+    ChunkAcked {
+        /// Which.
+        chunk: u32,
+        /// Payload bytes that travelled.
+        bytes: u64,
+    },
+    /// The receiver stopped a chunk's stream.
+    ChunkStopped {
+        /// Which.
+        chunk: u32,
+    },
+    /// What the connection knows of its path.
+    Path {
+        /// The round trip now.
+        rtt: Duration,
+        /// A number that grows while stream data leaves this machine.
+        moved: u64,
+    },
+    /// Time has passed.
+    Tick,
+}
+
+/// What should happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProviderAction {
+    /// Say the top level of chaining values.
+    SendTop,
+    /// Say one page of chaining values.
+    SendPage(u32),
+    /// Send a chunk on a stream of its own.
+    SendChunk(u32),
+    /// The receiver dropped a chunk; it may ask for it again.
+    ChunkFailed {
+        /// Which.
+        chunk: u32,
+        /// Why.
+        reason: ChunkFailure,
+    },
+    /// The receiver wants nothing for a while.
+    Paused(PauseReason),
+    /// The receiver wants chunks again.
+    Resumed,
+    /// The content is durable at the receiver.
+    Completed(Done),
+    /// The receiver gave up.
+    Aborted(AbortReason),
+    /// Chunks are on their way and nothing has moved for too long.
+    Stalled,
+}
+
+/// The provider of one file in one conversation.
+#[derive(Clone, Debug)]
+pub struct Provider {
+    geometry: Geometry,
+    file_id: FileId,
+    /// Chunks that the receiver had from the start and that its `Accept` had no room to name.
+    unnamed: u32,
+    verified: ChunkSet,
+    queue: VecDeque<u32>,
+    queued: BTreeSet<u32>,
+    /// Chunks sent whose bytes the receiver's QUIC does not have yet.
+    in_flight: BTreeSet<u32>,
+    /// Chunks sent about which the receiver has said nothing yet; bounded by its credit.
+    unverified: BTreeSet<u32>,
+    credit: u32,
+    paused: bool,
+    failed: u32,
+    streams: Streams,
+    rate: RateMeter,
+    last_move: Now,
+    moved: u64,
+    actions: VecDeque<ProviderAction>,
+}
+
+impl Provider {
+    /// Begins after the receiver's `Accept`, whose chunk size is already part of `geometry`.
+    pub fn new(
+        geometry: Geometry,
+        file_id: FileId,
+        accept: &Accept,
+        now: Now,
+    ) -> Result<Self, PeerMisbehaved> {
+        let verified = ChunkSet::from_wire(&accept.have, geometry.chunks())?;
+        let unnamed = accept.have_count.checked_sub(verified.len());
+        let unnamed = unnamed.filter(|unnamed| unnamed + verified.len() <= geometry.chunks());
+        let mut provider = Self {
+            geometry,
+            file_id,
+            unnamed: unnamed.ok_or(PeerMisbehaved::HaveCount(accept.have_count))?,
+            verified,
+            queue: VecDeque::new(),
+            queued: BTreeSet::new(),
+            in_flight: BTreeSet::new(),
+            unverified: BTreeSet::new(),
+            credit: 0,
+            paused: false,
+            failed: 0,
+            streams: Streams::new(geometry.chunk_len(), now),
+            rate: RateMeter::new(now),
+            last_move: now,
+            moved: 0,
+            actions: VecDeque::new(),
+        };
+        if geometry.pages() > 1 {
+            provider.actions.push_back(ProviderAction::SendTop);
+        }
+        Ok(provider)
+    }
+
+    /// Takes in what happened. An error ends the conversation.
+    pub fn handle(&mut self, input: ProviderInput, now: Now) -> Result<(), PeerMisbehaved> {
+        match input {
+            ProviderInput::Message(message) => {
+                self.last_move = now;
+                self.message(message, now)?;
+            }
+            ProviderInput::ChunkWritten { chunk } => {
+                if self.in_flight.contains(&chunk) {
+                    self.streams.on_written(now);
+                }
+            }
+            ProviderInput::ChunkAcked { chunk, bytes } => {
+                self.last_move = now;
+                if self.in_flight.remove(&chunk) {
+                    self.streams.on_acked(bytes);
+                }
+            }
+            ProviderInput::ChunkStopped { chunk } => {
+                self.in_flight.remove(&chunk);
+                self.unverified.remove(&chunk);
+            }
+            ProviderInput::Path { rtt, moved } => {
+                self.streams.on_rtt(rtt);
+                if moved != self.moved {
+                    self.moved = moved;
+                    self.last_move = now;
+                }
+            }
+            ProviderInput::Tick => {
+                self.streams.tick(now);
+                if self.in_flight.is_empty() {
+                    self.last_move = now;
+                } else if now.saturating_sub(self.last_move) > TRANSFER_PROGRESS_DEADLINE {
+                    self.actions.push_back(ProviderAction::Stalled);
+                }
+            }
+        }
+        self.fill();
+        Ok(())
+    }
+
+    /// The next thing to do, if any.
+    pub fn next_action(&mut self) -> Option<ProviderAction> {
+        self.actions.pop_front()
+    }
+
+    /// The numbers for a progress line. `moved_bytes` is left to the caller, who sees the streams.
+    pub fn progress(&self, now: Now) -> Progress {
+        let chunks_verified = self.verified_count();
+        // Which chunks the unnamed ones are is not known, so they count as full ones.
+        let named: u64 = bytes_of(self.geometry, &self.verified);
+        let verified = named + u64::from(self.unnamed) * self.geometry.chunk_len();
+        Progress {
+            verified_bytes: verified.min(self.geometry.size()),
+            total_bytes: self.geometry.size(),
+            chunks_verified,
+            chunks_total: self.geometry.chunks(),
+            chunks_failed: self.failed,
+            moved_bytes: 0,
+            rate: self.rate.rate(now),
+            streams: self.in_flight.len() as u32,
+            parallel: self.streams.limit() > 1,
+        }
+    }
+
+    /// Chunks that the receiver has not verified, as far as is known here.
+    pub fn missing(&self) -> Vec<ChunkRange> {
+        self.verified.missing(self.geometry.chunks()).ranges()
+    }
+
+    fn verified_count(&self) -> u32 {
+        (self.verified.len() + self.unnamed).min(self.geometry.chunks())
+    }
+
+    fn message(&mut self, message: Message, now: Now) -> Result<(), PeerMisbehaved> {
+        match message {
+            Message::NeedPages(pages) => self.need_pages(&pages),
+            Message::Want(want) => self.want(&want),
+            Message::Verified(ranges) => {
+                let named = ChunkSet::from_wire(&ranges, self.geometry.chunks())?;
+                for chunk in named.iter() {
+                    self.unverified.remove(&chunk);
+                    if self.verified.insert(chunk) {
+                        self.rate.add(self.geometry.len_of(chunk), now);
+                    }
+                }
+                Ok(())
+            }
+            Message::ChunkFailed(failed) => {
+                if !self.geometry.has(failed.chunk) {
+                    return Err(RangesError::Outside(ChunkRange { start: failed.chunk, count: 1 }).into());
+                }
+                self.unverified.remove(&failed.chunk);
+                self.in_flight.remove(&failed.chunk);
+                self.failed = self.failed.saturating_add(1);
+                let (chunk, reason) = (failed.chunk, failed.reason);
+                self.actions.push_back(ProviderAction::ChunkFailed { chunk, reason });
+                Ok(())
+            }
+            Message::Paused(reason) => {
+                self.paused = true;
+                self.actions.push_back(ProviderAction::Paused(reason));
+                Ok(())
+            }
+            Message::Done(done) => {
+                if done.file_id != self.file_id || self.verified_count() != self.geometry.chunks() {
+                    return Err(PeerMisbehaved::FalseDone);
+                }
+                self.actions.push_back(ProviderAction::Completed(done));
+                Ok(())
+            }
+            Message::Abort(reason) => {
+                self.actions.push_back(ProviderAction::Aborted(reason));
+                Ok(())
+            }
+            other => Err(PeerMisbehaved::UnexpectedMessage(other.name())),
+        }
+    }
+
+    fn need_pages(&mut self, pages: &[u32]) -> Result<(), PeerMisbehaved> {
+        if pages.len() > MAX_PAGES_ASKED {
+            return Err(PeerMisbehaved::TooManyPages);
+        }
+        for &page in pages {
+            if page >= self.geometry.pages() {
+                return Err(PeerMisbehaved::NoSuchPage(page));
+            }
+            self.actions.push_back(ProviderAction::SendPage(page));
+        }
+        Ok(())
+    }
+
+    fn want(&mut self, want: &Want) -> Result<(), PeerMisbehaved> {
+        if want.credit == 0 || want.credit > MAX_STREAMS_PER_TRANSFER {
+            return Err(PeerMisbehaved::Credit(want.credit));
+        }
+        let named = ChunkSet::from_wire(&want.ranges, self.geometry.chunks())?;
+        if want.ranges.len() > MAX_RANGES
+            || self.queue.len() as u64 + u64::from(named.len()) > MAX_WANTED_CHUNKS
+        {
+            return Err(PeerMisbehaved::TooManyWanted);
+        }
+        self.credit = want.credit;
+        if std::mem::take(&mut self.paused) {
+            self.actions.push_back(ProviderAction::Resumed);
+        }
+        for range in &want.ranges {
+            for chunk in range.start..range.start + range.count {
+                // A chunk that is wanted anew after it was verified is one that the receiver lost.
+                self.verified.remove(chunk);
+                // One that is on its way stays wanted until the receiver has said what became of it.
+                if !self.unverified.contains(&chunk) && self.queued.insert(chunk) {
+                    self.queue.push_back(chunk);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts as many chunks as credit and path allow.
+    fn fill(&mut self) {
+        while !self.paused && !self.queue.is_empty() && (self.unverified.len() as u32) < self.credit {
+            if self.in_flight.len() as u32 >= self.streams.limit() {
+                self.streams.on_full();
+                return;
+            }
+            let Some(chunk) = self.queue.pop_front() else { return };
+            self.queued.remove(&chunk);
+            self.in_flight.insert(chunk);
+            self.unverified.insert(chunk);
+            self.actions.push_back(ProviderAction::SendChunk(chunk));
+        }
+    }
+}
+
+/// Bytes of these chunks.
+pub(super) fn bytes_of(geometry: Geometry, chunks: &ChunkSet) -> u64 {
+    let full = u64::from(chunks.len()) * geometry.chunk_len();
+    match geometry.chunks().checked_sub(1) {
+        Some(last) if chunks.contains(last) => full - geometry.chunk_len() + geometry.len_of(last),
+        _ => full,
+    }
+}

@@ -1,0 +1,520 @@
+//! The side that wants the bytes.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::{Now, provider::bytes_of, stats::RateMeter};
+use crate::{
+    ChunkRange, ChunkSet, Cv, FileId, Geometry,
+    control::Progress,
+    limits::{
+        MAX_CHUNK_FAILURES, MAX_STREAMS_PER_TRANSFER, MAX_UNASKED_CHUNKS, PAGES_HELD, RECHECKS_AT_ONCE,
+        RESERVE_AHEAD, SPACE_POLL, TRANSFER_PROGRESS_DEADLINE, WANT_WINDOW,
+    },
+    reason::{AbortReason, ChunkFailure, PeerMisbehaved},
+    tree::{Expected, check_page, check_top},
+    wire::{
+        chunk::ChunkHeader,
+        peer::{ChunkFailed, Done, Message, Page, PauseReason, Want},
+    },
+};
+
+/// What a receiver begins with.
+#[derive(Clone, Debug)]
+pub struct ReceiverStart {
+    /// Size and chunk size, as in its `Accept`.
+    pub geometry: Geometry,
+    /// The content's identity.
+    pub file_id: FileId,
+    /// Chunks that are durable here and were verified.
+    pub verified: ChunkSet,
+    /// Chunks whose bytes may be here, to be hashed before they count.
+    pub doubtful: ChunkSet,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum ReceiverInput {
+    /// The provider said something.
+    Message(Message),
+    /// Bytes of some admitted chunk came in.
+    ChunkBytes,
+    /// A chunk has verified and is written, though perhaps not yet durable.
+    ChunkStored {
+        /// Which.
+        chunk: u32,
+    },
+    /// An admitted chunk did not arrive whole, did not verify, or could not be stored.
+    ChunkFailed {
+        /// Which.
+        chunk: u32,
+        /// Why.
+        reason: ChunkFailure,
+    },
+    /// A doubtful chunk was hashed.
+    Rechecked {
+        /// Which.
+        chunk: u32,
+        /// Whether its bytes are the right ones.
+        good: bool,
+    },
+    /// The disk is full or gone; the chunk that found out, if one did, is lost.
+    StorageFull {
+        /// Which.
+        chunk: Option<u32>,
+    },
+    /// There is room again.
+    SpaceFreed,
+    /// These chunks were stored and could not be made durable.
+    Lost(ChunkSet),
+    /// How many chunks this receiver has memory for at once.
+    Credit(u32),
+    /// The content is durable under this name.
+    Published {
+        /// The name.
+        name: String,
+        /// Whether the provider may fetch it back.
+        fetchable: bool,
+    },
+    /// Time has passed.
+    Tick,
+}
+
+/// What should happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReceiverAction {
+    /// Say this to the provider.
+    Send(Message),
+    /// Hash what is stored of a doubtful chunk.
+    Recheck {
+        /// Which.
+        chunk: u32,
+        /// What its bytes must hash to.
+        expected: Expected,
+    },
+    /// Reserve disk space for the file's first so many bytes.
+    ReserveUpTo(u64),
+    /// Make the content durable under its final name; every chunk is verified.
+    Publish,
+    /// `Done` was said; nothing more will happen.
+    Completed,
+    /// The provider gave up.
+    Aborted(AbortReason),
+    /// A chunk was dropped.
+    ChunkFailed {
+        /// Which.
+        chunk: u32,
+        /// Why.
+        reason: ChunkFailure,
+    },
+    /// See whether there is room again.
+    PollSpace,
+    /// Something is owed by the provider and nothing has come for too long.
+    Stalled,
+    /// A chunk could not be received for a reason that is nobody's proven fault, too many times.
+    GaveUp {
+        /// Which.
+        chunk: u32,
+        /// Why, the last time.
+        reason: ChunkFailure,
+    },
+}
+
+/// What to do with a chunk stream whose header was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It is not wanted (any longer).
+    Ignore,
+    /// Read it, and verify it against this.
+    Take(Expected),
+}
+
+/// The receiver of one file in one conversation.
+#[derive(Clone, Debug)]
+pub struct Receiver {
+    geometry: Geometry,
+    file_id: FileId,
+    /// The top level, once it came; empty where the file has no more than one page.
+    top: Vec<Cv>,
+    pages: BTreeMap<u32, Vec<Cv>>,
+    asked_pages: BTreeSet<u32>,
+    verified: ChunkSet,
+    doubtful: ChunkSet,
+    rechecking: BTreeSet<u32>,
+    /// Chunks that are neither verified, nor doubtful, nor wanted.
+    todo: ChunkSet,
+    /// Wanted chunks, each with whether its stream was admitted.
+    wanted: BTreeMap<u32, bool>,
+    wanted_bytes: u64,
+    failures: BTreeMap<u32, u32>,
+    failed: u32,
+    unasked: u32,
+    credit: u32,
+    told_credit: u32,
+    reserved: u64,
+    paused_since: Option<Now>,
+    publishing: bool,
+    rate: RateMeter,
+    last_move: Now,
+    actions: VecDeque<ReceiverAction>,
+}
+
+impl Receiver {
+    /// Begins after this side's `Accept`.
+    pub fn new(start: ReceiverStart, now: Now) -> Self {
+        let ReceiverStart { geometry, file_id, verified, mut doubtful } = start;
+        doubtful.subtract(&verified);
+        let mut todo = verified.missing(geometry.chunks());
+        todo.subtract(&doubtful);
+        let mut receiver = Self {
+            geometry,
+            file_id,
+            top: Vec::new(),
+            pages: BTreeMap::new(),
+            asked_pages: BTreeSet::new(),
+            verified,
+            doubtful,
+            rechecking: BTreeSet::new(),
+            todo,
+            wanted: BTreeMap::new(),
+            wanted_bytes: 0,
+            failures: BTreeMap::new(),
+            failed: 0,
+            unasked: 0,
+            credit: 1,
+            told_credit: 0,
+            reserved: 0,
+            paused_since: None,
+            publishing: false,
+            rate: RateMeter::new(now),
+            last_move: now,
+            actions: VecDeque::new(),
+        };
+        receiver.pump();
+        receiver
+    }
+
+    /// Decides on a chunk stream. An error ends the conversation.
+    pub fn admit(&mut self, header: &ChunkHeader, now: Now) -> Result<Admission, PeerMisbehaved> {
+        header.check(self.geometry)?;
+        self.last_move = now;
+        let chunk = header.index;
+        let expected = self.expected(chunk);
+        match (self.wanted.get_mut(&chunk), expected) {
+            (Some(admitted @ false), Some(expected)) => {
+                *admitted = true;
+                Ok(Admission::Take(expected))
+            }
+            _ => {
+                self.unasked += 1;
+                if self.unasked > MAX_UNASKED_CHUNKS {
+                    return Err(PeerMisbehaved::UnaskedChunks);
+                }
+                Ok(Admission::Ignore)
+            }
+        }
+    }
+
+    /// Takes in what happened. An error ends the conversation.
+    pub fn handle(&mut self, input: ReceiverInput, now: Now) -> Result<(), PeerMisbehaved> {
+        match input {
+            ReceiverInput::Message(message) => {
+                self.last_move = now;
+                self.message(message)?;
+            }
+            ReceiverInput::ChunkBytes => self.last_move = now,
+            ReceiverInput::ChunkStored { chunk } => {
+                self.last_move = now;
+                if self.unwant(chunk) {
+                    self.count(chunk, now);
+                }
+            }
+            ReceiverInput::ChunkFailed { chunk, reason } => self.chunk_failed(chunk, reason)?,
+            ReceiverInput::Rechecked { chunk, good } => {
+                if self.rechecking.remove(&chunk) {
+                    if good {
+                        self.count(chunk, now);
+                    } else {
+                        self.todo.insert(chunk);
+                    }
+                }
+            }
+            ReceiverInput::StorageFull { chunk } => self.storage_full(chunk, now),
+            ReceiverInput::SpaceFreed => {
+                if self.paused_since.take().is_some() {
+                    // Said again with the next `Want`, which is what lets the provider go on.
+                    self.told_credit = 0;
+                }
+            }
+            ReceiverInput::Lost(chunks) => {
+                self.publishing = false;
+                self.verified.subtract(&chunks);
+                self.todo.union(&chunks);
+            }
+            ReceiverInput::Credit(credit) => self.credit = credit.clamp(1, MAX_STREAMS_PER_TRANSFER),
+            ReceiverInput::Published { name, fetchable } => {
+                let done = Done { file_id: self.file_id, name, fetchable };
+                self.actions.push_back(ReceiverAction::Send(Message::Done(done)));
+                self.actions.push_back(ReceiverAction::Completed);
+            }
+            ReceiverInput::Tick => self.tick(now),
+        }
+        self.pump();
+        Ok(())
+    }
+
+    /// The next thing to do, if any.
+    pub fn next_action(&mut self) -> Option<ReceiverAction> {
+        self.actions.pop_front()
+    }
+
+    /// The numbers for a progress line. `moved_bytes` is left to the caller, who sees the streams.
+    pub fn progress(&self, now: Now) -> Progress {
+        let streams = self.wanted.values().filter(|admitted| **admitted).count() as u32;
+        Progress {
+            verified_bytes: bytes_of(self.geometry, &self.verified),
+            total_bytes: self.geometry.size(),
+            chunks_verified: self.verified.len(),
+            chunks_total: self.geometry.chunks(),
+            chunks_failed: self.failed,
+            moved_bytes: 0,
+            rate: self.rate.rate(now),
+            streams,
+            parallel: streams > 1,
+        }
+    }
+
+    /// Chunks that are verified.
+    pub fn verified(&self) -> &ChunkSet {
+        &self.verified
+    }
+
+    /// Chunks that are not verified.
+    pub fn missing(&self) -> Vec<ChunkRange> {
+        self.verified.missing(self.geometry.chunks()).ranges()
+    }
+
+    /// Chunks from the first on that are verified without a gap.
+    pub fn verified_prefix(&self) -> u32 {
+        let chunks = self.geometry.chunks();
+        self.verified.first_missing(chunks).unwrap_or(chunks)
+    }
+
+    fn message(&mut self, message: Message) -> Result<(), PeerMisbehaved> {
+        match message {
+            Message::Top(top) if self.geometry.pages() > 1 && self.top.is_empty() => {
+                check_top(self.geometry, self.file_id, &top)?;
+                self.top = top;
+                Ok(())
+            }
+            Message::Page(Page { page, values }) if self.asked_pages.contains(&page) => {
+                check_page(self.geometry, self.file_id, &self.top, page, &values)?;
+                self.asked_pages.remove(&page);
+                self.pages.insert(page, values);
+                Ok(())
+            }
+            Message::Abort(reason) => {
+                self.actions.push_back(ReceiverAction::Aborted(reason));
+                Ok(())
+            }
+            other => Err(PeerMisbehaved::UnexpectedMessage(other.name())),
+        }
+    }
+
+    fn chunk_failed(&mut self, chunk: u32, reason: ChunkFailure) -> Result<(), PeerMisbehaved> {
+        if !self.unwant(chunk) {
+            return Ok(());
+        }
+        self.drop_chunk(chunk, reason);
+        let failures = self.failures.entry(chunk).or_default();
+        *failures += 1;
+        if *failures < MAX_CHUNK_FAILURES {
+            return Ok(());
+        }
+        if reason == ChunkFailure::Corrupt {
+            return Err(PeerMisbehaved::BadChunks(*failures));
+        }
+        self.actions.push_back(ReceiverAction::GaveUp { chunk, reason });
+        Ok(())
+    }
+
+    fn storage_full(&mut self, chunk: Option<u32>, now: Now) {
+        if let Some(chunk) = chunk
+            && self.unwant(chunk)
+        {
+            self.drop_chunk(chunk, ChunkFailure::NotStored);
+        }
+        self.publishing = false;
+        if self.paused_since.is_none() {
+            self.paused_since = Some(now);
+            self.actions.push_back(ReceiverAction::Send(Message::Paused(PauseReason::Space)));
+            self.actions.push_back(ReceiverAction::PollSpace);
+        }
+    }
+
+    /// Tells both sides that a chunk was dropped; it will be wanted again.
+    fn drop_chunk(&mut self, chunk: u32, reason: ChunkFailure) {
+        self.todo.insert(chunk);
+        self.failed = self.failed.saturating_add(1);
+        let failed = Message::ChunkFailed(ChunkFailed { chunk, reason });
+        self.actions.push_back(ReceiverAction::Send(failed));
+        self.actions.push_back(ReceiverAction::ChunkFailed { chunk, reason });
+    }
+
+    fn tick(&mut self, now: Now) {
+        if let Some(since) = self.paused_since
+            && now.saturating_sub(since) >= SPACE_POLL
+        {
+            self.paused_since = Some(now);
+            self.actions.push_back(ReceiverAction::PollSpace);
+        }
+        let owed = !self.wanted.is_empty() || !self.asked_pages.is_empty() || self.awaits_top();
+        if !owed || self.paused_since.is_some() {
+            self.last_move = now;
+        } else if now.saturating_sub(self.last_move) > TRANSFER_PROGRESS_DEADLINE {
+            self.actions.push_back(ReceiverAction::Stalled);
+        }
+    }
+
+    /// Counts a chunk as verified and says so.
+    fn count(&mut self, chunk: u32, now: Now) {
+        if self.verified.insert(chunk) {
+            self.failures.remove(&chunk);
+            self.rate.add(self.geometry.len_of(chunk), now);
+            let range = ChunkRange { start: chunk, count: 1 };
+            self.actions.push_back(ReceiverAction::Send(Message::Verified(vec![range])));
+        }
+    }
+
+    /// Takes a chunk off the list of wanted ones; false if it was not on it.
+    fn unwant(&mut self, chunk: u32) -> bool {
+        let was = self.wanted.remove(&chunk).is_some();
+        if was {
+            self.wanted_bytes -= self.geometry.len_of(chunk);
+        }
+        was
+    }
+
+    fn awaits_top(&self) -> bool {
+        self.geometry.pages() > 1 && self.top.is_empty()
+    }
+
+    /// What the bytes of a chunk must hash to, once its page is here.
+    fn expected(&self, chunk: u32) -> Option<Expected> {
+        if self.geometry.pages() == 0 {
+            return Some(Expected::Root(self.file_id));
+        }
+        let page = self.geometry.page_of(chunk);
+        let first = self.geometry.page_chunks(page).start;
+        let values = self.pages.get(&page)?;
+        values.get((chunk - first) as usize).map(|cv| Expected::Subtree(*cv))
+    }
+
+    /// Starts whatever can be started.
+    fn pump(&mut self) {
+        if self.awaits_top() {
+            return;
+        }
+        self.turn_pages();
+        self.recheck();
+        if self.paused_since.is_none() {
+            self.want();
+            if self.verified.len() == self.geometry.chunks() && !self.publishing {
+                self.publishing = true;
+                self.actions.push_back(ReceiverAction::Publish);
+            }
+        }
+    }
+
+    /// Lets go of the pages that are used up, and asks for those that come next: the page of the first
+    /// chunk that is not here, that of the last one, since a size is only a claim until it has verified,
+    /// and some more.
+    fn turn_pages(&mut self) {
+        if self.geometry.pages() == 0 {
+            return;
+        }
+        let geometry = self.geometry;
+        let open_from = |chunk: u32| {
+            let (todo, doubtful) = (self.todo.next_from(chunk), self.doubtful.next_from(chunk));
+            todo.into_iter().chain(doubtful).min()
+        };
+        let mut needed: BTreeSet<u32> = BTreeSet::new();
+        let last = geometry.chunks().saturating_sub(1);
+        needed.extend(open_from(last).map(|chunk| geometry.page_of(chunk)));
+        let mut next = open_from(0);
+        while let Some(chunk) = next
+            && needed.len() < PAGES_HELD
+        {
+            let page = geometry.page_of(chunk);
+            needed.insert(page);
+            next = open_from(geometry.page_chunks(page).end);
+        }
+        let busy = |page: &u32| {
+            self.wanted.keys().chain(&self.rechecking).any(|chunk| geometry.page_of(*chunk) == *page)
+        };
+        let used: Vec<u32> =
+            self.pages.keys().copied().filter(|page| !needed.contains(page) && !busy(page)).collect();
+        for page in used {
+            self.pages.remove(&page);
+        }
+        let ask: Vec<u32> = needed
+            .into_iter()
+            .filter(|page| !self.pages.contains_key(page) && !self.asked_pages.contains(page))
+            .take(PAGES_HELD.saturating_sub(self.asked_pages.len()))
+            .collect();
+        if !ask.is_empty() {
+            self.asked_pages.extend(&ask);
+            self.actions.push_back(ReceiverAction::Send(Message::NeedPages(ask)));
+        }
+    }
+
+    fn recheck(&mut self) {
+        while self.rechecking.len() < RECHECKS_AT_ONCE {
+            let next = self.doubtful.iter().take(RECHECKS_AT_ONCE).find_map(|c| Some((c, self.expected(c)?)));
+            let Some((chunk, expected)) = next else { return };
+            self.doubtful.remove(chunk);
+            self.rechecking.insert(chunk);
+            self.actions.push_back(ReceiverAction::Recheck { chunk, expected });
+        }
+    }
+
+    /// Wants more chunks once half of the window is free, and says a new credit.
+    fn want(&mut self) {
+        let mut ranges: Vec<ChunkRange> = Vec::new();
+        if self.wanted_bytes <= WANT_WINDOW / 2 {
+            // The last chunk first, then in order. What has no page yet waits for it.
+            let last = self.todo.last().filter(|last| last + 1 == self.geometry.chunks());
+            while self.wanted_bytes + self.geometry.chunk_len() <= WANT_WINDOW {
+                let early = last.filter(|last| !self.wanted.is_empty() && self.todo.contains(*last));
+                let chunk = early
+                    .filter(|chunk| self.expected(*chunk).is_some())
+                    .or_else(|| self.todo.first().filter(|chunk| self.expected(*chunk).is_some()));
+                let Some(chunk) = chunk else { break };
+                self.todo.remove(chunk);
+                self.wanted.insert(chunk, false);
+                self.wanted_bytes += self.geometry.len_of(chunk);
+                match ranges.last_mut() {
+                    Some(range) if range.start + range.count == chunk => range.count += 1,
+                    _ => ranges.push(ChunkRange { start: chunk, count: 1 }),
+                }
+            }
+        }
+        let owed = !self.wanted.is_empty();
+        if !ranges.is_empty() || (owed && self.credit != self.told_credit) {
+            self.told_credit = self.credit;
+            self.reserve();
+            let credit = self.credit;
+            self.actions.push_back(ReceiverAction::Send(Message::Want(Want { ranges, credit })));
+        }
+    }
+
+    /// Disk space is reserved a bounded way ahead of the first chunk that is on its way: the size is a claim.
+    fn reserve(&mut self) {
+        let first = self.wanted.keys().next().map_or(0, |chunk| self.geometry.offset(*chunk));
+        let to = (first + RESERVE_AHEAD).min(self.geometry.size());
+        // In steps, so that a long transfer does not ask at every want.
+        if to > self.reserved && (to - self.reserved >= RESERVE_AHEAD / 2 || to == self.geometry.size()) {
+            self.reserved = to;
+            self.actions.push_back(ReceiverAction::ReserveUpTo(to));
+        }
+    }
+}
