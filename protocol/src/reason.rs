@@ -18,8 +18,13 @@ pub enum RefuseReason {
     #[error("the peer does not accept the file's size")]
     Size,
     /// Not enough free disk space.
-    #[error("the peer's disk has not enough free space")]
-    Space,
+    #[error("the peer's disk has not enough free space: {need} bytes are needed, {free} are free")]
+    Space {
+        /// Bytes that the file needs.
+        need: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
     /// The receiver's storage cannot take the file (read-only, I/O error).
     #[error("the peer's storage cannot take the file")]
     Storage,
@@ -140,9 +145,6 @@ pub enum PeerMisbehaved {
     /// An `Accept` whose number of chunks contradicts its ranges or the file.
     #[error("a count of {0} verified chunks that cannot be")]
     HaveCount(u32),
-    /// An `Accept` for another chunk size than any that could have been meant.
-    #[error("an accepted chunk size of 2^{0} that does not fit the offer")]
-    AcceptedChunkSize(u8),
 }
 
 impl PeerMisbehaved {
@@ -166,7 +168,6 @@ impl PeerMisbehaved {
             Self::Name(_) => 14,
             Self::TooManyWanted => 15,
             Self::HaveCount(_) => 16,
-            Self::AcceptedChunkSize(_) => 17,
         };
         close::MISBEHAVED + n
     }
@@ -261,7 +262,7 @@ impl RefuseReason {
         match self {
             Self::NotAllowed | Self::Rejected | Self::Name | Self::Size => Failure::Refused,
             Self::NotFound => Failure::NotFound,
-            Self::Space | Self::Storage => Failure::Storage,
+            Self::Space { .. } | Self::Storage => Failure::Storage,
             Self::Busy => Failure::Conflict,
             Self::Unsupported => Failure::Other,
             Self::SourceChanged => Failure::Integrity,

@@ -131,7 +131,7 @@ impl Provider {
             moved: 0,
             actions: VecDeque::new(),
         };
-        if geometry.pages() > 1 {
+        if geometry.pages() > 1 && provider.verified_count() < geometry.chunks() {
             provider.actions.push_back(ProviderAction::SendTop);
         }
         Ok(provider)

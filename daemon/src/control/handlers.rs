@@ -1,0 +1,189 @@
+//! What each request of the command line does. A handler yields events and knows no socket.
+
+use std::{path::PathBuf, sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use p2p_protocol::{
+    PeerId,
+    control::{Event, Request, RequestError, ShareRequest, Status, TransferEvent, WaitReason},
+    reason::Failure,
+};
+use tokio::sync::mpsc;
+
+use crate::session::{Job, RunError, Sessions};
+
+/// Carries out requests.
+pub(crate) struct Handlers {
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) facts: Facts,
+}
+
+/// What `p2p status` tells of the daemon itself.
+pub(crate) struct Facts {
+    pub(crate) peer: PeerId,
+    pub(crate) listen: Vec<String>,
+    pub(crate) home: PathBuf,
+    pub(crate) inbox: PathBuf,
+    pub(crate) started: Instant,
+}
+
+/// The client has gone.
+struct Gone;
+
+/// Where a handler's events go.
+struct Events(mpsc::Sender<Event>);
+
+impl Events {
+    async fn say(&self, event: Event) -> Result<(), Gone> {
+        self.0.send(event).await.map_err(|_| Gone)
+    }
+
+    async fn answer(&self, result: Result<Event, RunError>) -> Result<(), Gone> {
+        match result {
+            Ok(event) => self.say(event).await,
+            Err(error) => self.say(Event::Error(error.into_request())).await,
+        }
+    }
+}
+
+impl Handlers {
+    /// Carries out one request. Ends early when the client goes, which ends no transfer.
+    pub(crate) async fn handle(self: Arc<Self>, request: Request, events: mpsc::Sender<Event>) {
+        let events = Events(events);
+        // A client that has gone needs no answer.
+        let _ = self.carry_out(request, &events).await;
+    }
+
+    async fn carry_out(&self, request: Request, events: &Events) -> Result<(), Gone> {
+        let sessions = &self.sessions;
+        match request {
+            Request::Status => events.answer(self.status().await).await,
+            Request::Send(send) => {
+                let detach = send.detach;
+                match sessions.send(send) {
+                    Ok(job) => follow_new(&job, detach, events).await,
+                    Err(error) => events.answer(Err(error)).await,
+                }
+            }
+            Request::Fetch(fetch) => {
+                let detach = fetch.detach;
+                match sessions.fetch(fetch) {
+                    Ok((job, Some(bytes))) => feed(&job, bytes, events).await,
+                    Ok((job, None)) => follow_new(&job, detach, events).await,
+                    Err(error) => events.answer(Err(error)).await,
+                }
+            }
+            Request::Share(share) => self.share(share, events).await,
+            Request::Unshare(id) => events.answer(sessions.unshare(id).await.map(|()| Event::Ok)).await,
+            Request::List => {
+                for job in sessions.registry().all() {
+                    events.say(Event::Summary(job.summary())).await?;
+                }
+                Ok(())
+            }
+            Request::Show(number) => {
+                events.answer(sessions.job(number).map(|job| Event::Detail(job.detail()))).await
+            }
+            Request::Watch(Some(number)) => match sessions.job(number) {
+                Ok(job) => follow(&job, events).await,
+                Err(error) => events.answer(Err(error)).await,
+            },
+            Request::Watch(None) => {
+                let mut all = sessions.registry().watch_all();
+                while let Some(event) = all.recv().await {
+                    events.say(Event::Transfer(event)).await?;
+                }
+                Ok(())
+            }
+            Request::Cancel(number) => {
+                events.answer(sessions.cancel(number).await.map(|()| Event::Ok)).await
+            }
+            Request::Retry(number) => {
+                let retried = sessions.retry(number).map(|job| Event::Queued { transfer: job.number() });
+                events.answer(retried).await
+            }
+            Request::Peers => {
+                for peer in sessions.peers() {
+                    events.say(Event::Peer(peer)).await?;
+                }
+                Ok(())
+            }
+            Request::Trust(trust) => events.answer(sessions.trust(trust).await.map(|()| Event::Ok)).await,
+            Request::Forget(peer) => events.answer(sessions.forget(&peer).await.map(|_| Event::Ok)).await,
+        }
+    }
+
+    async fn status(&self) -> Result<Event, RunError> {
+        Ok(Event::Status(Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            peer: self.facts.peer,
+            listen: self.facts.listen.clone(),
+            home: self.facts.home.display().to_string(),
+            inbox: self.facts.inbox.display().to_string(),
+            uptime_s: self.facts.started.elapsed().as_secs(),
+            unfinished: self.sessions.registry().unfinished() as u64,
+            connections: self.sessions.connections() as u64,
+            shares: self.sessions.share_count().await?,
+        }))
+    }
+
+    async fn share(&self, share: ShareRequest, events: &Events) -> Result<(), Gone> {
+        let client = events.0.clone();
+        let keep_on = move || !client.is_closed();
+        events.say(Event::Transfer(TransferEvent::Waiting { transfer: 0, reason: WaitReason::Hashing })).await?;
+        let shared = self.sessions.share(share, keep_on).await;
+        events
+            .answer(shared.map(|(file_id, path, audience)| Event::Shared {
+                file_id,
+                path: path.display().to_string(),
+                audience,
+            }))
+            .await
+    }
+}
+
+async fn follow_new(job: &Arc<Job>, detach: bool, events: &Events) -> Result<(), Gone> {
+    events.say(Event::Queued { transfer: job.number() }).await?;
+    if detach { Ok(()) } else { follow(job, events).await }
+}
+
+async fn follow(job: &Arc<Job>, events: &Events) -> Result<(), Gone> {
+    let mut watch = job.watch();
+    let mut ended = false;
+    while let Some(event) = watch.recv().await {
+        ended = event.is_last();
+        events.say(Event::Transfer(event)).await?;
+    }
+    if ended {
+        return Ok(());
+    }
+    // The client was too slow to be told everything. It may ask again, and then learns where things are.
+    let message = "this command fell behind; `p2p watch` shows how the transfer goes on".to_owned();
+    events.say(Event::Error(RequestError { failure: Failure::Other, message, key: None })).await
+}
+
+/// Data and events of a file that goes to the client's standard output.
+async fn feed(job: &Arc<Job>, mut bytes: mpsc::Receiver<Bytes>, events: &Events) -> Result<(), Gone> {
+    events.say(Event::Queued { transfer: job.number() }).await?;
+    let mut watch = job.watch();
+    loop {
+        tokio::select! {
+            biased;
+            Some(data) = bytes.recv() => events.say(Event::Data(data.to_vec())).await?,
+            event = watch.recv() => match event {
+                Some(event) => {
+                    // The transfer ends only after its last bytes are in the queue; they go out first.
+                    if event.is_last() {
+                        while let Ok(data) = bytes.try_recv() {
+                            events.say(Event::Data(data.to_vec())).await?;
+                        }
+                    }
+                    events.say(Event::Transfer(event)).await?;
+                }
+                None => return Ok(()),
+            },
+            () = events.0.closed() => return Err(Gone),
+        }
+    }
+}

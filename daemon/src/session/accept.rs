@@ -1,0 +1,402 @@
+//! What comes in: connections, and the conversations that peers open on them.
+
+use std::sync::Arc;
+
+use p2p_protocol::{
+    FileId, PeerId,
+    control::Progress,
+    limits::{FIRST_FRAME_DEADLINE, MAX_FIRST_FRAME_LEN, MAX_STRANGER_REQUESTS},
+    policy::{Permit, Refusal, Situation, admit},
+    reason::{Failure, PeerMisbehaved, RefuseReason, close},
+    wire::peer::{Accept, Done, Fetch, Message, Offer},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Sessions, blocking,
+    error::RunError,
+    job::{Job, Spec, now_ms},
+    links::Link,
+    provide::{Providing, provide},
+    receive::{Ending, Receiving, receive},
+    say, shares,
+};
+use crate::{
+    store::{Partial, PartialKey, PartialSpec, PublishName, Published, Store, StoreError},
+    transport::{ControlStream, Incoming},
+};
+
+impl Sessions {
+    /// Takes connections in until the endpoint closes.
+    pub(super) async fn accept_connections(self: Arc<Self>) {
+        while let Some(incoming) = self.links.endpoint().accept().await {
+            let sessions = self.clone();
+            tokio::spawn(async move { sessions.admit_connection(incoming).await });
+        }
+    }
+
+    /// Decides once, on the completed handshake and before any stream, whether a peer is let in.
+    async fn admit_connection(self: Arc<Self>, incoming: Incoming) {
+        let connection = match incoming.finish().await {
+            Ok(connection) => connection,
+            Err(error) => {
+                tracing::debug!(%error, "a handshake failed");
+                return;
+            }
+        };
+        let peer = connection.peer_id();
+        let stranger = !self.peers.is_trusted(&peer);
+        if !self.links.has_room(stranger) {
+            tracing::warn!(%peer, "too many connections, one refused");
+            connection.close(close::BUSY, "");
+            return;
+        }
+        if stranger {
+            self.peers.note_pending(&peer, connection.remote_addr());
+            if !self.anything_public().await {
+                tracing::info!(%peer, address = %connection.remote_addr(), "an unknown peer was refused");
+                connection.close(close::NOT_TRUSTED, "");
+                return;
+            }
+        }
+        tracing::debug!(%peer, stranger, "connected");
+        let link = self.links.adopt(connection, false);
+        self.attend(link).await;
+    }
+
+    async fn anything_public(&self) -> bool {
+        let store = self.store.clone();
+        let public = shares::Audience::Public.stored();
+        matches!(blocking(move || store.catalog().has_share_for(&public)).await, Ok(Ok(true)))
+    }
+
+    /// Serves the conversations that the peer opens, for as long as the connection lives. A stranger's come
+    /// one at a time, and few.
+    pub(super) async fn attend(self: Arc<Self>, link: Arc<Link>) {
+        let mut asked = 0;
+        while let Ok(control) = link.connection().accept_control().await {
+            let conversation = self.clone().conversation(link.clone(), control);
+            if self.peers.is_trusted(&link.peer()) {
+                self.runs.spawn(conversation);
+                continue;
+            }
+            asked += 1;
+            if asked > MAX_STRANGER_REQUESTS {
+                link.connection().close(close::BUSY, "");
+                return;
+            }
+            conversation.await;
+        }
+    }
+
+    async fn conversation(self: Arc<Self>, link: Arc<Link>, mut control: ControlStream) {
+        let _used = link.hold();
+        if let Err(error) = self.converse(&link, &mut control).await {
+            super::part(&link, &mut control, &error).await;
+        }
+        control.sender.finish();
+    }
+
+    async fn converse(&self, link: &Arc<Link>, control: &mut ControlStream) -> Result<(), RunError> {
+        let first = control.receiver.recv(MAX_FIRST_FRAME_LEN);
+        let first = tokio::select! {
+            first = tokio::time::timeout(FIRST_FRAME_DEADLINE, first) => first.map_err(|_| RunError::stalled())?,
+            () = self.shutdown.cancelled() => return Err(RunError::stopped()),
+        };
+        match first? {
+            Some(Message::Offer(offer)) => self.offered(link, control, &offer).await,
+            Some(Message::Fetch(fetch)) => self.serve(link, control, fetch).await,
+            Some(other) => Err(PeerMisbehaved::UnexpectedMessage(other.name()).into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Answers a stranger: on a connection of its own it learns nothing but that it is not trusted.
+    async fn turn_away(
+        &self,
+        link: &Link,
+        control: &mut ControlStream,
+        reason: RefuseReason,
+    ) -> Result<(), RunError> {
+        self.peers.note_pending(&link.peer(), link.connection().remote_addr());
+        if link.is_dialled() {
+            return say(control, &Message::Refuse(reason)).await;
+        }
+        tracing::info!(peer = %link.peer(), "an unknown peer was refused");
+        link.connection().close(close::NOT_TRUSTED, "");
+        Ok(())
+    }
+
+    async fn offered(
+        &self,
+        link: &Arc<Link>,
+        control: &mut ControlStream,
+        offer: &Offer,
+    ) -> Result<(), RunError> {
+        let peer = link.peer();
+        if !self.peers.is_trusted(&peer) {
+            return self.turn_away(link, control, RefuseReason::NotAllowed).await;
+        }
+        let (running, max_running) = self.registry.room_for(&peer);
+        let situation = Situation { rights: self.peers.rights(&peer), asked: None, running, max_running };
+        let permit = match admit(situation, offer) {
+            Ok(permit) => permit,
+            Err(refusal) => return refuse(link, control, refusal).await,
+        };
+        let spec = Spec::Receive { peer, file_id: permit.file_id() };
+        let known_as = self.peers.name_of(&peer).unwrap_or_else(|| peer.to_string());
+        let (job, _) = self.registry.find_or_make(spec, permit.name().to_string(), known_as)?;
+        // The peer may be back before its old connection was found dead; this conversation takes over.
+        let stop = job.supersede(&self.shutdown);
+        let _running = job.running.lock().await;
+        if job.is_over() || stop.is_cancelled() {
+            return say(control, &Message::Refuse(RefuseReason::Busy)).await;
+        }
+        let result = self.receive_offer(&job, link, control, &permit, stop).await;
+        if let Err(error) = &result {
+            self.end_receiving(&job, error).await;
+        }
+        self.registry.save(&job);
+        result
+    }
+
+    async fn receive_offer(
+        &self,
+        job: &Job,
+        link: &Arc<Link>,
+        control: &mut ControlStream,
+        permit: &Permit,
+        stop: CancellationToken,
+    ) -> Result<(), RunError> {
+        let (peer, id) = (link.peer(), permit.file_id());
+        let fetchable = self.peers.rights(&peer).fetch;
+        if let Some(path) = self.received_before(peer, permit).await? {
+            let done = Finished { path, fetchable, fetch_from: None };
+            return finish_at_once(job, link, control, permit, done).await;
+        }
+        let key = PartialKey { file_id: id, from: Some(peer) };
+        let partial = match self.open_partial(self.inbox.clone(), key, permit).await {
+            Ok(partial) => partial,
+            Err(error) => {
+                tracing::warn!(%peer, %error, "an offer cannot be stored");
+                let refusal = Message::Refuse(error.refusal());
+                say(control, &refusal).await?;
+                return Err(RunError { tell: None, ..error.into() });
+            }
+        };
+        let (store, created_ms) = (self.store.clone(), now_ms());
+        let afterwards = move |published: &Published| {
+            note_received(&store, peer, id, published, fetchable, created_ms)
+        };
+        let name = PublishName::Free(permit.name().clone());
+        let ending = Ending::Publish { name, afterwards: Arc::new(afterwards) };
+        let published =
+            self.receive_into(job, link, control, permit, partial, ending, fetchable, stop).await?;
+        job.done(id, published.path.display().to_string(), permit.geometry().size(), None);
+        Ok(())
+    }
+
+    /// The path at which this peer's earlier copy of the same content still is.
+    async fn received_before(
+        &self,
+        peer: PeerId,
+        permit: &Permit,
+    ) -> Result<Option<std::path::PathBuf>, RunError> {
+        let (store, id, size) = (self.store.clone(), permit.file_id(), permit.geometry().size());
+        blocking(move || {
+            let Some(path) = store.catalog().receipt(peer, id)? else { return Ok(None) };
+            Ok::<_, StoreError>(store.is_identical(&path, id, size)?.then_some(path))
+        })
+        .await?
+        .or_else(|error| {
+            // Without the catalog the content is taken again, and found identical at the end.
+            tracing::warn!(%peer, %error, "whether this was received before is not known");
+            Ok(None)
+        })
+    }
+
+    /// Finds or makes the partial of an accepted offer.
+    pub(super) async fn open_partial(
+        &self,
+        folder: std::path::PathBuf,
+        key: PartialKey,
+        permit: &Permit,
+    ) -> Result<Arc<Partial>, StoreError> {
+        let spec = PartialSpec {
+            folder,
+            key,
+            geometry: permit.geometry(),
+            allocated: permit.allocated(),
+            executable: permit.executable(),
+            modified_ns: permit.modified_ns(),
+        };
+        let store = self.store.clone();
+        match blocking(move || store.open_partial(spec)).await {
+            Ok(opened) => opened.map(Arc::new),
+            Err(_) => Err(StoreError::Cancelled),
+        }
+    }
+
+    /// Accepts, and receives to the end.
+    #[expect(clippy::too_many_arguments, reason = "each is a different part of one conversation")]
+    pub(super) async fn receive_into(
+        &self,
+        job: &Job,
+        link: &Arc<Link>,
+        control: &mut ControlStream,
+        permit: &Permit,
+        partial: Arc<Partial>,
+        ending: Ending,
+        fetchable: bool,
+        stop: CancellationToken,
+    ) -> Result<Published, RunError> {
+        let verified = partial.verified();
+        let accept = Accept {
+            chunk_log2: partial.geometry().chunk_log2(),
+            have_count: verified.len(),
+            have: verified.wire().into_iter().next().unwrap_or_default(),
+        };
+        let chunks = link.expect_chunks(control.id);
+        say(control, &Message::Accept(accept)).await?;
+        let (pool, memory) = (self.pool.clone(), self.memory.clone());
+        let (registry, name) = (&*self.registry, permit.name().to_string());
+        let receiving = Receiving {
+            job, registry, link, control, chunks, partial, name, ending, pool, memory, fetchable, stop,
+        };
+        receive(receiving).await
+    }
+
+    /// What becomes of a peer's transfer whose run broke.
+    async fn end_receiving(&self, job: &Job, error: &RunError) {
+        if error.failure == Failure::Cancelled {
+            self.clean_up(job).await;
+            job.fail(error);
+        } else if error.passing {
+            job.interrupted(&error.message);
+        } else {
+            job.fail(error);
+        }
+    }
+
+    /// Answers a request for a file.
+    async fn serve(&self, link: &Arc<Link>, control: &mut ControlStream, fetch: Fetch) -> Result<(), RunError> {
+        let (peer, id) = (link.peer(), fetch.file_id);
+        let (store, rights) = (self.store.clone(), self.peers.rights(&peer));
+        let share = blocking(move || store.catalog().share(id)).await??;
+        let Some(share) = shares::granted(share, &peer, rights) else {
+            tracing::info!(%peer, file_id = %id, "asked for what it may not have or what is not here");
+            if self.peers.is_trusted(&peer) {
+                return say(control, &Message::Refuse(RefuseReason::NotFound)).await;
+            }
+            return self.turn_away(link, control, RefuseReason::NotFound).await;
+        };
+        let known_as = self.peers.name_of(&peer).unwrap_or_else(|| peer.to_string());
+        let name = share.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let (job, _) = self.registry.find_or_make(Spec::Serve { peer, file_id: id }, name, known_as)?;
+        let stop = job.supersede(&self.shutdown);
+        let _running = job.running.lock().await;
+        let result = self.serve_share(&job, link, control, &share.path, id, stop).await;
+        if let Err(error) = &result {
+            job.fail(error);
+        }
+        self.registry.save(&job);
+        result
+    }
+
+    async fn serve_share(
+        &self,
+        job: &Arc<Job>,
+        link: &Arc<Link>,
+        control: &mut ControlStream,
+        path: &std::path::Path,
+        id: FileId,
+        stop: CancellationToken,
+    ) -> Result<(), RunError> {
+        let source = match self.reopen(job, path, id, &stop).await {
+            Ok(source) => source,
+            Err(error) => {
+                // A peer learns no more of a file that cannot be served than that it cannot be had.
+                let reason = match error.failure {
+                    Failure::Integrity => RefuseReason::SourceChanged,
+                    Failure::Cancelled | Failure::Unreachable => RefuseReason::ShuttingDown,
+                    _ => RefuseReason::NotFound,
+                };
+                say(control, &Message::Refuse(reason)).await?;
+                return Err(RunError { tell: None, ..error });
+            }
+        };
+        let offer = super::run::offer_of(&source, None)?;
+        say(control, &Message::Offer(offer)).await?;
+        let accept = self.answer(job, control, &stop).await?;
+        let (registry, size) = (&*self.registry, source.size());
+        let providing = Providing { job, registry, link, control, source, accept, stop };
+        let done = provide(providing).await?;
+        job.done(id, done.name, size, None);
+        Ok(())
+    }
+}
+
+/// A file that is here already.
+pub(super) struct Finished {
+    /// Where.
+    pub(super) path: std::path::PathBuf,
+    /// Whether the provider may fetch it back.
+    pub(super) fetchable: bool,
+    /// Where the owner can fetch it again.
+    pub(super) fetch_from: Option<String>,
+}
+
+/// Accepts and completes an offer of what is here already, at no cost.
+pub(super) async fn finish_at_once(
+    job: &Job,
+    link: &Link,
+    control: &mut ControlStream,
+    permit: &Permit,
+    finished: Finished,
+) -> Result<(), RunError> {
+    let (geometry, id) = (permit.geometry(), permit.file_id());
+    let chunks = geometry.chunks();
+    let progress = Progress {
+        verified_bytes: geometry.size(),
+        total_bytes: geometry.size(),
+        chunks_verified: chunks,
+        chunks_total: chunks,
+        ..Progress::default()
+    };
+    job.start(&permit.name().to_string(), link.peer(), id, geometry.chunk_len(), progress);
+    let have = p2p_protocol::ChunkSet::full(chunks).ranges();
+    let accept = Accept { chunk_log2: geometry.chunk_log2(), have_count: chunks, have };
+    say(control, &Message::Accept(accept)).await?;
+    let name = finished.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let done = Done { file_id: id, name, fetchable: finished.fetchable };
+    say(control, &Message::Done(done)).await?;
+    job.done(id, finished.path.display().to_string(), geometry.size(), finished.fetch_from);
+    Ok(())
+}
+
+async fn refuse(link: &Link, control: &mut ControlStream, refusal: Refusal) -> Result<(), RunError> {
+    tracing::warn!(peer = %link.peer(), %refusal, "an offer was refused");
+    say(control, &Message::Refuse(refusal.reason())).await?;
+    if let Some(fault) = refusal.misbehaviour() {
+        tracing::warn!(peer = %link.peer(), %fault, "peer misbehaved");
+    }
+    Ok(())
+}
+
+/// Notes what a peer put where, so that its offering it again costs nothing, and lets it fetch it back.
+fn note_received(
+    store: &Store,
+    peer: PeerId,
+    id: FileId,
+    published: &Published,
+    fetchable: bool,
+    created_ms: u64,
+) -> Result<(), StoreError> {
+    let catalog = store.catalog();
+    catalog.put_receipt(peer, id, &published.path)?;
+    if fetchable {
+        let existing = catalog.share(id)?;
+        catalog.put_share(&shares::share_back(existing, id, published.path.clone(), peer, created_ms))?;
+    }
+    Ok(())
+}

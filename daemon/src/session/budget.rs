@@ -1,0 +1,128 @@
+//! Who may have how many unverified bytes on the way, so that the daemon's memory is bounded, a connection's
+//! window is never filled by one transfer, and every chunk that was granted finds room.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use p2p_protocol::limits::{CONNECTION_WINDOW, GROUP_LEN, MAX_STREAMS_PER_TRANSFER, UNVERIFIED_BUDGET};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// A number of bytes that receiving transfers share.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    total: u64,
+    receivers: AtomicU64,
+    /// Room for one chunk of every receiver, in groups. First come, first served.
+    places: Arc<Semaphore>,
+}
+
+impl Pool {
+    fn new(total: u64) -> Arc<Self> {
+        let places = Arc::new(Semaphore::new((total / GROUP_LEN) as usize));
+        Arc::new(Self { total, receivers: AtomicU64::new(0), places })
+    }
+
+    /// The pool of the whole daemon.
+    pub(crate) fn daemon() -> Arc<Self> {
+        Self::new(UNVERIFIED_BUDGET)
+    }
+
+    /// The pool of one connection.
+    pub(crate) fn connection() -> Arc<Self> {
+        Self::new(CONNECTION_WINDOW)
+    }
+
+    fn share(&self) -> u64 {
+        self.total / self.receivers.load(Ordering::Relaxed).max(1)
+    }
+}
+
+#[derive(Debug)]
+struct Place {
+    pool: Arc<Pool>,
+    _groups: OwnedSemaphorePermit,
+}
+
+impl Place {
+    async fn take(pool: &Arc<Pool>, chunk_len: u64) -> Option<Self> {
+        let groups = chunk_len.div_ceil(GROUP_LEN) as u32;
+        let groups = pool.places.clone().acquire_many_owned(groups).await.ok()?;
+        pool.receivers.fetch_add(1, Ordering::Relaxed);
+        Some(Self { pool: pool.clone(), _groups: groups })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.pool.receivers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A receiving transfer's part of both pools.
+#[derive(Debug)]
+pub(crate) struct Allowance {
+    chunk_len: u64,
+    connection: Place,
+    daemon: Place,
+}
+
+impl Allowance {
+    /// Waits until there is room for at least one chunk.
+    pub(crate) async fn take(connection: &Arc<Pool>, daemon: &Arc<Pool>, chunk_len: u64) -> Option<Self> {
+        let connection = Place::take(connection, chunk_len).await?;
+        let daemon = Place::take(daemon, chunk_len).await?;
+        Some(Self { chunk_len, connection, daemon })
+    }
+
+    /// Chunks that this transfer may have unverified now.
+    pub(crate) fn credit(&self) -> u32 {
+        let bytes = self.connection.pool.share().min(self.daemon.pool.share());
+        ((bytes / self.chunk_len) as u32).clamp(1, MAX_STREAMS_PER_TRANSFER)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn receivers_share_and_get_back_what_others_leave() {
+        let (connection, daemon) = (Pool::connection(), Pool::daemon());
+        let mib = 1 << 20;
+        let first = Allowance::take(&connection, &daemon, mib).await.unwrap();
+        assert_eq!(first.credit(), (CONNECTION_WINDOW / mib) as u32);
+        let second = Allowance::take(&connection, &daemon, mib).await.unwrap();
+        assert_eq!(first.credit(), (CONNECTION_WINDOW / mib / 2) as u32);
+        drop(second);
+        assert_eq!(first.credit(), (CONNECTION_WINDOW / mib) as u32);
+    }
+
+    #[tokio::test]
+    async fn no_more_receivers_than_chunks_fit() {
+        let (connection, daemon) = (Pool::connection(), Pool::daemon());
+        let len = 4 << 20;
+        let mut taken = Vec::new();
+        for _ in 0..CONNECTION_WINDOW / len {
+            taken.push(Allowance::take(&connection, &daemon, len).await.unwrap());
+        }
+        assert!(taken.iter().all(|allowance| allowance.credit() == 1));
+        let next = Allowance::take(&connection, &daemon, len);
+        tokio::pin!(next);
+        assert!(futures_poll(next.as_mut()).await.is_none());
+        taken.pop();
+        assert!(next.await.is_some());
+    }
+
+    /// Polls once.
+    async fn futures_poll<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
+        std::future::poll_fn(|context| {
+            std::task::Poll::Ready(match std::pin::Pin::new(&mut future).poll(context) {
+                std::task::Poll::Ready(value) => Some(value),
+                std::task::Poll::Pending => None,
+            })
+        })
+        .await
+    }
+}

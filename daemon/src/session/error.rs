@@ -1,0 +1,132 @@
+//! How a run of a transfer ends without success.
+
+use p2p_protocol::{
+    PeerId,
+    control::RequestError,
+    reason::{AbortReason, Failure, PeerMisbehaved, RefuseReason},
+};
+
+use crate::{peers::KeyError, store::StoreError, transport::TransportError};
+
+/// Why a run ended, and whether another may succeed without anybody doing anything.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct RunError {
+    pub(crate) failure: Failure,
+    pub(crate) message: String,
+    /// The key found at the target, where the failure is about a key.
+    pub(crate) key: Option<PeerId>,
+    /// Whether to try again.
+    pub(crate) passing: bool,
+    /// What to tell the peer, if the conversation is still open.
+    pub(crate) tell: Option<AbortReason>,
+    /// What the peer did wrong, for which its connection is closed.
+    pub(crate) fault: Option<PeerMisbehaved>,
+}
+
+impl RunError {
+    pub(crate) fn new(failure: Failure, message: impl Into<String>) -> Self {
+        Self { failure, message: message.into(), key: None, passing: false, tell: None, fault: None }
+    }
+
+    /// The owner cancelled the transfer.
+    pub(crate) fn cancelled() -> Self {
+        Self { tell: Some(AbortReason::Cancelled), ..Self::new(Failure::Cancelled, "cancelled") }
+    }
+
+    /// The run was stopped, but not the transfer: the daemon shuts down, or another run takes over.
+    pub(crate) fn stopped() -> Self {
+        Self {
+            passing: true,
+            tell: Some(AbortReason::ShuttingDown),
+            ..Self::new(Failure::Unreachable, "the daemon is shutting down")
+        }
+    }
+
+    /// The command that a file was fetched for has gone.
+    pub(crate) fn client_gone() -> Self {
+        Self {
+            tell: Some(AbortReason::Cancelled),
+            ..Self::new(Failure::Cancelled, "the command that read the file has gone")
+        }
+    }
+
+    /// Nothing moved for too long.
+    pub(crate) fn stalled() -> Self {
+        Self {
+            passing: true,
+            tell: Some(AbortReason::Stalled),
+            ..Self::new(Failure::Unreachable, "nothing moved within the deadline")
+        }
+    }
+
+    /// The peer gave the transfer up.
+    pub(crate) fn aborted(reason: AbortReason) -> Self {
+        Self { passing: reason.is_passing(), ..Self::new(reason.failure(), reason.to_string()) }
+    }
+
+    /// The peer did not take the offer or the request.
+    pub(crate) fn refused(reason: RefuseReason) -> Self {
+        Self { passing: reason.is_passing(), ..Self::new(reason.failure(), reason.to_string()) }
+    }
+
+    /// The same, with what was going on in front of the message.
+    pub(crate) fn context(mut self, what: &str) -> Self {
+        self.message = format!("{what}: {}", self.message);
+        self
+    }
+
+    /// The request of a client that is answered with this error.
+    pub(crate) fn into_request(self) -> RequestError {
+        RequestError { failure: self.failure, message: self.message, key: self.key }
+    }
+}
+
+impl From<PeerMisbehaved> for RunError {
+    fn from(fault: PeerMisbehaved) -> Self {
+        let failure = match fault {
+            PeerMisbehaved::ForgedList(_) | PeerMisbehaved::BadChunks(_) | PeerMisbehaved::WrongFile => {
+                Failure::Integrity
+            }
+            _ => Failure::Other,
+        };
+        Self {
+            fault: Some(fault),
+            ..Self::new(failure, format!("the peer broke the protocol: {fault}"))
+        }
+    }
+}
+
+impl From<TransportError> for RunError {
+    fn from(error: TransportError) -> Self {
+        if let TransportError::Misbehaved(fault) = error {
+            return fault.into();
+        }
+        let failure = error.failure();
+        Self { passing: failure == Failure::Unreachable, ..Self::new(failure, error.to_string()) }
+    }
+}
+
+impl From<StoreError> for RunError {
+    fn from(error: StoreError) -> Self {
+        let failure = error.failure();
+        let tell = match failure {
+            Failure::Integrity => AbortReason::SourceChanged,
+            _ => AbortReason::Storage,
+        };
+        Self { tell: Some(tell), ..Self::new(failure, error.to_string()) }
+    }
+}
+
+impl From<KeyError> for RunError {
+    fn from(error: KeyError) -> Self {
+        let (failure, key) = match &error {
+            KeyError::Unknown { found, .. } => (Failure::UnknownKey, Some(*found)),
+            KeyError::Changed { found, .. } | KeyError::WrongPeer { found, .. } => {
+                (Failure::Refused, Some(*found))
+            }
+            _ => (Failure::Refused, None),
+        };
+        Self { key, ..Self::new(failure, error.to_string()) }
+    }
+}

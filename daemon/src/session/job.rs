@@ -1,0 +1,540 @@
+//! One transfer as this daemon's owner sees it: its numbers, its state, and who is watching it.
+//!
+//! ```text
+//!            run starts              content durable
+//!  Waiting ────────────▶ Active ──────────────────────▶ Done
+//!     ▲  ▲                 │ │
+//!     │  └─── connection ──┘ ├── owner, or peer ───────▶ Cancelled ─┐
+//!     │       broke          └── cannot be helped ─────▶ Failed ────┤
+//!     └──────────────────────── retry ──────────────────────────────┘
+//! ```
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use p2p_protocol::{
+    ChunkRange, FileId, PeerId,
+    control::{
+        Detail, Direction, FetchRequest, KeyPolicy, Output, Progress, SendRequest, State, Summary, TransferEvent,
+        WaitReason,
+    },
+    reason::{ChunkFailure, Failure},
+};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::error::RunError;
+
+/// What a transfer is about, in enough detail to take it up again after a restart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Spec {
+    /// A file of this machine goes to a peer.
+    Send {
+        /// Absolute path of the source, as the operating system's bytes.
+        path: Vec<u8>,
+        /// Where to, as typed.
+        target: String,
+        /// The name to offer instead of the source's own.
+        name: Option<String>,
+        /// What to do about the key found there.
+        key: KeyPolicy,
+    },
+    /// A file of a peer comes to this machine.
+    Fetch {
+        /// What to fetch.
+        file_id: FileId,
+        /// Where from, as typed.
+        from: Vec<String>,
+        /// Where to.
+        output: Output,
+        /// What to do about the keys found there.
+        key: KeyPolicy,
+    },
+    /// A peer sends a file here.
+    Receive {
+        /// Who sends.
+        peer: PeerId,
+        /// What.
+        file_id: FileId,
+    },
+    /// A peer fetches a file from here.
+    Serve {
+        /// Who fetches.
+        peer: PeerId,
+        /// What.
+        file_id: FileId,
+    },
+}
+
+impl From<SendRequest> for Spec {
+    fn from(request: SendRequest) -> Self {
+        Self::Send { path: request.path, target: request.target, name: request.name, key: request.key }
+    }
+}
+
+impl From<FetchRequest> for Spec {
+    fn from(request: FetchRequest) -> Self {
+        let FetchRequest { file_id, from, output, key, detach: _ } = request;
+        Self::Fetch { file_id, from, output, key }
+    }
+}
+
+impl Spec {
+    /// Which way the bytes go.
+    pub(crate) fn direction(&self) -> Direction {
+        match self {
+            Self::Send { .. } => Direction::Send,
+            Self::Fetch { .. } => Direction::Fetch,
+            Self::Receive { .. } => Direction::Receive,
+            Self::Serve { .. } => Direction::Serve,
+        }
+    }
+
+    /// Whether a second request for the same thing joins the running transfer instead of making another.
+    /// What is done about keys plays no part in it.
+    pub(crate) fn same_work(&self, other: &Self) -> bool {
+        match (self, other) {
+            (
+                Self::Send { path: a, target: b, name: c, .. },
+                Self::Send { path: x, target: y, name: z, .. },
+            ) => (a, b, c) == (x, y, z),
+            (Self::Fetch { output: Output::Stdout, .. }, _) | (_, Self::Fetch { output: Output::Stdout, .. }) => {
+                false
+            }
+            (Self::Fetch { file_id: a, output: b, .. }, Self::Fetch { file_id: x, output: y, .. }) => {
+                (a, b) == (x, y)
+            }
+            (Self::Receive { .. }, Self::Receive { .. }) => self == other,
+            _ => false,
+        }
+    }
+
+    /// What to do about the keys found at the targets.
+    pub(crate) fn key_policy(&self) -> KeyPolicy {
+        match self {
+            Self::Send { key, .. } | Self::Fetch { key, .. } => *key,
+            Self::Receive { .. } | Self::Serve { .. } => KeyPolicy::Known,
+        }
+    }
+
+    /// Whether this daemon starts the conversation, and so tries again when it breaks.
+    pub(crate) fn is_ours(&self) -> bool {
+        matches!(self, Self::Send { .. } | Self::Fetch { .. })
+    }
+}
+
+/// Chunk failures that a job remembers for its owner.
+const REMEMBERED_FAILURES: usize = 64;
+/// Events a watcher may lag behind before progress is left out for it.
+const WATCHER_BUFFER: usize = 256;
+/// Chunk ranges that a detailed view holds.
+const SHOWN_RANGES: usize = 1024;
+
+/// A transfer.
+#[derive(Debug)]
+pub(crate) struct Job {
+    number: u64,
+    spec: Spec,
+    created_ms: u64,
+    state: Mutex<JobState>,
+    /// Held by the run that works on the job: there is never more than one.
+    pub(crate) running: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug)]
+struct JobState {
+    state: State,
+    name: String,
+    file_id: Option<FileId>,
+    peer: Option<PeerId>,
+    target: String,
+    path: Option<String>,
+    progress: Progress,
+    /// Payload bytes moved by earlier runs, so that `progress.moved_bytes` only grows.
+    moved_before: u64,
+    waiting: Option<WaitReason>,
+    error: Option<String>,
+    ended_ms: Option<u64>,
+    chunk_len: u64,
+    missing: Vec<ChunkRange>,
+    failed_chunks: VecDeque<(u32, ChunkFailure)>,
+    /// The event that opened the current run, for those who attach later.
+    started: Option<TransferEvent>,
+    /// The event that ended the job.
+    last: Option<TransferEvent>,
+    watchers: Vec<mpsc::Sender<TransferEvent>>,
+    saved: Option<Instant>,
+    run: CancellationToken,
+    cancel: CancellationToken,
+}
+
+/// Milliseconds since 1970 UTC. A clock set before that counts as 1970.
+pub(crate) fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+impl Job {
+    /// A new transfer that waits to be run.
+    pub(crate) fn new(number: u64, spec: Spec, name: String, target: String) -> Arc<Self> {
+        let (file_id, peer) = match &spec {
+            Spec::Send { .. } => (None, None),
+            Spec::Fetch { file_id, .. } => (Some(*file_id), None),
+            Spec::Receive { peer, file_id } | Spec::Serve { peer, file_id } => (Some(*file_id), Some(*peer)),
+        };
+        Self::build(number, spec, now_ms(), JobState::waiting(name, target, file_id, peer))
+    }
+
+    /// A transfer of an earlier daemon, as its catalog kept it.
+    pub(crate) fn restored(spec: Spec, summary: Summary) -> Arc<Self> {
+        let mut state = JobState::waiting(summary.name, summary.target, summary.file_id, summary.peer);
+        state.path = summary.path;
+        state.moved_before = summary.progress.moved_bytes;
+        state.progress = Progress { rate: 0, streams: 0, ..summary.progress };
+        state.error = summary.error;
+        state.ended_ms = summary.ended_ms;
+        state.state = if summary.state == State::Active { State::Waiting } else { summary.state };
+        if !state.is_over() {
+            state.waiting = Some(WaitReason::Peer);
+        }
+        Self::build(summary.transfer, spec, summary.created_ms, state)
+    }
+
+    fn build(number: u64, spec: Spec, created_ms: u64, state: JobState) -> Arc<Self> {
+        Arc::new(Self { number, spec, created_ms, state: Mutex::new(state), running: tokio::sync::Mutex::default() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, JobState> {
+        // Every change below leaves the state whole, so a panic elsewhere does not make it unusable.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub(crate) fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    pub(crate) fn state(&self) -> State {
+        self.lock().state
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.lock().is_over()
+    }
+
+    /// Whether both sides agreed on it once, in this daemon or an earlier one.
+    pub(crate) fn has_started(&self) -> bool {
+        self.lock().peer.is_some()
+    }
+
+    /// Bytes that the receiver has verified.
+    pub(crate) fn verified_bytes(&self) -> u64 {
+        self.lock().progress.verified_bytes
+    }
+
+    /// The content's identity, once known.
+    pub(crate) fn file_id(&self) -> Option<FileId> {
+        self.lock().file_id
+    }
+
+    /// Ends when the owner cancels the job.
+    pub(crate) fn cancelled(&self) -> CancellationToken {
+        self.lock().cancel.clone()
+    }
+
+    /// Marks the job cancelled; false if it is over already.
+    pub(crate) fn cancel(&self) -> bool {
+        let mut state = self.lock();
+        if state.is_over() {
+            return false;
+        }
+        state.cancel.cancel();
+        true
+    }
+
+    /// Stops the run that works on the job, if any, without ending the job, and returns the token of the
+    /// run that takes its place. The caller then waits for [`Job::running`].
+    pub(crate) fn supersede(&self, parent: &CancellationToken) -> CancellationToken {
+        let mut state = self.lock();
+        state.run.cancel();
+        state.run = parent.child_token();
+        state.run.clone()
+    }
+
+    /// Makes a job that ended without success wait again; false if it did not end so.
+    pub(crate) fn revive(&self) -> bool {
+        let mut state = self.lock();
+        if !matches!(state.state, State::Failed | State::Cancelled) {
+            return false;
+        }
+        state.state = State::Waiting;
+        state.ended_ms = None;
+        state.last = None;
+        state.error = None;
+        state.cancel = CancellationToken::new();
+        true
+    }
+
+    /// Both sides agreed; chunks will move now.
+    pub(crate) fn start(&self, name: &str, peer: PeerId, file_id: FileId, chunk_len: u64, progress: Progress) {
+        let mut state = self.lock();
+        if state.is_over() {
+            return;
+        }
+        state.state = State::Active;
+        state.name = name.to_owned();
+        state.peer = Some(peer);
+        state.file_id = Some(file_id);
+        state.chunk_len = chunk_len;
+        state.moved_before = state.progress.moved_bytes;
+        let moved_bytes = state.moved_before;
+        state.progress = Progress { moved_bytes, ..progress };
+        state.waiting = None;
+        let event = TransferEvent::Started {
+            transfer: self.number,
+            direction: self.spec.direction(),
+            name: name.to_owned(),
+            peer,
+            total_bytes: progress.total_bytes,
+            resumed_bytes: progress.verified_bytes,
+        };
+        state.started = Some(event.clone());
+        state.tell(&event);
+    }
+
+    /// Nothing moves for now.
+    pub(crate) fn wait(&self, reason: WaitReason) {
+        let mut state = self.lock();
+        if !state.is_over() && state.waiting != Some(reason) {
+            state.waiting = Some(reason);
+            state.tell(&TransferEvent::Waiting { transfer: self.number, reason });
+        }
+    }
+
+    /// Something moves again.
+    pub(crate) fn resume(&self) {
+        self.lock().waiting = None;
+    }
+
+    /// New numbers from the run; `moved_bytes` counts that run alone.
+    pub(crate) fn progress(&self, progress: Progress, missing: Vec<ChunkRange>) {
+        let mut state = self.lock();
+        if state.is_over() {
+            return;
+        }
+        let moved_bytes = state.moved_before + progress.moved_bytes;
+        state.progress = Progress { moved_bytes, ..progress };
+        state.missing = missing;
+        state.missing.truncate(SHOWN_RANGES);
+        let progress = state.progress;
+        state.tell(&TransferEvent::Progress { transfer: self.number, progress });
+    }
+
+    /// A chunk was dropped by the receiver.
+    pub(crate) fn chunk_failed(&self, chunk: u32, peer: PeerId, reason: ChunkFailure) {
+        tracing::warn!(transfer = self.number, chunk, %peer, %reason, "chunk failed");
+        let mut state = self.lock();
+        if state.failed_chunks.len() == REMEMBERED_FAILURES {
+            state.failed_chunks.pop_front();
+        }
+        state.failed_chunks.push_back((chunk, reason));
+        state.tell(&TransferEvent::ChunkFailed { transfer: self.number, chunk, peer, reason });
+    }
+
+    /// The run broke, and another will follow.
+    pub(crate) fn retrying(&self, attempt: u32, pause: Duration, reason: &str) {
+        tracing::info!(transfer = self.number, attempt, ?pause, reason, "transfer broke, trying again");
+        let mut state = self.lock();
+        if state.is_over() {
+            return;
+        }
+        state.state = State::Waiting;
+        state.waiting = Some(WaitReason::Peer);
+        state.error = Some(reason.to_owned());
+        state.progress.rate = 0;
+        state.progress.streams = 0;
+        state.tell(&TransferEvent::Retrying {
+            transfer: self.number,
+            attempt,
+            in_ms: pause.as_millis() as u64,
+            reason: reason.to_owned(),
+        });
+    }
+
+    /// The run of a transfer that a peer started broke; the peer may come back.
+    pub(crate) fn interrupted(&self, reason: &str) {
+        tracing::info!(transfer = self.number, reason, "transfer interrupted, waiting for the peer");
+        let mut state = self.lock();
+        if !state.is_over() {
+            state.state = State::Waiting;
+            state.error = Some(reason.to_owned());
+            state.progress.rate = 0;
+            state.progress.streams = 0;
+            state.waiting = Some(WaitReason::Peer);
+            state.tell(&TransferEvent::Waiting { transfer: self.number, reason: WaitReason::Peer });
+        }
+    }
+
+    /// The content is durable at the receiver, at `path` here or under that name there.
+    pub(crate) fn done(&self, file_id: FileId, path: String, bytes: u64, fetch_from: Option<String>) {
+        tracing::info!(transfer = self.number, %file_id, path, bytes, "transfer done");
+        let mut state = self.lock();
+        state.progress.verified_bytes = bytes;
+        state.progress.total_bytes = bytes;
+        state.progress.chunks_verified = state.progress.chunks_total;
+        state.missing.clear();
+        state.file_id = Some(file_id);
+        state.path = Some(path.clone());
+        let moved_bytes = state.progress.moved_bytes;
+        let millis = now_ms().saturating_sub(self.created_ms);
+        let transfer = self.number;
+        state.end(
+            State::Done,
+            None,
+            TransferEvent::Done { transfer, file_id, path, bytes, moved_bytes, millis, fetch_from },
+        );
+    }
+
+    /// The transfer ended without success.
+    pub(crate) fn fail(&self, error: &RunError) {
+        tracing::warn!(transfer = self.number, error = %error.message, "transfer failed");
+        let end = if error.failure == Failure::Cancelled { State::Cancelled } else { State::Failed };
+        self.lock().end(
+            end,
+            Some(error.message.clone()),
+            TransferEvent::Failed {
+                transfer: self.number,
+                failure: error.failure,
+                message: error.message.clone(),
+                key: error.key,
+            },
+        );
+    }
+
+    /// The state so far and then everything that happens, until the job ends.
+    pub(crate) fn watch(&self) -> mpsc::Receiver<TransferEvent> {
+        let (sender, receiver) = mpsc::channel(WATCHER_BUFFER);
+        let mut state = self.lock();
+        let transfer = self.number;
+        let mut replay: Vec<TransferEvent> = Vec::new();
+        match (&state.last, &state.started) {
+            (Some(last), _) => replay.push(last.clone()),
+            (None, started) => {
+                replay.extend(started.clone());
+                replay.extend(state.waiting.map(|reason| TransferEvent::Waiting { transfer, reason }));
+                replay.push(TransferEvent::Progress { transfer, progress: state.progress });
+            }
+        }
+        for event in replay {
+            // The buffer is empty, so there is room.
+            let _ = sender.try_send(event);
+        }
+        if state.last.is_none() {
+            state.watchers.push(sender);
+        }
+        receiver
+    }
+
+    /// The job as a line of a list.
+    pub(crate) fn summary(&self) -> Summary {
+        let state = self.lock();
+        Summary {
+            transfer: self.number,
+            direction: self.spec.direction(),
+            state: state.state,
+            name: state.name.clone(),
+            file_id: state.file_id,
+            peer: state.peer,
+            target: state.target.clone(),
+            path: state.path.clone(),
+            progress: state.progress,
+            waiting: state.waiting,
+            error: state.error.clone(),
+            created_ms: self.created_ms,
+            ended_ms: state.ended_ms,
+        }
+    }
+
+    /// The job in full.
+    pub(crate) fn detail(&self) -> Detail {
+        let summary = self.summary();
+        let state = self.lock();
+        Detail {
+            summary,
+            chunk_len: state.chunk_len,
+            missing: state.missing.clone(),
+            failed_chunks: state.failed_chunks.iter().copied().collect(),
+        }
+    }
+
+    /// Whether the catalog's copy is older than `interval`; if so, it counts as renewed now.
+    pub(crate) fn save_is_due(&self, interval: Duration) -> bool {
+        let mut state = self.lock();
+        let due = state.saved.is_none_or(|at| at.elapsed() >= interval);
+        if due {
+            state.saved = Some(Instant::now());
+        }
+        due
+    }
+}
+
+impl JobState {
+    fn waiting(name: String, target: String, file_id: Option<FileId>, peer: Option<PeerId>) -> Self {
+        Self {
+            state: State::Waiting,
+            name,
+            file_id,
+            peer,
+            target,
+            path: None,
+            progress: Progress::default(),
+            moved_before: 0,
+            waiting: None,
+            error: None,
+            ended_ms: None,
+            chunk_len: 0,
+            missing: Vec::new(),
+            failed_chunks: VecDeque::new(),
+            started: None,
+            last: None,
+            watchers: Vec::new(),
+            saved: None,
+            run: CancellationToken::new(),
+            cancel: CancellationToken::new(),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self.state, State::Done | State::Failed | State::Cancelled)
+    }
+
+    fn end(&mut self, state: State, error: Option<String>, event: TransferEvent) {
+        self.state = state;
+        self.error = error;
+        self.waiting = None;
+        self.ended_ms = Some(now_ms());
+        self.progress.rate = 0;
+        self.progress.streams = 0;
+        self.tell(&event);
+        self.last = Some(event);
+        self.watchers.clear();
+    }
+
+    /// Passes an event on. A watcher that lags loses progress, which the next one replaces; one that
+    /// cannot even take something of weight is let go, and its client sees the stream end.
+    fn tell(&mut self, event: &TransferEvent) {
+        let droppable = matches!(event, TransferEvent::Progress { .. });
+        self.watchers.retain(|watcher| {
+            if droppable && watcher.capacity() < WATCHER_BUFFER / 2 {
+                return !watcher.is_closed();
+            }
+            watcher.try_send(event.clone()).is_ok()
+        });
+    }
+}

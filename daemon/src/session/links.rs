@@ -1,0 +1,378 @@
+//! Connections as sessions use them: dialled once and shared by many transfers, each chunk stream handed
+//! to the transfer that asked for it, and closed at once when trust is withdrawn.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use p2p_protocol::{
+    PeerId,
+    control::KeyPolicy,
+    limits::{
+        MAX_CONNECTIONS, MAX_STRANGER_CONNECTIONS, MAX_STREAMS_PER_TRANSFER, MAX_UNASKED_CHUNKS, POOL_IDLE,
+    },
+    reason::{Failure, PeerMisbehaved, close},
+    wire::chunk::ChunkHeader,
+};
+use tokio::sync::mpsc;
+
+use super::{budget::Pool, error::RunError};
+use crate::{
+    peers::{Peers, Target},
+    transport::{ChunkReceiver, Connection, Endpoint, TransportError},
+};
+
+/// Chunk streams whose header was read and that wait for their transfer to take them.
+const CHUNK_QUEUE: usize = 16;
+/// How long one address is tried before the next.
+const DIAL_DEADLINE: Duration = Duration::from_secs(8);
+
+/// A chunk stream after its header.
+pub(crate) type IncomingChunk = (ChunkHeader, ChunkReceiver);
+
+/// An open connection.
+#[derive(Debug)]
+pub(crate) struct Link {
+    connection: Connection,
+    /// Whether this daemon dialled it.
+    dialled: bool,
+    transfers: Mutex<HashMap<u64, mpsc::Sender<IncomingChunk>>>,
+    transfers_running: AtomicUsize,
+    pool: Arc<Pool>,
+    /// Chunks that may still come for no transfer before the peer counts as misbehaving.
+    strays: AtomicI64,
+}
+
+/// Keeps a connection from counting as idle.
+#[derive(Debug)]
+pub(crate) struct LinkUse(Arc<Link>);
+
+impl Drop for LinkUse {
+    fn drop(&mut self) {
+        self.0.transfers_running.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Link {
+    /// Marks the connection as in use by one more conversation.
+    pub(crate) fn hold(self: &Arc<Self>) -> LinkUse {
+        self.transfers_running.fetch_add(1, Ordering::Relaxed);
+        LinkUse(self.clone())
+    }
+
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// The connection's window, shared by the transfers that receive on it.
+    pub(crate) fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    /// Names a fault and closes the connection for it.
+    pub(crate) fn condemn(&self, fault: &PeerMisbehaved) {
+        tracing::warn!(peer = %self.peer(), %fault, "peer misbehaved, connection closed");
+        self.connection.close(fault.close_code(), &fault.to_string());
+    }
+
+    /// Whether this daemon opened the connection.
+    pub(crate) fn is_dialled(&self) -> bool {
+        self.dialled
+    }
+
+    pub(crate) fn peer(&self) -> PeerId {
+        self.connection.peer_id()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, mpsc::Sender<IncomingChunk>>> {
+        self.transfers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the chunk streams of a transfer handed over from now on, until the returned value is dropped.
+    pub(crate) fn expect_chunks(self: &Arc<Self>, transfer: u64) -> ChunkQueue {
+        let (sender, receiver) = mpsc::channel(CHUNK_QUEUE);
+        // What is on its way when the transfer ends comes late, and is nobody's fault.
+        self.strays.fetch_add(i64::from(MAX_STREAMS_PER_TRANSFER), Ordering::Relaxed);
+        self.lock().insert(transfer, sender);
+        ChunkQueue { link: self.clone(), transfer, receiver }
+    }
+
+    async fn route(&self, mut chunk: ChunkReceiver) {
+        let header = match chunk.header().await {
+            Ok(header) => header,
+            Err(error) => {
+                if let TransportError::Misbehaved(fault) = &error {
+                    self.condemn(fault);
+                }
+                return;
+            }
+        };
+        let queue = self.lock().get(&header.transfer).cloned();
+        match queue {
+            Some(queue) => {
+                if let Err(mpsc::error::SendError((_, chunk))) = queue.send((header, chunk)).await {
+                    chunk.stop(close::STREAM_UNWANTED);
+                }
+            }
+            None => {
+                chunk.stop(close::STREAM_UNWANTED);
+                if self.strays.fetch_sub(1, Ordering::Relaxed) <= 0 {
+                    self.condemn(&PeerMisbehaved::UnaskedChunks);
+                }
+            }
+        }
+    }
+}
+
+/// The chunk streams of one transfer.
+#[derive(Debug)]
+pub(crate) struct ChunkQueue {
+    link: Arc<Link>,
+    transfer: u64,
+    receiver: mpsc::Receiver<IncomingChunk>,
+}
+
+impl ChunkQueue {
+    /// The next chunk stream. `None` once the connection is gone.
+    pub(crate) async fn next(&mut self) -> Option<IncomingChunk> {
+        self.receiver.recv().await
+    }
+}
+
+impl Drop for ChunkQueue {
+    fn drop(&mut self) {
+        self.link.lock().remove(&self.transfer);
+    }
+}
+
+/// All open connections.
+#[derive(Debug)]
+pub(crate) struct Links {
+    endpoint: Endpoint,
+    peers: Peers,
+    open: Mutex<HashMap<usize, Arc<Link>>>,
+    /// One dial at a time per target, so that two transfers to it share what the first one opens.
+    dialling: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+impl Links {
+    pub(crate) fn new(endpoint: Endpoint, peers: Peers) -> Self {
+        Self { endpoint, peers, open: Mutex::default(), dialling: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<usize, Arc<Link>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.lock().len()
+    }
+
+    pub(crate) fn connected(&self) -> HashSet<PeerId> {
+        self.lock().values().map(|link| link.peer()).collect()
+    }
+
+    /// Closes every connection with this peer.
+    pub(crate) fn close_peer(&self, peer: &PeerId) {
+        for link in self.lock().values().filter(|link| link.peer() == *peer) {
+            tracing::info!(%peer, "trust withdrawn, connection closed");
+            link.connection.close(close::NOT_TRUSTED, "");
+        }
+    }
+
+    /// Whether a target, as typed, can be dialled at all.
+    pub(crate) fn check_target(&self, typed: &str) -> Result<(), RunError> {
+        self.parse(typed).map(|_| ())
+    }
+
+    fn parse(&self, typed: &str) -> Result<Target, RunError> {
+        self.peers.parse_target(typed).map_err(|error| {
+            let failure = if error.is_unknown_peer() { Failure::NotFound } else { Failure::Usage };
+            RunError::new(failure, error.to_string())
+        })
+    }
+
+    /// Whether there is room for a connection that came in. Strangers share a small number of places.
+    pub(crate) fn has_room(&self, stranger: bool) -> bool {
+        let open = self.lock();
+        if !stranger {
+            return open.len() < MAX_CONNECTIONS;
+        }
+        let none = |link: &&Arc<Link>| !link.dialled && !self.peers.is_trusted(&link.peer());
+        open.values().filter(none).count() < MAX_STRANGER_CONNECTIONS && open.len() < MAX_CONNECTIONS
+    }
+
+    /// Takes a connection in: its chunk streams are routed and it is forgotten when it closes.
+    pub(crate) fn adopt(self: &Arc<Self>, connection: Connection, dialled: bool) -> Arc<Link> {
+        let link = Arc::new(Link {
+            connection,
+            dialled,
+            transfers: Mutex::default(),
+            transfers_running: AtomicUsize::new(0),
+            pool: Pool::connection(),
+            strays: AtomicI64::new(i64::from(MAX_UNASKED_CHUNKS)),
+        });
+        self.lock().insert(link.connection.id(), link.clone());
+        tokio::spawn({
+            let link = link.clone();
+            async move {
+                while let Ok(chunk) = link.connection.accept_chunk().await {
+                    let link = link.clone();
+                    tokio::spawn(async move { link.route(chunk).await });
+                }
+            }
+        });
+        tokio::spawn({
+            let (links, link) = (Arc::downgrade(self), link.clone());
+            async move {
+                let reason = link.connection.closed().await;
+                tracing::debug!(peer = %link.peer(), %reason, "connection closed");
+                if let Some(links) = links.upgrade() {
+                    links.lock().remove(&link.connection.id());
+                }
+                // Transfers that wait for chunks see the end of their queue.
+                link.lock().clear();
+            }
+        });
+        if dialled {
+            tokio::spawn(close_when_idle(Arc::downgrade(&link)));
+        }
+        link
+    }
+
+    /// A connection to the peer at a target, one that is open already if there is one. Whether its key is
+    /// the right one is decided here, before anything is said on it.
+    pub(crate) async fn dial(
+        self: &Arc<Self>,
+        typed: &str,
+        policy: KeyPolicy,
+    ) -> Result<(Arc<Link>, bool), RunError> {
+        let gate = {
+            let mut dialling = self.dialling.lock().unwrap_or_else(PoisonError::into_inner);
+            dialling.retain(|_, gate| Arc::strong_count(gate) > 1);
+            dialling.entry(typed.to_owned()).or_default().clone()
+        };
+        let _one_at_a_time = gate.lock().await;
+        let target = self.parse(typed)?;
+        if let Some(link) = self.reusable(&target, policy).await {
+            return Ok((link, false));
+        }
+        let addresses = resolve(&target).await?;
+        let mut failed = None;
+        for address in addresses {
+            let attempt = tokio::time::timeout(DIAL_DEADLINE, self.endpoint.connect(address)).await;
+            let connection = match attempt {
+                Ok(Ok(connection)) => connection,
+                Ok(Err(error)) => {
+                    failed = Some(RunError::from(error));
+                    continue;
+                }
+                Err(_) => {
+                    let secs = DIAL_DEADLINE.as_secs();
+                    failed = Some(RunError {
+                        passing: true,
+                        ..RunError::new(
+                            Failure::Unreachable,
+                            format!("{address} did not answer within {secs} s; is p2pd running there, and UDP let through?"),
+                        )
+                    });
+                    continue;
+                }
+            };
+            let found = connection.peer_id();
+            if let Err(error) = self.peers.check_key(&target, found, policy) {
+                connection.close(close::WRONG_PEER, "");
+                return Err(error.into());
+            }
+            self.peers.remember_address(&found, &target, address);
+            return Ok((self.adopt(connection, true), true));
+        }
+        Err(failed.unwrap_or_else(|| no_address(&target)))
+    }
+
+    /// An open connection to the peer that is meant, where it is certain that the target means that peer:
+    /// it was dialled at one of the target's addresses, or the target is the peer's name or ID.
+    async fn reusable(&self, target: &Target, policy: KeyPolicy) -> Option<Arc<Link>> {
+        let expected = match policy {
+            KeyPolicy::Exactly(id) => Some(id),
+            KeyPolicy::Known | KeyPolicy::AcceptNew => target.expected,
+        }?;
+        let candidates: Vec<Arc<Link>> = self
+            .lock()
+            .values()
+            .filter(|link| link.peer() == expected && link.connection.is_closed().is_none())
+            .cloned()
+            .collect();
+        if candidates.is_empty() {
+            return None;
+        }
+        let link = if target.is_name_or_id {
+            candidates.into_iter().next()
+        } else {
+            let addresses = resolve(target).await.ok()?;
+            candidates
+                .into_iter()
+                .find(|link| link.dialled && addresses.contains(&canonical(link.connection.remote_addr())))
+        }?;
+        // The pin may be new (a key given with the command), and trust may have changed since it was dialled.
+        self.peers.check_key(target, expected, policy).is_ok().then_some(link)
+    }
+}
+
+/// An IPv4 address as such, where a dual-stack socket shows it mapped into IPv6.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+async fn resolve(target: &Target) -> Result<Vec<SocketAddr>, RunError> {
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    let mut failed = None;
+    for place in &target.places {
+        match tokio::net::lookup_host((place.host.as_str(), place.port)).await {
+            Ok(found) => addresses.extend(found.map(canonical)),
+            Err(error) => failed = Some((place.host.clone(), error)),
+        }
+    }
+    match failed {
+        Some((host, error)) if addresses.is_empty() => Err(RunError {
+            passing: true,
+            ..RunError::new(Failure::Unreachable, format!("{host}: its address cannot be found ({error})"))
+        }),
+        _ => {
+            let mut seen = HashSet::new();
+            addresses.retain(|address| seen.insert(*address));
+            Ok(addresses)
+        }
+    }
+}
+
+fn no_address(target: &Target) -> RunError {
+    RunError::new(Failure::Unreachable, format!("no address is known for {}", target.typed))
+}
+
+async fn close_when_idle(link: std::sync::Weak<Link>) {
+    let mut was_idle = false;
+    loop {
+        tokio::time::sleep(POOL_IDLE / 2).await;
+        let Some(link) = link.upgrade() else { return };
+        if link.connection.is_closed().is_some() {
+            return;
+        }
+        let idle = link.transfers_running.load(Ordering::Relaxed) == 0;
+        if idle && was_idle {
+            link.connection.close(close::IDLE, "idle");
+            return;
+        }
+        was_idle = idle;
+    }
+}

@@ -1,0 +1,348 @@
+//! Transfers: the only place where a pure decision of the protocol becomes an effect on disk or network.
+//!
+//! `registry` knows all transfers and `job` is one of them; `links` are the open connections; `run` works on
+//! what the owner asked for, `accept` answers what peers ask for; `provide` and `receive` drive the protocol's
+//! two state machines.
+
+mod accept;
+mod budget;
+mod error;
+mod job;
+mod links;
+mod provide;
+mod receive;
+mod registry;
+mod run;
+mod shares;
+mod stdout;
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use p2p_protocol::{
+    FileId, PeerId,
+    control::{FetchRequest, Output, PeerInfo, SendRequest, ShareRequest, State, TrustRequest},
+    limits::{DRAIN_DEADLINE, TRANSFER_PROGRESS_DEADLINE, UNVERIFIED_BUDGET},
+    reason::{AbortReason, Failure, RefuseReason, close},
+    wire::peer::Message,
+};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub(crate) use error::RunError;
+pub(crate) use job::Job;
+pub(crate) use registry::Registry;
+
+use crate::{
+    peers::Peers,
+    store::{Share, Store, StoreError},
+    transport::{ControlStream, Endpoint},
+};
+use budget::Pool;
+use job::{Spec, now_ms};
+use links::{Link, Links};
+use shares::Audience;
+use stdout::StdoutClient;
+
+/// How long a peer is given to take a last word.
+const PARTING: Duration = Duration::from_secs(2);
+
+/// All transfers of this daemon and what they work with.
+pub(crate) struct Sessions {
+    store: Store,
+    peers: Peers,
+    links: Arc<Links>,
+    registry: Arc<Registry>,
+    inbox: PathBuf,
+    pool: Arc<Pool>,
+    memory: Arc<Semaphore>,
+    /// One fetch at a time of each content.
+    fetches: Mutex<HashMap<FileId, Arc<tokio::sync::Mutex<()>>>>,
+    /// Clients that read what is fetched, by transfer.
+    stdout: Mutex<HashMap<u64, Arc<StdoutClient>>>,
+    shutdown: CancellationToken,
+    /// What a shutdown waits for.
+    runs: TaskTracker,
+}
+
+impl Sessions {
+    /// Begins to accept connections, and takes up what an earlier daemon left unfinished.
+    pub(crate) fn start(
+        store: Store,
+        peers: Peers,
+        endpoint: Endpoint,
+        inbox: PathBuf,
+    ) -> Result<Arc<Self>, RunError> {
+        let registry = Arc::new(Registry::load(store.clone())?);
+        let sessions = Arc::new(Self {
+            links: Arc::new(Links::new(endpoint, peers.clone())),
+            store,
+            peers,
+            registry,
+            inbox,
+            pool: Pool::daemon(),
+            memory: Arc::new(Semaphore::new((UNVERIFIED_BUDGET / receive::MEMORY_UNIT) as usize)),
+            fetches: Mutex::default(),
+            stdout: Mutex::default(),
+            shutdown: CancellationToken::new(),
+            runs: TaskTracker::new(),
+        });
+        tokio::spawn(sessions.clone().accept_connections());
+        for job in sessions.registry.all().into_iter().filter(|job| !job.is_over()) {
+            match job.spec() {
+                Spec::Fetch { output: Output::Stdout, .. } => sessions.give_up(&job, &RunError::client_gone()),
+                Spec::Serve { .. } => {
+                    let error = RunError::new(Failure::Unreachable, "the daemon ended meanwhile");
+                    sessions.give_up(&job, &error);
+                }
+                Spec::Receive { .. } => {}
+                Spec::Send { .. } | Spec::Fetch { .. } => sessions.spawn_job(job),
+            }
+        }
+        Ok(sessions)
+    }
+
+    fn give_up(&self, job: &Job, error: &RunError) {
+        job.fail(error);
+        self.registry.save(job);
+    }
+
+    /// Stops every run, keeps what was received, and closes all connections.
+    pub(crate) async fn shut_down(&self) {
+        self.shutdown.cancel();
+        self.runs.close();
+        if tokio::time::timeout(DRAIN_DEADLINE, self.runs.wait()).await.is_err() {
+            tracing::warn!("transfers did not stop in time; what was checkpointed is kept");
+        }
+        self.links.endpoint().close(close::SHUTDOWN, "shutting down");
+        if tokio::time::timeout(PARTING, self.links.endpoint().wait_idle()).await.is_err() {
+            tracing::debug!("some peers did not confirm the end of their connection");
+        }
+    }
+
+    /// All transfers.
+    pub(crate) fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    /// Open connections.
+    pub(crate) fn connections(&self) -> usize {
+        self.links.count()
+    }
+
+    /// A transfer by its number.
+    pub(crate) fn job(&self, number: u64) -> Result<Arc<Job>, RunError> {
+        self.registry.get(number).ok_or_else(|| {
+            RunError::new(Failure::NotFound, format!("there is no transfer {number}; `p2p list` shows all"))
+        })
+    }
+
+    /// Sends a file, or joins the transfer that does so already.
+    pub(crate) fn send(self: &Arc<Self>, request: SendRequest) -> Result<Arc<Job>, RunError> {
+        self.links.check_target(&request.target)?;
+        let path = String::from_utf8_lossy(&request.path).into_owned();
+        let own_name = path.rsplit('/').next().unwrap_or_default().to_owned();
+        let (name, target) = (request.name.clone().unwrap_or(own_name), request.target.clone());
+        self.begin(Spec::from(request), name, target)
+    }
+
+    /// Fetches a file, or joins the transfer that does so already. The second part is what goes to the
+    /// client's standard output, where it is to go there.
+    pub(crate) fn fetch(
+        self: &Arc<Self>,
+        request: FetchRequest,
+    ) -> Result<(Arc<Job>, Option<mpsc::Receiver<Bytes>>), RunError> {
+        for target in &request.from {
+            self.links.check_target(target)?;
+        }
+        let (name, target) = (request.file_id.to_string(), request.from.join(", "));
+        let to_stdout = request.output == Output::Stdout;
+        let spec = Spec::from(request);
+        if !to_stdout {
+            return Ok((self.begin(spec, name, target)?, None));
+        }
+        let (job, _) = self.registry.find_or_make(spec, name, target)?;
+        let (client, bytes) = StdoutClient::new();
+        self.stdout_clients().insert(job.number(), client.clone());
+        let reader = job.clone();
+        tokio::spawn(async move {
+            client.gone().await;
+            reader.cancel();
+        });
+        self.spawn_job(job.clone());
+        Ok((job, Some(bytes)))
+    }
+
+    fn begin(self: &Arc<Self>, spec: Spec, name: String, target: String) -> Result<Arc<Job>, RunError> {
+        let (job, is_new) = self.registry.find_or_make(spec, name, target)?;
+        if is_new {
+            self.spawn_job(job.clone());
+        }
+        Ok(job)
+    }
+
+    /// Makes a file fetchable: its File ID, its path and who can fetch it. `keep_on` is asked while it is hashed.
+    pub(crate) async fn share(
+        &self,
+        request: ShareRequest,
+        keep_on: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Result<(FileId, PathBuf, String), RunError> {
+        let audience = Audience::of(&request, &self.peers)?;
+        let (store, path, stored) = (self.store.clone(), run::path_of(&request.path), audience.stored());
+        let shared = blocking(move || {
+            let source = store.import(&path, &|_| keep_on())?;
+            let file_id = source.file_id();
+            let share = Share { file_id, path: path.clone(), audience: stored, created_ms: now_ms() };
+            store.catalog().put_share(&share)?;
+            Ok::<_, StoreError>((file_id, path))
+        });
+        let (file_id, path) = shared.await??;
+        let words = audience.words(&self.peers);
+        tracing::info!(%file_id, path = %path.display(), audience = words, "shared");
+        Ok((file_id, path, words))
+    }
+
+    /// Takes a share back.
+    pub(crate) async fn unshare(&self, id: FileId) -> Result<(), RunError> {
+        let store = self.store.clone();
+        if blocking(move || store.catalog().remove_share(id)).await?? {
+            tracing::info!(file_id = %id, "no longer shared");
+            return Ok(());
+        }
+        Err(RunError::new(Failure::NotFound, format!("{id} is not shared here")))
+    }
+
+    /// Number of shared files.
+    pub(crate) async fn share_count(&self) -> Result<u64, RunError> {
+        let store = self.store.clone();
+        Ok(blocking(move || store.catalog().share_count()).await??)
+    }
+
+    /// Stops a transfer and removes what it left on this machine.
+    pub(crate) async fn cancel(self: &Arc<Self>, number: u64) -> Result<(), RunError> {
+        let job = self.job(number)?;
+        if !job.cancel() {
+            return Err(RunError::new(Failure::Conflict, format!("transfer {number} is over already")));
+        }
+        // A run ends by itself; where there is none, or once it has, this is what ends the job.
+        let _running = job.running.lock().await;
+        if !job.is_over() {
+            self.clean_up(&job).await;
+            self.give_up(&job, &RunError::cancelled());
+        }
+        Ok(())
+    }
+
+    /// Takes a failed or cancelled transfer up again.
+    pub(crate) fn retry(self: &Arc<Self>, number: u64) -> Result<Arc<Job>, RunError> {
+        let job = self.job(number)?;
+        let refused = |why: &str| Err(RunError::new(Failure::Conflict, format!("transfer {number} {why}")));
+        match job.spec() {
+            Spec::Receive { .. } | Spec::Serve { .. } => {
+                return refused("was started by the peer, and goes on when the peer starts it again");
+            }
+            Spec::Fetch { output: Output::Stdout, .. } => {
+                return refused("wrote to a command that has gone; run that command again");
+            }
+            Spec::Send { .. } | Spec::Fetch { .. } => {}
+        }
+        if !job.revive() {
+            return refused(if job.state() == State::Done { "is done" } else { "is running" });
+        }
+        self.registry.save(&job);
+        self.spawn_job(job.clone());
+        Ok(job)
+    }
+
+    /// All peers.
+    pub(crate) fn peers(&self) -> Vec<PeerInfo> {
+        let connected = self.links.connected();
+        let mut peers = self.peers.list();
+        for peer in &mut peers {
+            peer.connected = connected.contains(&peer.id);
+        }
+        peers
+    }
+
+    /// Trusts a peer. One that may do less than before loses its connections, so that it counts at once.
+    pub(crate) async fn trust(&self, request: TrustRequest) -> Result<(), RunError> {
+        let (id, before) = (request.id, self.peers.rights(&request.id));
+        let peers = self.peers.clone();
+        blocking(move || peers.trust(request)).await??;
+        let after = self.peers.rights(&id);
+        if (before.send && !after.send) || (before.fetch && !after.fetch) {
+            self.links.close_peer(&id);
+        }
+        tracing::info!(peer = %id, send = after.send, fetch = after.fetch, "trusted");
+        Ok(())
+    }
+
+    /// Forgets a peer, by name or Peer ID, and closes its connections.
+    pub(crate) async fn forget(&self, peer: &str) -> Result<PeerId, RunError> {
+        let (peers, asked) = (self.peers.clone(), peer.to_owned());
+        let forgotten = blocking(move || peers.forget(&asked)).await??;
+        let id = forgotten.ok_or_else(|| {
+            RunError::new(Failure::NotFound, format!("{peer} is no peer known here; `p2p peers` lists them"))
+        })?;
+        self.links.close_peer(&id);
+        Ok(id)
+    }
+
+    fn fetch_gate(&self, id: FileId) -> Arc<tokio::sync::Mutex<()>> {
+        let mut gates = self.fetches.lock().unwrap_or_else(PoisonError::into_inner);
+        gates.retain(|_, gate| Arc::strong_count(gate) > 1);
+        gates.entry(id).or_default().clone()
+    }
+
+    fn stdout_clients(&self) -> MutexGuard<'_, HashMap<u64, Arc<StdoutClient>>> {
+        self.stdout.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs something that may block, off the network tasks.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, RunError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| RunError::new(Failure::Other, format!("a background task failed: {error}")))
+}
+
+/// Says something to a peer, which has to take it in time.
+async fn say(control: &mut ControlStream, message: &Message) -> Result<(), RunError> {
+    match tokio::time::timeout(TRANSFER_PROGRESS_DEADLINE, control.sender.send(message)).await {
+        Ok(sent) => Ok(sent?),
+        Err(_) => Err(RunError::stalled()),
+    }
+}
+
+/// Ends a conversation that failed here: a peer at fault loses its connection, any other hears why.
+async fn part(link: &Link, control: &mut ControlStream, error: &RunError) {
+    if let Some(fault) = &error.fault {
+        link.condemn(fault);
+    } else if let Some(reason) = error.tell {
+        tell(control, reason).await;
+    }
+    control.sender.finish();
+}
+
+async fn tell(control: &mut ControlStream, reason: AbortReason) {
+    let abort = Message::Abort(reason);
+    if !matches!(tokio::time::timeout(PARTING, control.sender.send(&abort)).await, Ok(Ok(()))) {
+        tracing::debug!(%reason, "the peer did not hear why the transfer ended");
+    }
+}
+
+impl StoreError {
+    /// The answer to an offer that cannot be stored for this reason.
+    fn refusal(&self) -> RefuseReason {
+        match self {
+            Self::Busy { .. } => RefuseReason::Busy,
+            Self::NoSpace { need, free, .. } => RefuseReason::Space { need: *need, free: *free },
+            _ => RefuseReason::Storage,
+        }
+    }
+}

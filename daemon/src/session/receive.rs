@@ -1,0 +1,485 @@
+//! The receiver's side of one conversation, after the offer was accepted: the pure machine decides, this
+//! driver verifies, stores, checkpoints and publishes.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use p2p_protocol::{
+    ChunkSet,
+    control::{Progress, WaitReason},
+    limits::{CHECKPOINT_BYTES, CHECKPOINT_INTERVAL, MAX_FRAME_LEN},
+    reason::{ChunkFailure, Failure, close},
+    transfer::{Admission, Now, Receiver, ReceiverAction, ReceiverInput, ReceiverStart},
+    tree::{self, Expected},
+    wire::chunk::{ChunkHeader, Encoding},
+};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    blocking,
+    budget::{Allowance, Pool},
+    error::RunError,
+    job::Job,
+    links::{ChunkQueue, Link},
+    provide::closed_early,
+    registry::Registry,
+    say,
+    stdout::StdoutFeed,
+};
+use crate::{
+    store::{Partial, PublishName, Published, StoreError},
+    transport::{ChunkReceiver, ChunkStreamError, ControlStream},
+};
+
+/// How often the machine sees the clock, and clients see progress.
+const TICK: Duration = Duration::from_millis(100);
+/// Unit in which the daemon's memory for unverified bytes is counted.
+pub(crate) const MEMORY_UNIT: u64 = 1024;
+
+/// Everything that a receiver's run works with.
+pub(crate) struct Receiving<'a> {
+    pub(crate) job: &'a Job,
+    pub(crate) registry: &'a Registry,
+    pub(crate) link: &'a Arc<Link>,
+    pub(crate) control: &'a mut ControlStream,
+    pub(crate) chunks: ChunkQueue,
+    pub(crate) partial: Arc<Partial>,
+    /// The name that the provider gave.
+    pub(crate) name: String,
+    pub(crate) ending: Ending,
+    /// Who may have how many unverified bytes on the way.
+    pub(crate) pool: Arc<Pool>,
+    /// Unverified bytes that the whole daemon may hold, in [`MEMORY_UNIT`]s.
+    pub(crate) memory: Arc<Semaphore>,
+    /// Whether the provider may fetch the file back; told in `Done`.
+    pub(crate) fetchable: bool,
+    /// Ends the run without ending the transfer.
+    pub(crate) stop: CancellationToken,
+}
+
+/// What becomes of the complete file.
+pub(crate) enum Ending {
+    /// It is published under this name, or the next free one like it.
+    Publish {
+        /// The name.
+        name: PublishName,
+        /// What to note down before the provider is told.
+        afterwards: Arc<dyn Fn(&Published) -> Result<(), StoreError> + Send + Sync>,
+    },
+    /// It has gone to a client and is not kept.
+    Stdout(StdoutFeed),
+}
+
+/// What a task of the run has to say.
+enum News {
+    Stored(u32),
+    Failed(u32, ChunkFailure),
+    /// The disk is full, or its folder gone.
+    NoSpace(u32, StoreError),
+    StorageFailed(StoreError),
+    Rechecked(u32, bool),
+    Checkpointed(Result<ChunkSet, StoreError>),
+    Published(Result<Published, StoreError>),
+    Fed(Result<(), RunError>),
+    SpaceChecked(bool),
+    Reserved(Result<(), StoreError>),
+}
+
+struct Run<'a> {
+    job: &'a Job,
+    registry: &'a Registry,
+    link: &'a Arc<Link>,
+    partial: Arc<Partial>,
+    memory: Arc<Semaphore>,
+    allowance: Allowance,
+    machine: Receiver,
+    begun: Instant,
+    ending: Ending,
+    published: Option<Published>,
+    tasks: JoinSet<()>,
+    news: mpsc::Sender<News>,
+    /// Ends the chunk tasks that still wait for the network.
+    halt: CancellationToken,
+    /// Payload bytes that have come in; written by the chunk tasks.
+    moved: Arc<AtomicU64>,
+    moved_seen: u64,
+    /// Bytes stored since the last checkpoint began.
+    window: u64,
+    window_opened: Option<Instant>,
+    checkpointing: bool,
+    fetchable: bool,
+}
+
+/// Receives until the file is durable under its final name and the provider has been told.
+pub(crate) async fn receive(run: Receiving<'_>) -> Result<Published, RunError> {
+    let Receiving { job, registry, link, control, mut chunks, partial, name, ending, pool, memory, .. } = run;
+    let (fetchable, stop, cancelled) = (run.fetchable, run.stop, job.cancelled());
+    let geometry = partial.geometry();
+    let wait_for_place = async {
+        job.wait(WaitReason::Queue);
+        Allowance::take(link.pool(), &pool, geometry.chunk_len()).await
+    };
+    let allowance = tokio::select! {
+        biased;
+        allowance = wait_for_place => allowance.ok_or_else(RunError::stopped)?,
+        () = cancelled.cancelled() => return Err(RunError::cancelled()),
+        () = stop.cancelled() => return Err(RunError::stopped()),
+        gone = link.connection().closed() => return Err(gone.into()),
+    };
+    let begun = Instant::now();
+    let start = ReceiverStart {
+        geometry,
+        file_id: partial.file_id(),
+        verified: partial.verified(),
+        doubtful: partial.doubtful(),
+    };
+    let (sender, mut news) = mpsc::channel(64);
+    let mut run = Run {
+        job,
+        registry,
+        link,
+        machine: Receiver::new(start, begun.elapsed()),
+        partial,
+        memory,
+        allowance,
+        begun,
+        ending,
+        published: None,
+        tasks: JoinSet::new(),
+        news: sender,
+        halt: CancellationToken::new(),
+        moved: Arc::default(),
+        moved_seen: 0,
+        window: 0,
+        window_opened: None,
+        checkpointing: false,
+        fetchable,
+    };
+    let progress = run.machine.progress(run.now());
+    job.start(&name, link.peer(), run.partial.file_id(), geometry.chunk_len(), progress);
+    let result = run.converse(control, &mut chunks, &mut news, &stop).await;
+    if result.is_err() {
+        run.settle(&mut news).await;
+    }
+    result
+}
+
+impl Run<'_> {
+    async fn converse(
+        &mut self,
+        control: &mut ControlStream,
+        chunks: &mut ChunkQueue,
+        news: &mut mpsc::Receiver<News>,
+        stop: &CancellationToken,
+    ) -> Result<Published, RunError> {
+        let cancelled = self.job.cancelled();
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            if self.act(control).await? {
+                return self.published.take().ok_or_else(closed_early);
+            }
+            tokio::select! {
+                message = control.receiver.recv(MAX_FRAME_LEN) => match message? {
+                    Some(message) => self.input(ReceiverInput::Message(message))?,
+                    None => return Err(closed_early()),
+                },
+                // While one checkpoint syncs the next window fills; a third never opens.
+                chunk = chunks.next(), if !(self.checkpointing && self.window >= CHECKPOINT_BYTES) => {
+                    match chunk {
+                        Some((header, stream)) => self.take_chunk(header, stream)?,
+                        None => return Err(self.link.connection().closed().await.into()),
+                    }
+                }
+                Some(said) = news.recv() => self.hear(said)?,
+                Some(_) = self.tasks.join_next() => {}
+                _ = tick.tick() => self.tick()?,
+                () = cancelled.cancelled() => return Err(RunError::cancelled()),
+                () = stop.cancelled() => return Err(RunError::stopped()),
+            }
+        }
+    }
+
+    fn now(&self) -> Now {
+        self.begun.elapsed()
+    }
+
+    fn input(&mut self, input: ReceiverInput) -> Result<(), RunError> {
+        let now = self.now();
+        Ok(self.machine.handle(input, now)?)
+    }
+
+    /// Carries out what the machine asks for. True once the conversation is complete.
+    async fn act(&mut self, control: &mut ControlStream) -> Result<bool, RunError> {
+        while let Some(action) = self.machine.next_action() {
+            match action {
+                ReceiverAction::Send(message) => say(control, &message).await?,
+                ReceiverAction::Recheck { chunk, expected } => {
+                    let partial = self.partial.clone();
+                    self.work(move || match partial.recheck(chunk, expected) {
+                        Ok(good) => News::Rechecked(chunk, good),
+                        Err(error) => News::StorageFailed(error),
+                    });
+                }
+                ReceiverAction::ReserveUpTo(bytes) => {
+                    let partial = self.partial.clone();
+                    self.work(move || News::Reserved(partial.reserve(bytes)));
+                }
+                ReceiverAction::Publish => self.publish(),
+                ReceiverAction::Completed => return Ok(true),
+                ReceiverAction::Aborted(reason) => return Err(RunError::aborted(reason)),
+                ReceiverAction::ChunkFailed { chunk, reason } => {
+                    self.job.chunk_failed(chunk, self.link.peer(), reason);
+                }
+                ReceiverAction::PollSpace => {
+                    self.job.wait(WaitReason::Space);
+                    let partial = self.partial.clone();
+                    self.work(move || News::SpaceChecked(partial.has_room()));
+                }
+                ReceiverAction::Stalled => return Err(RunError::stalled()),
+                ReceiverAction::GaveUp { chunk, reason } => {
+                    return Err(RunError {
+                        passing: true,
+                        ..RunError::new(Failure::Unreachable, format!("chunk {chunk}, many times: {reason}"))
+                    });
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Runs something that may block, off the network tasks; what it says comes back as news.
+    fn work(&mut self, job: impl FnOnce() -> News + Send + 'static) {
+        let news = self.news.clone();
+        self.tasks.spawn(async move {
+            if let Ok(said) = blocking(job).await {
+                let _ = news.send(said).await;
+            }
+        });
+    }
+
+    fn take_chunk(&mut self, header: ChunkHeader, stream: ChunkReceiver) -> Result<(), RunError> {
+        let now = self.now();
+        match self.machine.admit(&header, now)? {
+            Admission::Ignore => stream.stop(close::STREAM_UNWANTED),
+            Admission::Take(expected) => {
+                let (partial, memory, halt) = (self.partial.clone(), self.memory.clone(), self.halt.clone());
+                let (news, moved) = (self.news.clone(), self.moved.clone());
+                self.tasks.spawn(async move {
+                    let read = tokio::select! {
+                        read = read_chunk(header, stream, memory, moved) => read,
+                        () = halt.cancelled() => return,
+                    };
+                    let said = match read {
+                        Ok((bytes, _memory)) => store_chunk(header, bytes, expected, partial).await,
+                        Err(reason) => News::Failed(header.index, reason),
+                    };
+                    let _ = news.send(said).await;
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, said: News) -> Result<(), RunError> {
+        match said {
+            News::Stored(chunk) => {
+                self.stored(chunk);
+                self.input(ReceiverInput::ChunkStored { chunk })?;
+                if let Ending::Stdout(feed) = &self.ending {
+                    feed.advance(self.machine.verified_prefix());
+                }
+                Ok(())
+            }
+            News::Failed(chunk, reason) => self.input(ReceiverInput::ChunkFailed { chunk, reason }),
+            News::NoSpace(chunk, error) => self.no_space(Some(chunk), &error),
+            News::Rechecked(chunk, good) => {
+                if good {
+                    self.stored(chunk);
+                }
+                self.input(ReceiverInput::Rechecked { chunk, good })?;
+                if let Ending::Stdout(feed) = &self.ending {
+                    feed.advance(self.machine.verified_prefix());
+                }
+                Ok(())
+            }
+            News::Checkpointed(result) => {
+                self.checkpointing = false;
+                match result {
+                    Ok(durable) => {
+                        tracing::debug!(transfer = self.job.number(), chunks = durable.len(), "checkpoint");
+                        Ok(())
+                    }
+                    Err(error) => self.storage_failed(error),
+                }
+            }
+            News::SpaceChecked(true) => {
+                self.job.resume();
+                self.input(ReceiverInput::SpaceFreed)
+            }
+            News::SpaceChecked(false) | News::Reserved(Ok(())) => Ok(()),
+            // Chunks that do not fit will say so themselves when they are written.
+            News::Reserved(Err(error)) => {
+                tracing::debug!(transfer = self.job.number(), %error, "no reservation");
+                Ok(())
+            }
+            News::Published(Ok(done)) => {
+                let name = done.name.clone();
+                self.published = Some(done);
+                self.input(ReceiverInput::Published { name, fetchable: self.fetchable })
+            }
+            News::StorageFailed(error) | News::Published(Err(error)) => self.storage_failed(error),
+            News::Fed(Ok(())) => {
+                self.published = Some(Published { path: "-".into(), name: "-".into(), already: false });
+                self.input(ReceiverInput::Published { name: "-".into(), fetchable: false })
+            }
+            News::Fed(Err(error)) => Err(error),
+        }
+    }
+
+    fn storage_failed(&mut self, error: StoreError) -> Result<(), RunError> {
+        match error {
+            StoreError::SyncFailed { lost, path } => {
+                let chunks = lost.len();
+                tracing::error!(path = %path.display(), chunks, "a sync failed, its chunks are fetched again");
+                self.input(ReceiverInput::Lost(lost))
+            }
+            error if error.is_full() || error.is_gone() => self.no_space(None, &error),
+            error => Err(error.into()),
+        }
+    }
+
+    fn no_space(&mut self, chunk: Option<u32>, error: &StoreError) -> Result<(), RunError> {
+        tracing::warn!(transfer = self.job.number(), %error, "no room, pausing");
+        self.input(ReceiverInput::StorageFull { chunk })
+    }
+
+    fn stored(&mut self, chunk: u32) {
+        self.window += self.partial.geometry().len_of(chunk);
+        self.window_opened.get_or_insert_with(Instant::now);
+        if self.window >= CHECKPOINT_BYTES {
+            self.checkpoint();
+        }
+    }
+
+    fn tick(&mut self) -> Result<(), RunError> {
+        let moved = self.moved.load(Ordering::Relaxed);
+        if moved != self.moved_seen {
+            self.moved_seen = moved;
+            self.input(ReceiverInput::ChunkBytes)?;
+        }
+        if self.window_opened.is_some_and(|opened| opened.elapsed() >= CHECKPOINT_INTERVAL) {
+            self.checkpoint();
+        }
+        let progress = Progress { moved_bytes: moved, ..self.machine.progress(self.now()) };
+        self.job.progress(progress, self.machine.missing());
+        self.registry.save_if_due(self.job);
+        self.input(ReceiverInput::Credit(self.allowance.credit()))?;
+        self.input(ReceiverInput::Tick)
+    }
+
+    fn checkpoint(&mut self) {
+        if self.checkpointing || self.window == 0 {
+            return;
+        }
+        self.checkpointing = true;
+        self.window = 0;
+        self.window_opened = None;
+        let partial = self.partial.clone();
+        self.work(move || News::Checkpointed(partial.checkpoint()));
+    }
+
+    fn publish(&mut self) {
+        let partial = self.partial.clone();
+        match &mut self.ending {
+            Ending::Publish { name, afterwards } => {
+                let (name, afterwards) = (name.clone(), afterwards.clone());
+                self.work(move || {
+                    News::Published(partial.publish(&name).inspect(|published| {
+                        // The catalog is a cache: without the note the file is there all the same.
+                        if let Err(error) = afterwards(published) {
+                            tracing::warn!(path = %published.path.display(), %error, "not noted in the catalog");
+                        }
+                    }))
+                });
+            }
+            Ending::Stdout(feed) => {
+                feed.advance(self.partial.geometry().chunks());
+                let (drained, news) = (feed.drained(), self.news.clone());
+                self.tasks.spawn(async move {
+                    let _ = news.send(News::Fed(drained.await)).await;
+                });
+            }
+        }
+    }
+
+    /// After a run broke: lets what is being stored end, and makes durable what is verified.
+    async fn settle(&mut self, news: &mut mpsc::Receiver<News>) {
+        self.halt.cancel();
+        loop {
+            tokio::select! {
+                ended = self.tasks.join_next() => if ended.is_none() { break },
+                Some(said) = news.recv() => if let News::Stored(chunk) = said {
+                    let now = self.now();
+                    // The conversation is over; the machine only counts on for the last line of progress.
+                    let _ = self.machine.handle(ReceiverInput::ChunkStored { chunk }, now);
+                },
+            }
+        }
+        let partial = self.partial.clone();
+        match blocking(move || partial.park()).await {
+            Ok(Ok(())) | Err(_) => {}
+            Ok(Err(error)) => tracing::warn!(transfer = self.job.number(), %error, "the last checkpoint failed"),
+        }
+        let moved_bytes = self.moved.load(Ordering::Relaxed);
+        let progress = self.machine.progress(self.now());
+        self.job.progress(Progress { moved_bytes, rate: 0, streams: 0, ..progress }, self.machine.missing());
+    }
+}
+
+async fn read_chunk(
+    header: ChunkHeader,
+    stream: ChunkReceiver,
+    memory: Arc<Semaphore>,
+    moved: Arc<AtomicU64>,
+) -> Result<(Bytes, tokio::sync::OwnedSemaphorePermit), ChunkFailure> {
+    let units = header.payload_len().div_ceil(MEMORY_UNIT) as u32;
+    let held = memory.acquire_many_owned(units).await.map_err(|_| ChunkFailure::NotStored)?;
+    let count = |bytes: u64| {
+        moved.fetch_add(bytes, Ordering::Relaxed);
+    };
+    match stream.payload(&header, &count).await {
+        Ok(bytes) => Ok((bytes, held)),
+        Err(ChunkStreamError::Stalled) => Err(ChunkFailure::Stalled),
+        Err(_) => Err(ChunkFailure::Truncated),
+    }
+}
+
+async fn store_chunk(header: ChunkHeader, bytes: Bytes, expected: Expected, partial: Arc<Partial>) -> News {
+    let chunk = header.index;
+    let stored = blocking(move || {
+        let geometry = partial.geometry();
+        let verified = match header.encoding {
+            Encoding::Raw => tree::verify(geometry, chunk, expected, bytes),
+            Encoding::Zeros => tree::verify_zeros::<Bytes>(geometry, chunk, expected),
+        };
+        let Some(verified) = verified else { return News::Failed(chunk, ChunkFailure::Corrupt) };
+        match partial.write(verified) {
+            Ok(()) => News::Stored(chunk),
+            Err(error) if error.is_full() || error.is_gone() => News::NoSpace(chunk, error),
+            Err(error) => News::StorageFailed(error),
+        }
+    });
+    stored.await.unwrap_or(News::Failed(chunk, ChunkFailure::NotStored))
+}

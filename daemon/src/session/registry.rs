@@ -1,0 +1,193 @@
+//! All transfers of this daemon: the live ones in memory, and every one in the catalog.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use p2p_protocol::{
+    control::{Summary, TransferEvent},
+    limits::{MAX_INCOMING_PER_PEER, MAX_JOBS},
+    reason::Failure,
+};
+use tokio::sync::{broadcast, mpsc};
+
+use super::{
+    error::RunError,
+    job::{Job, Spec, now_ms},
+};
+use crate::store::{JobRow, Store};
+
+/// Ended transfers kept in memory for `list` and `show`; the catalog keeps more.
+const ENDED_IN_MEMORY: usize = 1000;
+/// How often a running transfer's numbers go to the catalog.
+const SAVE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The transfers.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    store: Store,
+    jobs: Mutex<BTreeMap<u64, Arc<Job>>>,
+    /// Numbers of transfers as they are made, for those who watch all.
+    made: broadcast::Sender<u64>,
+}
+
+impl Registry {
+    /// Reads the catalog.
+    pub(crate) fn load(store: Store) -> Result<Self, RunError> {
+        let mut jobs = BTreeMap::new();
+        for row in store.catalog().jobs()? {
+            let parsed = (serde_json::from_str::<Spec>(&row.spec), serde_json::from_str::<Summary>(&row.summary));
+            match parsed {
+                (Ok(spec), Ok(summary)) => {
+                    let summary = Summary { transfer: row.number, ..summary };
+                    jobs.insert(row.number, Job::restored(spec, summary));
+                }
+                // Written by another version: history, not data, so leaving it out loses nothing.
+                _ => tracing::warn!(transfer = row.number, "a transfer in the catalog is not readable, left out"),
+            }
+        }
+        let registry = Self { store, jobs: Mutex::new(jobs), made: broadcast::Sender::new(64) };
+        registry.prune();
+        Ok(registry)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Arc<Job>>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The unfinished transfer that does the same work, or else a new one, and whether it is new.
+    pub(crate) fn find_or_make(
+        &self,
+        spec: Spec,
+        name: String,
+        target: String,
+    ) -> Result<(Arc<Job>, bool), RunError> {
+        let mut jobs = self.lock();
+        if let Some(job) = jobs.values().find(|job| !job.is_over() && job.spec().same_work(&spec)) {
+            return Ok((job.clone(), false));
+        }
+        if jobs.values().filter(|job| !job.is_over()).count() >= MAX_JOBS {
+            return Err(RunError::new(
+                Failure::Conflict,
+                format!("there are {MAX_JOBS} unfinished transfers already; cancel some, or wait"),
+            ));
+        }
+        // The row is made first, with what little is known, to get a number that is never used again.
+        let draft = Job::new(0, spec.clone(), name.clone(), target.clone());
+        let number = self.store.catalog().insert_job(&row(&draft)?)?;
+        let job = Job::new(number, spec, name, target);
+        jobs.insert(number, job.clone());
+        drop(jobs);
+        self.save(&job);
+        let _ = self.made.send(number);
+        Ok((job, true))
+    }
+
+    /// Unfinished transfers that this peer has started here.
+    pub(crate) fn room_for(&self, peer: &p2p_protocol::PeerId) -> (usize, usize) {
+        let running = self
+            .lock()
+            .values()
+            .filter(|job| {
+                !job.is_over() && matches!(job.spec(), Spec::Receive { peer: from, .. } if from == peer)
+            })
+            .count();
+        (running, MAX_INCOMING_PER_PEER)
+    }
+
+    pub(crate) fn get(&self, number: u64) -> Option<Arc<Job>> {
+        self.lock().get(&number).cloned()
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<Job>> {
+        self.lock().values().cloned().collect()
+    }
+
+    pub(crate) fn unfinished(&self) -> usize {
+        self.lock().values().filter(|job| !job.is_over()).count()
+    }
+
+    /// Writes a transfer to the catalog. A failure is logged: the catalog is a cache.
+    pub(crate) fn save(&self, job: &Job) {
+        let saved = row(job).and_then(|row| Ok(self.store.catalog().update_job(&row)?));
+        if let Err(error) = saved {
+            tracing::warn!(transfer = job.number(), %error, "the catalog did not take a transfer's state");
+        }
+        if job.is_over() {
+            self.prune();
+        }
+    }
+
+    /// Writes a running transfer to the catalog, if that was not done lately.
+    pub(crate) fn save_if_due(&self, job: &Job) {
+        if job.save_is_due(SAVE_INTERVAL) {
+            self.save(job);
+        }
+    }
+
+    fn prune(&self) {
+        let mut jobs = self.lock();
+        let ended: Vec<u64> = jobs.iter().filter(|(_, job)| job.is_over()).map(|(number, _)| *number).collect();
+        for number in ended.iter().take(ended.len().saturating_sub(ENDED_IN_MEMORY)) {
+            jobs.remove(number);
+        }
+    }
+
+    /// The events of every transfer from now on, the unfinished ones' state first.
+    pub(crate) fn watch_all(self: &Arc<Self>) -> mpsc::Receiver<TransferEvent> {
+        let (sender, receiver) = mpsc::channel(1024);
+        let mut made = self.made.subscribe();
+        for job in self.all().into_iter().filter(|job| !job.is_over()) {
+            forward(&job, sender.clone());
+        }
+        let registry = Arc::downgrade(self);
+        tokio::spawn(async move {
+            loop {
+                let number = tokio::select! {
+                    () = sender.closed() => break,
+                    number = made.recv() => number,
+                };
+                match number {
+                    Ok(number) => {
+                        let Some(registry) = registry.upgrade() else { break };
+                        if let Some(job) = registry.get(number) {
+                            forward(&job, sender.clone());
+                        }
+                    }
+                    Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => break,
+                }
+            }
+        });
+        receiver
+    }
+}
+
+fn forward(job: &Arc<Job>, to: mpsc::Sender<TransferEvent>) {
+    let mut events = job.watch();
+    tokio::spawn(async move {
+        while let Some(event) = events.recv().await {
+            if to.send(event).await.is_err() {
+                break;
+            }
+        }
+    });
+}
+
+fn row(job: &Job) -> Result<JobRow, RunError> {
+    let summary = job.summary();
+    let text = |result: Result<String, serde_json::Error>| {
+        result.map_err(|error| RunError::new(Failure::Other, format!("a transfer cannot be written down: {error}")))
+    };
+    Ok(JobRow {
+        number: summary.transfer,
+        direction: summary.direction,
+        state: summary.state,
+        spec: text(serde_json::to_string(job.spec()))?,
+        summary: text(serde_json::to_string(&summary))?,
+        created_ms: summary.created_ms,
+        ended_ms: summary.ended_ms.or_else(|| job.is_over().then(now_ms)),
+    })
+}

@@ -1,0 +1,454 @@
+//! The transfers that this daemon's owner asked for: run, and run again, until they end.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use p2p_protocol::{
+    FileId, Geometry, SafeName,
+    control::{Output, WaitReason},
+    limits::{MAX_FRAME_LEN, MAX_FRUITLESS_TRIES, RETRY_MAX, RETRY_MIN},
+    policy::{Permit, Rights, Situation, admit},
+    reason::{Failure, PeerMisbehaved},
+    wire::peer::{Accept, Fetch, Kind, Message, Offer},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Sessions,
+    accept::{Finished, finish_at_once},
+    blocking,
+    error::RunError,
+    job::{Job, Spec},
+    links::Link,
+    part,
+    provide::{Providing, closed_early, provide},
+    receive::Ending,
+    say,
+    stdout::StdoutFeed,
+};
+use crate::{
+    store::{PartialKey, PublishName, Source, StoreError},
+    transport::ControlStream,
+};
+
+impl Sessions {
+    /// Works on a transfer in the background until it ends or the daemon stops.
+    pub(super) fn spawn_job(self: &Arc<Self>, job: Arc<Job>) {
+        let sessions = self.clone();
+        self.runs.spawn(async move { sessions.drive(&job).await });
+    }
+
+    async fn drive(self: &Arc<Self>, job: &Arc<Job>) {
+        let stop = job.supersede(&self.shutdown);
+        let _running = job.running.lock().await;
+        let mut source = None;
+        let mut attempt: u32 = 1;
+        let mut fruitless: u32 = 0;
+        while !job.is_over() {
+            let before = job.verified_bytes();
+            let result = self.run_once(job, &mut source, &stop).await;
+            let Err(error) = result else { break };
+            if error.failure == Failure::Cancelled {
+                self.clean_up(job).await;
+                job.fail(&error);
+                break;
+            }
+            if stop.is_cancelled() {
+                break;
+            }
+            fruitless = if job.verified_bytes() > before { 1 } else { fruitless + 1 };
+            // A peer that was never there is not waited for; one that was there may come back.
+            let patience = if job.has_started() || error.failure == Failure::Conflict { MAX_FRUITLESS_TRIES } else { 1 };
+            if !error.passing || fruitless >= patience {
+                job.fail(&error);
+                break;
+            }
+            attempt += 1;
+            let pause = pause_before(fruitless);
+            job.retrying(attempt, pause, &error.message);
+            self.registry.save(job);
+            let cancelled = job.cancelled();
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = cancelled.cancelled() => {}
+                () = stop.cancelled() => break,
+            }
+        }
+        self.stdout_clients().remove(&job.number());
+        self.registry.save(job);
+    }
+
+    async fn run_once(
+        self: &Arc<Self>,
+        job: &Arc<Job>,
+        source: &mut Option<Arc<Source>>,
+        stop: &CancellationToken,
+    ) -> Result<(), RunError> {
+        if job.cancelled().is_cancelled() {
+            return Err(RunError::cancelled());
+        }
+        match job.spec() {
+            Spec::Send { path, target, name, .. } => {
+                let path = path_of(path);
+                self.send_once(job, &path, target, name.as_deref(), source, stop).await
+            }
+            Spec::Fetch { file_id, from, output, .. } => {
+                self.fetch_once(job, *file_id, from, output, stop).await
+            }
+            Spec::Receive { .. } | Spec::Serve { .. } => Err(RunError::new(
+                Failure::Conflict,
+                "the peer has to start this transfer again; it goes on from what is here",
+            )),
+        }
+    }
+
+    /// A connection to a target, with its own conversations attended to. Ends early when the job does.
+    async fn reach(
+        self: &Arc<Self>,
+        job: &Job,
+        target: &str,
+        stop: &CancellationToken,
+    ) -> Result<Arc<Link>, RunError> {
+        let cancelled = job.cancelled();
+        let (link, fresh) = tokio::select! {
+            dialled = self.links.dial(target, job.spec().key_policy()) => dialled?,
+            () = cancelled.cancelled() => return Err(RunError::cancelled()),
+            () = stop.cancelled() => return Err(RunError::stopped()),
+        };
+        if fresh {
+            tokio::spawn(self.clone().attend(link.clone()));
+        }
+        Ok(link)
+    }
+
+    async fn send_once(
+        self: &Arc<Self>,
+        job: &Arc<Job>,
+        path: &Path,
+        target: &str,
+        name: Option<&str>,
+        kept: &mut Option<Arc<Source>>,
+        stop: &CancellationToken,
+    ) -> Result<(), RunError> {
+        let link = self.reach(job, target, stop).await?;
+        let _used = link.hold();
+        let source = match kept {
+            Some(source) => source.clone(),
+            None => self.import(job, path, stop).await?,
+        };
+        *kept = Some(source.clone());
+        let offer = offer_of(&source, name)?;
+        let mut control = link.connection().open_control().await?;
+        let conversation = async {
+            say(&mut control, &Message::Offer(offer)).await?;
+            let accept = self.answer(job, &mut control, stop).await?;
+            let (registry, control) = (&*self.registry, &mut control);
+            let (source, stop) = (source.clone(), stop.clone());
+            provide(Providing { job, registry, link: &link, control, source, accept, stop }).await
+        };
+        match conversation.await {
+            Ok(done) => {
+                control.sender.finish();
+                let fetch_from = done.fetchable.then(|| target.to_owned());
+                job.done(source.file_id(), done.name, source.size(), fetch_from);
+                Ok(())
+            }
+            Err(error) => {
+                part(&link, &mut control, &error).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// The receiver's answer to an offer. It may take as long as it takes: the receiver may have to hash.
+    pub(super) async fn answer(
+        &self,
+        job: &Job,
+        control: &mut ControlStream,
+        stop: &CancellationToken,
+    ) -> Result<Accept, RunError> {
+        match hear(job, control, stop).await? {
+            Message::Accept(accept) => Ok(accept),
+            Message::Refuse(reason) => Err(RunError::refused(reason)),
+            Message::Abort(reason) => Err(RunError::aborted(reason)),
+            other => Err(PeerMisbehaved::UnexpectedMessage(other.name()).into()),
+        }
+    }
+
+    /// Hashes a source, unless that is known already.
+    async fn import(&self, job: &Arc<Job>, path: &Path, stop: &CancellationToken) -> Result<Arc<Source>, RunError> {
+        let (store, path) = (self.store.clone(), path.to_owned());
+        self.hashing(job, stop, move |progress| store.import(&path, progress)).await
+    }
+
+    /// Opens a shared file, which must still be what it was.
+    pub(super) async fn reopen(
+        &self,
+        job: &Arc<Job>,
+        path: &Path,
+        id: FileId,
+        stop: &CancellationToken,
+    ) -> Result<Arc<Source>, RunError> {
+        let (store, path) = (self.store.clone(), path.to_owned());
+        self.hashing(job, stop, move |progress| store.reopen(&path, id, progress)).await
+    }
+
+    async fn hashing(
+        &self,
+        job: &Arc<Job>,
+        stop: &CancellationToken,
+        open: impl FnOnce(&(dyn Fn(u64) -> bool + Sync)) -> Result<Source, StoreError> + Send + 'static,
+    ) -> Result<Arc<Source>, RunError> {
+        job.wait(WaitReason::Hashing);
+        let (cancelled, stopped) = (job.cancelled(), stop.clone());
+        let opened = blocking(move || {
+            open(&|_| !cancelled.is_cancelled() && !stopped.is_cancelled())
+        });
+        match opened.await? {
+            Ok(source) => {
+                job.resume();
+                Ok(Arc::new(source))
+            }
+            Err(StoreError::Cancelled) if stop.is_cancelled() => Err(RunError::stopped()),
+            Err(StoreError::Cancelled) => Err(RunError::cancelled()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn fetch_once(
+        self: &Arc<Self>,
+        job: &Arc<Job>,
+        id: FileId,
+        from: &[String],
+        output: &Output,
+        stop: &CancellationToken,
+    ) -> Result<(), RunError> {
+        let _turn = self.turn(job, id, stop).await?;
+        let mut failed: Option<RunError> = None;
+        for target in from {
+            let error = match self.fetch_from(job, id, target, output, stop).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            let ours = matches!(error.failure, Failure::Cancelled | Failure::Storage);
+            if ours || stop.is_cancelled() {
+                return Err(error);
+            }
+            tracing::info!(transfer = job.number(), target, error = %error.message, "a source failed");
+            // One that may come back is worth more than one that never will.
+            if failed.as_ref().is_none_or(|failed| !failed.passing) {
+                failed = Some(error);
+            }
+        }
+        Err(failed.unwrap_or_else(|| RunError::new(Failure::Usage, "no peer is named to fetch from")))
+    }
+
+    /// Waits until no other fetch of the same content runs, so that there is one writer.
+    async fn turn(
+        &self,
+        job: &Job,
+        id: FileId,
+        stop: &CancellationToken,
+    ) -> Result<tokio::sync::OwnedMutexGuard<()>, RunError> {
+        let gate = self.fetch_gate(id);
+        if let Ok(turn) = gate.clone().try_lock_owned() {
+            return Ok(turn);
+        }
+        job.wait(WaitReason::Queue);
+        let cancelled = job.cancelled();
+        tokio::select! {
+            turn = gate.lock_owned() => Ok(turn),
+            () = cancelled.cancelled() => Err(RunError::cancelled()),
+            () = stop.cancelled() => Err(RunError::stopped()),
+        }
+    }
+
+    async fn fetch_from(
+        self: &Arc<Self>,
+        job: &Arc<Job>,
+        id: FileId,
+        target: &str,
+        output: &Output,
+        stop: &CancellationToken,
+    ) -> Result<(), RunError> {
+        let link = self.reach(job, target, stop).await?;
+        let _used = link.hold();
+        let mut control = link.connection().open_control().await?;
+        let result = self.fetch_over(job, id, target, output, &link, &mut control, stop).await;
+        match &result {
+            Ok(()) => control.sender.finish(),
+            Err(error) => part(&link, &mut control, error).await,
+        }
+        result
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "each is a different part of one conversation")]
+    async fn fetch_over(
+        &self,
+        job: &Arc<Job>,
+        id: FileId,
+        target: &str,
+        output: &Output,
+        link: &Arc<Link>,
+        control: &mut ControlStream,
+        stop: &CancellationToken,
+    ) -> Result<(), RunError> {
+        say(control, &Message::Fetch(Fetch { file_id: id })).await?;
+        let offer = match hear(job, control, stop).await? {
+            Message::Offer(offer) => offer,
+            Message::Refuse(reason) => return Err(RunError::refused(reason)),
+            Message::Abort(reason) => return Err(RunError::aborted(reason)),
+            other => return Err(PeerMisbehaved::UnexpectedMessage(other.name()).into()),
+        };
+        let situation = Situation { rights: Rights::default(), asked: Some(id), running: 0, max_running: 1 };
+        let permit = admit(situation, &offer).map_err(|refusal| match refusal.misbehaviour() {
+            Some(fault) => RunError::from(fault),
+            None => RunError::new(Failure::Other, refusal.to_string()),
+        })?;
+        let (folder, name) = self.destination(output, &permit).await?;
+        if let Some(name) = &name
+            && let Some(path) = self.is_there(&folder, name, &permit).await?
+        {
+            let here = Finished { path, fetchable: false, fetch_from: Some(target.to_owned()) };
+            return finish_at_once(job, link, control, &permit, here).await;
+        }
+        let key = PartialKey { file_id: id, from: None };
+        let partial = self.open_partial(folder, key, &permit).await?;
+        let (ending, spooled) = match name {
+            Some(name) => (Ending::Publish { name, afterwards: Arc::new(|_| Ok(())) }, None),
+            None => {
+                let client = self.stdout_clients().get(&job.number()).cloned();
+                let client = client.ok_or_else(RunError::client_gone)?;
+                (Ending::Stdout(StdoutFeed::start(client, partial.clone())), Some(partial.clone()))
+            }
+        };
+        let published =
+            self.receive_into(job, link, control, &permit, partial, ending, false, stop.clone()).await?;
+        if let Some(spooled) = spooled {
+            blocking(move || spooled.discard()).await??;
+        }
+        let path = published.path.display().to_string();
+        job.done(id, path, permit.geometry().size(), Some(target.to_owned()));
+        Ok(())
+    }
+
+    /// The folder that a fetched file goes to and its name there; no name for standard output.
+    async fn destination(
+        &self,
+        output: &Output,
+        permit: &Permit,
+    ) -> Result<(PathBuf, Option<PublishName>), RunError> {
+        let offered = PublishName::Free(permit.name().clone());
+        match output {
+            Output::Inbox => Ok((self.inbox.clone(), Some(offered))),
+            Output::Stdout => Ok((self.store.spool(), None)),
+            Output::Path(bytes) => {
+                let path = path_of(bytes);
+                let (store, asked) = (self.store.clone(), path.clone());
+                if bytes.ends_with(b"/") || blocking(move || store.is_folder(&asked)).await? {
+                    return Ok((path, Some(offered)));
+                }
+                match (path.parent(), path.file_name()) {
+                    (Some(folder), Some(name)) => {
+                        Ok((folder.to_owned(), Some(PublishName::Exactly(name.to_owned()))))
+                    }
+                    _ => Err(RunError::new(Failure::Usage, format!("{} names no file", path.display()))),
+                }
+            }
+        }
+    }
+
+    /// The path at which the very content that is fetched is already.
+    async fn is_there(
+        &self,
+        folder: &Path,
+        name: &PublishName,
+        permit: &Permit,
+    ) -> Result<Option<PathBuf>, RunError> {
+        let path = match name {
+            PublishName::Free(name) => folder.join(name.as_str()),
+            PublishName::Exactly(name) => folder.join(name),
+        };
+        let (store, id, size) = (self.store.clone(), permit.file_id(), permit.geometry().size());
+        Ok(blocking(move || Ok::<_, StoreError>(store.is_identical(&path, id, size)?.then_some(path))).await??)
+    }
+
+    /// Removes what a cancelled transfer left on this machine.
+    pub(super) async fn clean_up(&self, job: &Job) {
+        let Some(id) = job.file_id() else { return };
+        let (folder, from) = match job.spec() {
+            Spec::Receive { peer, .. } => (self.inbox.clone(), Some(*peer)),
+            Spec::Fetch { output: Output::Inbox, .. } => (self.inbox.clone(), None),
+            Spec::Fetch { output: Output::Stdout, .. } => (self.store.spool(), None),
+            Spec::Fetch { output: Output::Path(bytes), .. } => {
+                let path = path_of(bytes);
+                let (store, asked) = (self.store.clone(), path.clone());
+                let is_folder = blocking(move || store.is_folder(&asked)).await.unwrap_or(false);
+                match path.parent() {
+                    Some(parent) if !is_folder && !bytes.ends_with(b"/") => (parent.to_owned(), None),
+                    _ => (path, None),
+                }
+            }
+            Spec::Send { .. } | Spec::Serve { .. } => return,
+        };
+        let store = self.store.clone();
+        let key = PartialKey { file_id: id, from };
+        match blocking(move || store.discard_partial(&folder, &key)).await {
+            Ok(Ok(())) | Err(_) => {}
+            Ok(Err(error)) => tracing::warn!(transfer = job.number(), %error, "a partial could not be removed"),
+        }
+    }
+}
+
+/// The provider's description of a source.
+pub(super) fn offer_of(source: &Source, name: Option<&str>) -> Result<Offer, RunError> {
+    let name = name.map_or_else(|| source.name(), str::to_owned);
+    if let Err(error) = SafeName::parse(&name) {
+        let message = format!("no receiver takes this name ({error}); give another with --name");
+        return Err(RunError::new(Failure::Usage, message));
+    }
+    let geometry = Geometry::for_size(source.size())
+        .map_err(|error| RunError::new(Failure::Usage, format!("{}: {error}", source.path().display())))?;
+    Ok(Offer {
+        name,
+        kind: Kind::File,
+        size: source.size(),
+        allocated: source.allocated(),
+        chunk_log2: geometry.chunk_log2(),
+        file_id: Some(source.file_id()),
+        resume_key: None,
+        executable: source.executable(),
+        modified_ns: source.modified_ns(),
+    })
+}
+
+/// The next message, for as long as the job is wanted.
+async fn hear(job: &Job, control: &mut ControlStream, stop: &CancellationToken) -> Result<Message, RunError> {
+    let cancelled = job.cancelled();
+    tokio::select! {
+        message = control.receiver.recv(MAX_FRAME_LEN) => message?.ok_or_else(closed_early),
+        () = cancelled.cancelled() => Err(RunError::cancelled()),
+        () = stop.cancelled() => Err(RunError::stopped()),
+    }
+}
+
+/// The pause before the next try: doubled each time, and cut by a random part so that peers that lost each
+/// other at the same moment do not come back in step.
+fn pause_before(fruitless: u32) -> Duration {
+    let longest = RETRY_MIN.saturating_mul(1 << fruitless.saturating_sub(1).min(16)).min(RETRY_MAX);
+    longest.mul_f64(rand::random_range(0.5..=1.0))
+}
+
+#[cfg(unix)]
+pub(super) fn path_of(bytes: &[u8]) -> PathBuf {
+    use std::os::unix::ffi::OsStrExt;
+    PathBuf::from(std::ffi::OsStr::from_bytes(bytes))
+}
+
+#[cfg(not(unix))]
+pub(super) fn path_of(bytes: &[u8]) -> PathBuf {
+    PathBuf::from(String::from_utf8_lossy(bytes).into_owned())
+}

@@ -1,0 +1,97 @@
+//! A fetched file on its way to a client's standard output: verified chunks only, in order, as they come.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
+use bytes::Bytes;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+
+use super::{blocking, error::RunError};
+use crate::store::Partial;
+
+/// The client at the other end, and how much it has; outlives the runs of its transfer.
+#[derive(Debug)]
+pub(crate) struct StdoutClient {
+    bytes: mpsc::Sender<Bytes>,
+    /// The first chunk that the client does not have.
+    next: AtomicU32,
+}
+
+impl StdoutClient {
+    /// A client that reads from the returned end.
+    pub(crate) fn new() -> (Arc<Self>, mpsc::Receiver<Bytes>) {
+        let (bytes, receiver) = mpsc::channel(4);
+        (Arc::new(Self { bytes, next: AtomicU32::new(0) }), receiver)
+    }
+
+    /// Ends when the client has gone.
+    pub(crate) async fn gone(&self) {
+        self.bytes.closed().await;
+    }
+}
+
+/// The feed of one run.
+pub(crate) struct StdoutFeed {
+    ready: watch::Sender<u32>,
+    task: Option<JoinHandle<Result<(), RunError>>>,
+}
+
+impl StdoutFeed {
+    pub(crate) fn start(client: Arc<StdoutClient>, partial: Arc<Partial>) -> Self {
+        let (ready, prefix) = watch::channel(0);
+        let task = tokio::spawn(feed(client, partial, prefix));
+        Self { ready, task: Some(task) }
+    }
+
+    /// All chunks before this one are verified.
+    pub(crate) fn advance(&self, prefix: u32) {
+        self.ready.send_if_modified(|ready| std::mem::replace(ready, prefix) != prefix);
+    }
+
+    /// Ends when the client has everything.
+    pub(crate) fn drained(&mut self) -> impl Future<Output = Result<(), RunError>> + Send + use<> {
+        let task = self.task.take();
+        async move {
+            match task {
+                Some(task) => task.await.unwrap_or_else(|_| Err(RunError::stopped())),
+                None => Ok(()),
+            }
+        }
+    }
+}
+
+impl Drop for StdoutFeed {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+async fn feed(
+    client: Arc<StdoutClient>,
+    partial: Arc<Partial>,
+    mut prefix: watch::Receiver<u32>,
+) -> Result<(), RunError> {
+    let chunks = partial.geometry().chunks();
+    loop {
+        let next = client.next.load(Ordering::Relaxed);
+        if next >= chunks {
+            return Ok(());
+        }
+        if prefix.wait_for(|ready| *ready > next).await.is_err() {
+            return Err(RunError::stopped());
+        }
+        let source = partial.clone();
+        let bytes = blocking(move || source.read(next)).await??;
+        if client.bytes.send(bytes).await.is_err() {
+            return Err(RunError::client_gone());
+        }
+        client.next.store(next + 1, Ordering::Relaxed);
+    }
+}
