@@ -3,13 +3,17 @@
 
 use std::time::Duration;
 
-use p2p_protocol::control::{Event, Request};
+use p2p_protocol::{
+    control::{Event, Output, Request},
+    reason::Failure,
+};
 use tokio::time::Instant;
 
 use crate::{
     client::{self, Client, ConnectError, Events},
     context::Context,
     error::CliError,
+    interrupt::Interrupt,
     json::Line,
     view::{Step, View, unknown_key_hints},
 };
@@ -54,9 +58,10 @@ pub(crate) async fn follow(
     };
     let to_stdout = is_to_stdout(&request);
     let asked = Asked { request, detach, written: 0, skip: 0 };
+    let mut interrupt = Interrupt::listen()?;
     let result = tokio::select! {
         result = drive(ctx, &mut view, client, asked) => result,
-        _ = tokio::signal::ctrl_c() => {
+        () = interrupt.wait() => {
             let interrupted = CliError::interrupted(view.transfer);
             Err(match view.transfer {
                 Some(_) if to_stdout => CliError {
@@ -75,7 +80,7 @@ pub(crate) async fn follow(
 }
 
 fn is_to_stdout(request: &Request) -> bool {
-    matches!(request, Request::Fetch(fetch) if fetch.output == p2p_protocol::control::Output::Stdout)
+    matches!(request, Request::Fetch(fetch) if fetch.output == Output::Stdout)
 }
 
 async fn drive(
@@ -127,6 +132,10 @@ async fn pump(
             Event::Transfer(event) => match view.on(event)? {
                 Step::More => {}
                 Step::Done => return Ok(Ended::Done),
+                Step::Failed(error) if is_to_stdout(&asked.request) => {
+                    let unknown = error.is(Failure::UnknownKey);
+                    return Err(if unknown { error } else { CliError { hints: Vec::new(), ..error } });
+                }
                 Step::Failed(error) => return Err(error),
             },
             Event::Data(mut bytes) => {
@@ -138,7 +147,7 @@ async fn pump(
             }
             Event::Error(error) => {
                 let error = CliError::request(error).about(view.transfer);
-                let unknown = error.is(p2p_protocol::reason::Failure::UnknownKey);
+                let unknown = error.is(Failure::UnknownKey);
                 return Err(if unknown { unknown_key_hints(error) } else { error });
             }
             _ => return Err(client::unexpected()),

@@ -10,6 +10,7 @@ mod context;
 mod error;
 mod follow;
 mod format;
+mod interrupt;
 mod json;
 mod meter;
 mod output;

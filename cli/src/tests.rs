@@ -257,6 +257,19 @@ async fn an_error_cannot_move_the_cursor_and_says_how_to_go_on() {
 }
 
 #[tokio::test]
+async fn many_failed_chunks_do_not_fill_the_screen() {
+    let chunk = |chunk| {
+        let reason = ChunkFailure::Corrupt;
+        Event::Transfer(TransferEvent::ChunkFailed { transfer: 7, chunk, peer: PEER, reason })
+    };
+    let script =
+        [QUEUED, started(Direction::Fetch, 0)].into_iter().chain((0..100).map(chunk)).chain([done(1000)]);
+    let ran = run(&["fetch", &FILE.to_string(), "--from", "fifi"], vec![turn(script)]).await;
+    assert_eq!(ran.people.matches("content does not match").count(), 8, "{}", ran.people);
+    assert!(ran.people.contains("more chunks fail; see them with: p2p show 7\n"), "{}", ran.people);
+}
+
+#[tokio::test]
 async fn errors_before_there_is_a_transfer_are_json_too() {
     let ran = run(&["send", "/nowhere/x", "--to", "fifi", "--json"], vec![]).await;
     assert_eq!(ran.code, 6);

@@ -43,8 +43,13 @@ pub(crate) struct View<'a> {
     since: Instant,
     meter: Meter,
     started: Option<Started>,
+    /// Failed chunks that a person was told of.
+    chunks_told: usize,
     bar: Option<Bar>,
 }
+
+/// Failed chunks that a person is told of one by one.
+const CHUNKS_TOLD: usize = 8;
 
 #[derive(Clone, Debug)]
 struct Started {
@@ -92,6 +97,7 @@ impl<'a> View<'a> {
             since: Instant::now(),
             meter: Meter::default(),
             started: None,
+            chunks_told: 0,
             bar: None,
         }
     }
@@ -241,13 +247,16 @@ impl<'a> View<'a> {
         self.words("waiting: ", words);
     }
 
-    fn on_chunk_failed(&self, chunk: u32, peer: PeerId, reason: ChunkFailure) {
+    fn on_chunk_failed(&mut self, chunk: u32, peer: PeerId, reason: ChunkFailure) {
+        self.chunks_told += 1;
         let peer = peer.short();
-        self.say(
-            Look::Warning,
-            &format!("chunk {chunk}"),
-            &format!(" failed (peer {peer}): {reason}; once more"),
-        );
+        let line = format!(" failed (peer {peer}): {reason}; once more");
+        if self.chunks_told <= CHUNKS_TOLD {
+            self.say(Look::Warning, &format!("chunk {chunk}"), &line);
+        } else if self.chunks_told == CHUNKS_TOLD + 1 {
+            let show = self.ctx.suggest(&format!("show {}", self.transfer.unwrap_or_default()));
+            self.say(Look::Warning, "more chunks", &format!(" fail; see them with: {show}"));
+        }
     }
 
     fn on_done(&self, done: &Done) {
@@ -291,12 +300,18 @@ impl<'a> View<'a> {
         }
     }
 
+    /// Whether this machine's user started it, and it came as far as to have something to keep.
+    fn can_be_retried(&self) -> bool {
+        let direction = self.started.as_ref().map(|started| started.direction);
+        matches!(direction, Some(Direction::Send | Direction::Fetch))
+    }
+
     /// Adds what a person can do next.
     fn with_way_out(&self, error: CliError, failure: Failure, transfer: u64) -> CliError {
         match failure {
             Failure::UnknownKey => unknown_key_hints(error),
             Failure::Unreachable | Failure::Storage | Failure::Conflict | Failure::Other
-                if self.started.is_some() =>
+                if self.can_be_retried() =>
             {
                 let retry = self.ctx.suggest(&format!("retry {transfer}"));
                 error.hint(format!("what was verified is kept; go on from there with: {retry}"))

@@ -11,18 +11,24 @@ use crate::{
     client,
     context::Context,
     error::CliError,
+    interrupt::Interrupt,
     json::{Line, Wait},
     progress::Bar,
 };
 
 pub(crate) async fn run(ctx: &Context, typed: Share) -> Result<(), CliError> {
     let request = Request::Share(request(typed)?);
-    let mut events = ctx.connect_or_start().await?.ask(&request).await?;
+    let mut interrupt = Interrupt::listen()?;
+    let client = tokio::select! {
+        client = ctx.connect_or_start() => client?,
+        () = interrupt.wait() => return Err(CliError::interrupted(None)),
+    };
+    let mut events = client.ask(&request).await?;
     let mut bar = Bar::new(&ctx.out, None);
     let shared = loop {
         let next = tokio::select! {
             next = events.next() => next?,
-            _ = tokio::signal::ctrl_c() => return Err(CliError::interrupted(None)),
+            () = interrupt.wait() => return Err(CliError::interrupted(None)),
         };
         match next {
             Some(Event::Transfer(TransferEvent::Waiting { transfer, reason })) => {

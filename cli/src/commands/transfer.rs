@@ -11,6 +11,7 @@ use crate::{
     context::{Context, Person},
     error::CliError,
     follow::follow,
+    interrupt::Interrupt,
     json::Line,
     view::View,
 };
@@ -59,8 +60,12 @@ impl From<&Key> for KeyPolicy {
 /// Makes a transfer and stays with it until it ends. An unknown key at the target is asked about once, where
 /// there is a person to ask.
 pub(crate) async fn run(ctx: &Context, mut job: Job) -> Result<(), CliError> {
+    let mut interrupt = Interrupt::listen()?;
     loop {
-        let client = ctx.connect_or_start().await?;
+        let client = tokio::select! {
+            client = ctx.connect_or_start() => client?,
+            () = interrupt.wait() => return Err(CliError::interrupted(None)),
+        };
         let view = View::of_new(ctx, &job.targets().join(" or "));
         let error = match follow(ctx, view, client, job.request()).await {
             Ok(()) => return Ok(()),
@@ -70,7 +75,7 @@ pub(crate) async fn run(ctx: &Context, mut job: Job) -> Result<(), CliError> {
             (Some(key), [target])
                 if error.is(Failure::UnknownKey)
                     && ctx.person != Person::Absent
-                    && is_trusted(ctx, target, &key).await? =>
+                    && is_trusted(ctx, &mut interrupt, target, &key).await? =>
             {
                 *job.key() = KeyPolicy::Exactly(key);
             }
@@ -80,14 +85,19 @@ pub(crate) async fn run(ctx: &Context, mut job: Job) -> Result<(), CliError> {
 }
 
 /// Asks whether the key found at a target is the right one.
-async fn is_trusted(ctx: &Context, target: &str, key: &PeerId) -> Result<bool, CliError> {
+async fn is_trusted(
+    ctx: &Context,
+    interrupt: &mut Interrupt,
+    target: &str,
+    key: &PeerId,
+) -> Result<bool, CliError> {
     ctx.out.say(&format!("The key at {target} is not known here. Its Peer ID is"));
     ctx.out.say(&format!("    {key}"));
     ctx.out.say("Compare it with what `p2p id` prints on that machine.");
     ctx.out.ask(&format!("Trust this key for {target}? [y/N]"));
     let answer = tokio::select! {
         answer = ctx.person.answer() => answer,
-        _ = tokio::signal::ctrl_c() => return Err(CliError::interrupted(None)),
+        () = interrupt.wait() => return Err(CliError::interrupted(None)),
     };
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }

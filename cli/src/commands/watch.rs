@@ -9,6 +9,7 @@ use crate::{
     context::Context,
     error::CliError,
     follow::{come_back, follow},
+    interrupt::Interrupt,
     view::{Step, View},
 };
 
@@ -22,9 +23,10 @@ pub(crate) async fn one(ctx: &Context, transfer: u64, live: bool) -> Result<(), 
 
 /// Every transfer, for as long as one looks.
 pub(crate) async fn all(ctx: &Context) -> Result<(), CliError> {
+    let mut interrupt = Interrupt::listen()?;
     tokio::select! {
         result = look(ctx) => result,
-        _ = tokio::signal::ctrl_c() => Err(CliError::interrupted(None)),
+        () = interrupt.wait() => Err(CliError::interrupted(None)),
     }
 }
 

@@ -10,7 +10,7 @@ use p2p_protocol::{FileId, reason::Failure};
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::run::{Outcome, Report, Room};
-use crate::{context::Context, error::CliError, format, json::Line, output::Look};
+use crate::{context::Context, error::CliError, format, interrupt::Interrupt, json::Line, output::Look};
 
 /// Smallest file that leaves time for a kill in the middle, in bytes.
 const MIN_SIZE: u64 = 1 << 20;
@@ -24,12 +24,13 @@ pub(crate) async fn run(ctx: &Context, size: u64) -> Result<(), CliError> {
     }
     let cannot =
         |error: std::io::Error| CliError::new(Failure::Other, format!("cannot wait for signals: {error}"));
+    let mut interrupt = Interrupt::listen()?;
     let mut terminated = signal(SignalKind::terminate()).map_err(cannot)?;
     let mut hung_up = signal(SignalKind::hangup()).map_err(cannot)?;
     // Whichever ends first, dropping the other kills the daemons and removes the folder.
     let report = tokio::select! {
         report = attempts(ctx, size) => report?,
-        _ = tokio::signal::ctrl_c() => return Err(CliError::interrupted(None)),
+        () = interrupt.wait() => return Err(CliError::interrupted(None)),
         _ = terminated.recv() => return Err(CliError::interrupted(None)),
         _ = hung_up.recv() => return Err(CliError::interrupted(None)),
     };
