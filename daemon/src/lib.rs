@@ -1,1 +1,5 @@
-//! Placeholder until this crate is written.
+//! The p2p daemon.
+#![allow(dead_code, unused_imports)]
+
+pub(crate) mod identity;
+pub(crate) mod transport;

@@ -1,0 +1,242 @@
+//! What was typed. What will run is made of it in `commands`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use p2p_protocol::{FileId, PeerId};
+
+/// Move files straight between two machines, verified and resumable.
+#[derive(Debug, Parser)]
+#[command(name = "p2p", version, arg_required_else_help = true, infer_long_args = false)]
+pub(crate) struct Typed {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Everywhere")]
+pub(crate) struct Global {
+    /// State folder of the daemon to talk to
+    #[arg(long, global = true, env = "P2P_HOME", hide_env = true, value_name = "DIR")]
+    pub(crate) home: Option<PathBuf>,
+    /// One JSON object a line on standard output
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Say nothing but errors and data
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Say more
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
+    /// No progress bar, not even on a terminal
+    #[arg(long, global = true)]
+    pub(crate) no_progress: bool,
+    /// When to use colours (NO_COLOR is respected)
+    #[arg(long, global = true, value_enum, default_value_t = When::Auto, value_name = "WHEN")]
+    pub(crate) color: When,
+    /// Do not start a daemon where none runs
+    #[arg(long, global = true)]
+    pub(crate) no_start: bool,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum When {
+    /// On a terminal.
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Send a file to a peer, and wait until it is verified and durable there
+    Send(Send),
+    /// Fetch a file by its File ID
+    Fetch(Fetch),
+    /// Make a file fetchable, and print its File ID
+    Share(Share),
+    /// Take a share back
+    Unshare {
+        /// What to take back
+        file_id: FileId,
+    },
+    /// List all transfers
+    List,
+    /// Show one transfer: its numbers, what is missing, what failed and why
+    Show {
+        /// The transfer's number
+        #[arg(value_name = "N")]
+        transfer: u64,
+    },
+    /// Watch one transfer until it ends, or all of them
+    Watch {
+        /// The transfer's number
+        #[arg(value_name = "N")]
+        transfer: Option<u64>,
+    },
+    /// Wait for a transfer to end, and end with its exit code
+    Wait {
+        /// The transfer's number
+        #[arg(value_name = "N")]
+        transfer: u64,
+    },
+    /// Stop a transfer
+    Cancel {
+        /// The transfer's number
+        #[arg(value_name = "N")]
+        transfer: u64,
+    },
+    /// Take a failed or cancelled transfer up again
+    Retry {
+        /// The transfer's number
+        #[arg(value_name = "N")]
+        transfer: u64,
+    },
+    /// Offers that wait for a yes (not in this version yet)
+    Inbox {
+        #[command(subcommand)]
+        command: Option<Inbox>,
+    },
+    /// Print this machine's Peer ID
+    Id,
+    /// List the peers, or trust or forget one
+    Peers {
+        #[command(subcommand)]
+        command: Option<Peers>,
+    },
+    /// Show how the daemon is
+    Status,
+    /// Show each setting and where it came from
+    Config,
+    /// Check that a file has a File ID
+    Verify {
+        /// The file
+        path: PathBuf,
+        /// What it should be
+        file_id: FileId,
+    },
+    /// Try it all on this machine: send between two throwaway daemons, kill one, resume
+    Demo {
+        /// How much random data to send, like 64MiB or 1GiB
+        #[arg(long, default_value = "256MiB", value_parser = crate::format::parse_size)]
+        size: u64,
+    },
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// What to do about a key that is not known yet.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Key {
+    /// Remember an unknown key at the target instead of asking
+    #[arg(long)]
+    pub(crate) accept_new_key: bool,
+    /// Accept this key at the target and no other
+    #[arg(long, value_name = "ID", conflicts_with = "accept_new_key")]
+    pub(crate) peer: Option<PeerId>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Send {
+    /// What to send
+    #[arg(required = true, value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Where to: a host, host:port, a peer's name or its Peer ID
+    #[arg(long, value_name = "TARGET")]
+    pub(crate) to: String,
+    /// The name it gets there, instead of its own
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) key: Key,
+    /// Print the transfer's number and return at once
+    #[arg(long)]
+    pub(crate) detach: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Fetch {
+    /// What to fetch
+    pub(crate) file_id: FileId,
+    /// Where from; given again, the next is tried when one fails
+    #[arg(long, required = true, value_name = "TARGET")]
+    pub(crate) from: Vec<String>,
+    /// Where to: a file, an existing folder, or - for standard output (default: the inbox)
+    #[arg(short, long, value_name = "PATH")]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) key: Key,
+    /// Print the transfer's number and return at once
+    #[arg(long)]
+    pub(crate) detach: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Share {
+    /// The file
+    pub(crate) path: PathBuf,
+    /// Only for this peer, by name or Peer ID; may be given again (default: every trusted peer)
+    #[arg(long, value_name = "PEER")]
+    pub(crate) to: Vec<String>,
+    /// For anyone who can reach this machine's port
+    #[arg(long, conflicts_with = "to")]
+    pub(crate) public: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Inbox {
+    /// Take an offer
+    Accept {
+        /// The offer's number
+        #[arg(value_name = "N")]
+        number: u64,
+    },
+    /// Refuse an offer
+    Reject {
+        /// The offer's number
+        #[arg(value_name = "N")]
+        number: u64,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Peers {
+    /// Allow a peer to send files here and to fetch what is shared
+    Trust(Trust),
+    /// Forget a peer and end its connections
+    Forget {
+        /// Its Peer ID or name
+        peer: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Trust {
+    /// Its Peer ID, as `p2p id` prints it there
+    pub(crate) id: PeerId,
+    /// A name for it
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// An address where it can be reached
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) address: Option<String>,
+    /// What it may do here
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "send,fetch", value_name = "RIGHTS")]
+    pub(crate) allow: Vec<Right>,
+}
+
+/// What a peer may be allowed to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Right {
+    /// Send files here.
+    Send,
+    /// Fetch what is shared with it.
+    Fetch,
+}

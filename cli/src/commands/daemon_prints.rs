@@ -1,0 +1,36 @@
+//! `p2p id` and `p2p config`: what the daemon's program knows without running as a daemon.
+
+use std::process::{Command, Stdio};
+
+use crate::{context::Context, error::CliError, json::Line};
+
+/// `p2p id`.
+pub(crate) fn id(ctx: &Context) -> Result<(), CliError> {
+    let id = printed(ctx, "id")?;
+    ctx.out.print(id.trim())?;
+    ctx.out.json(&Line::Id { peer: id.trim() })
+}
+
+/// `p2p config`.
+pub(crate) fn config(ctx: &Context) -> Result<(), CliError> {
+    let what = if ctx.out.is_json() { "config-json" } else { "config" };
+    printed(ctx, what)?.lines().try_for_each(|line| ctx.out.print_always(line))
+}
+
+/// What `p2pd --print` says.
+fn printed(ctx: &Context, what: &str) -> Result<String, CliError> {
+    let program = &ctx.program;
+    let mut command = Command::new(program);
+    command.arg("--home").arg(&ctx.home).args(["--print", what]).stdin(Stdio::null());
+    let output = command.output().map_err(|error| {
+        CliError::daemon(format!("cannot run {}: {error}", program.display()))
+            .hint("p2pd must lie beside p2p; install both in one folder")
+    })?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ctx.out.pass_on(&said);
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let code = output.status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
+    Err(CliError::passed(code, said.trim()))
+}

@@ -1,0 +1,94 @@
+//! `p2p fetch`.
+
+use std::{
+    os::unix::ffi::{OsStrExt, OsStringExt},
+    path::PathBuf,
+};
+
+use p2p_protocol::control::{FetchRequest, KeyPolicy, Output};
+
+use super::transfer::{self, Job};
+use crate::{args::Fetch, context::Context, error::CliError};
+
+pub(crate) async fn run(ctx: &mut Context, typed: Fetch) -> Result<(), CliError> {
+    let request = request(typed)?;
+    if request.output == Output::Stdout {
+        ctx.out.give_data_away();
+    }
+    transfer::run(ctx, Job::Fetch(request)).await
+}
+
+fn request(typed: Fetch) -> Result<FetchRequest, CliError> {
+    let Fetch { file_id, from, output, key, detach } = typed;
+    let output = output.map_or(Ok(Output::Inbox), place)?;
+    if output == Output::Stdout && detach {
+        return Err(CliError::usage(
+            "-o - writes to this command's standard output, so it cannot be detached",
+        ));
+    }
+    Ok(FetchRequest { file_id, from, output, key: KeyPolicy::from(&key), detach })
+}
+
+/// Where `-o` says. A path that ends in a slash means a folder, which is made if it is missing.
+fn place(path: PathBuf) -> Result<Output, CliError> {
+    if path.as_os_str() == "-" {
+        return Ok(Output::Stdout);
+    }
+    let cannot = |error: std::io::Error| CliError::io("cannot write to", &path, &error);
+    let absolute = std::path::absolute(&path).map_err(cannot)?;
+    if path.as_os_str().as_bytes().ends_with(b"/") {
+        std::fs::create_dir_all(&absolute).map_err(cannot)?;
+    }
+    Ok(Output::Path(absolute.into_os_string().into_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use p2p_protocol::FileId;
+
+    use super::*;
+    use crate::{args::Command, testing::typed};
+
+    fn of(words: &[&str]) -> Result<FetchRequest, CliError> {
+        let id = FileId([3; 32]).to_string();
+        match typed(&[&["fetch", &id, "--from", "host"], words].concat()).command {
+            Command::Fetch(fetch) => request(fetch),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_was_typed_becomes_a_request() {
+        let plain = FetchRequest {
+            file_id: FileId([3; 32]),
+            from: vec!["host".into()],
+            output: Output::Inbox,
+            key: KeyPolicy::Known,
+            detach: false,
+        };
+        assert_eq!(of(&[]), Ok(plain.clone()));
+        assert_eq!(
+            of(&["--from", "other:1", "-o", "/x/y", "--detach"]),
+            Ok(FetchRequest {
+                from: vec!["host".into(), "other:1".into()],
+                output: Output::Path(b"/x/y".to_vec()),
+                detach: true,
+                ..plain.clone()
+            })
+        );
+        assert_eq!(of(&["-o", "-"]), Ok(FetchRequest { output: Output::Stdout, ..plain }));
+        assert_eq!(of(&["-o", "-", "--detach"]).unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn a_slash_at_the_end_means_a_folder() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("new/folder");
+        let typed = format!("{}/", folder.display());
+        assert!(matches!(of(&["-o", &typed]).unwrap().output, Output::Path(_)));
+        assert!(folder.is_dir());
+        std::fs::write(root.path().join("file"), "").unwrap();
+        let error = of(&["-o", &format!("{}/file/", root.path().display())]).unwrap_err();
+        assert_eq!(error.exit_code(), 8);
+    }
+}

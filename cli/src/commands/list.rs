@@ -1,0 +1,130 @@
+//! `p2p list`.
+
+use p2p_protocol::control::{Direction, Event, Request, State, Summary};
+
+use crate::{client, context::Context, error::CliError, format, json::Line};
+
+pub(crate) async fn run(ctx: &Context) -> Result<(), CliError> {
+    let answer = ctx.connect().await?.ask_all(&Request::List).await?;
+    let mut summaries = Vec::new();
+    for event in answer {
+        match event {
+            Event::Summary(summary) => summaries.push(summary),
+            Event::Ok => {}
+            _ => return Err(client::unexpected()),
+        }
+    }
+    summaries.iter().try_for_each(|summary| ctx.out.json(&Line::Transfer(summary.into())))?;
+    if summaries.is_empty() {
+        ctx.out.say("no transfers yet");
+        return Ok(());
+    }
+    table(&summaries, now_ms()).iter().try_for_each(|line| ctx.out.print(line))
+}
+
+/// Milliseconds since 1970 UTC. A clock set before that counts as 1970.
+pub(crate) fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
+}
+
+fn table(summaries: &[Summary], now_ms: u64) -> Vec<String> {
+    let header = ["N", "WAY", "STATE", "SIZE", "PEER", "WHEN", "NAME"].map(str::to_owned).to_vec();
+    let rows = summaries.iter().map(|summary| {
+        vec![
+            summary.transfer.to_string(),
+            way(summary.direction).to_owned(),
+            state(summary),
+            size(summary),
+            other(summary),
+            format::ago(summary.ended_ms.unwrap_or(summary.created_ms), now_ms),
+            summary.name.clone(),
+        ]
+    });
+    format::table(&std::iter::once(header).chain(rows).collect::<Vec<_>>())
+}
+
+/// The word for a direction.
+pub(crate) fn way(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Send => "send",
+        Direction::Fetch => "fetch",
+        Direction::Receive => "receive",
+        Direction::Serve => "serve",
+    }
+}
+
+fn state(summary: &Summary) -> String {
+    let progress = &summary.progress;
+    match summary.state {
+        State::Waiting => "waiting".to_owned(),
+        State::Active => format!("{}%", format::percent(progress.verified_bytes, progress.total_bytes)),
+        State::Done => "done".to_owned(),
+        State::Failed => "failed".to_owned(),
+        State::Cancelled => "cancelled".to_owned(),
+    }
+}
+
+fn size(summary: &Summary) -> String {
+    // Before the two sides have agreed, the size is not known here.
+    if summary.progress.chunks_total == 0 && summary.state != State::Done {
+        "-".to_owned()
+    } else {
+        format::bytes(summary.progress.total_bytes)
+    }
+}
+
+fn other(summary: &Summary) -> String {
+    match (&summary.target, summary.peer) {
+        (target, Some(peer)) if target.is_empty() || *target == peer.to_string() => peer.short(),
+        (target, _) if target.is_empty() => "-".to_owned(),
+        (target, _) => target.clone(),
+    }
+}
+
+#[cfg(test)]
+pub(crate) fn example(transfer: u64, state: State) -> Summary {
+    use p2p_protocol::{FileId, PeerId, control::Progress};
+
+    Summary {
+        transfer,
+        direction: Direction::Send,
+        state,
+        name: "a.iso".into(),
+        file_id: Some(FileId([2; 32])),
+        peer: Some(PeerId([1; 32])),
+        target: "fifi".into(),
+        path: Some("/home/a/a.iso".into()),
+        progress: Progress {
+            verified_bytes: 412 << 20,
+            total_bytes: 1 << 30,
+            chunks_verified: 103,
+            chunks_total: 256,
+            chunks_failed: 1,
+            moved_bytes: 416 << 20,
+            rate: 93 << 20,
+            streams: 8,
+            parallel: true,
+        },
+        waiting: None,
+        error: None,
+        created_ms: 1_000_000,
+        ended_ms: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transfers_line_up() {
+        let mut waiting = example(12, State::Waiting);
+        waiting.progress = Default::default();
+        waiting.direction = Direction::Receive;
+        waiting.target = String::new();
+        waiting.name = "a very long name.tar.gz".into();
+        let summaries = [example(7, State::Active), example(8, State::Failed), waiting];
+        insta::assert_snapshot!(table(&summaries, 1_190_000).join("\n"));
+    }
+}

@@ -1,0 +1,47 @@
+//! One file per verb.
+
+mod completions;
+mod daemon_prints;
+mod demo;
+mod fetch;
+mod list;
+mod peers;
+mod send;
+mod share;
+mod show;
+mod source;
+mod status;
+mod transfer;
+mod verify;
+mod watch;
+
+#[cfg(test)]
+pub(crate) use list::example;
+
+use crate::{args::Command, context::Context, error::CliError};
+
+/// Runs what was typed.
+pub(crate) async fn run(ctx: &mut Context, command: Command) -> Result<(), CliError> {
+    match command {
+        Command::Send(typed) => send::run(ctx, typed).await,
+        Command::Fetch(typed) => fetch::run(ctx, typed).await,
+        Command::Share(typed) => share::run(ctx, typed).await,
+        Command::Unshare { file_id } => share::undo(ctx, file_id).await,
+        Command::List => list::run(ctx).await,
+        Command::Show { transfer } => show::run(ctx, transfer).await,
+        Command::Watch { transfer: Some(transfer) } => watch::one(ctx, transfer, true).await,
+        Command::Watch { transfer: None } => watch::all(ctx).await,
+        Command::Wait { transfer } => watch::one(ctx, transfer, false).await,
+        Command::Cancel { transfer } => transfer::cancel(ctx, transfer).await,
+        Command::Retry { transfer } => transfer::retry(ctx, transfer).await,
+        Command::Inbox { command: _ } => Err(CliError::usage("the inbox is not in this version yet")
+            .hint("what a trusted peer sends is accepted; see it with `p2p list`")),
+        Command::Id => daemon_prints::id(ctx),
+        Command::Peers { command } => peers::run(ctx, command).await,
+        Command::Status => status::run(ctx).await,
+        Command::Config => daemon_prints::config(ctx),
+        Command::Verify { path, file_id } => verify::run(ctx, &path, file_id),
+        Command::Demo { size } => demo::run(ctx, size).await,
+        Command::Completions { shell } => completions::run(ctx, shell).await,
+    }
+}

@@ -1,0 +1,177 @@
+//! `p2p show`: one transfer in full, down to the chunks that are missing and those that failed.
+
+use p2p_protocol::control::{Detail, Direction, Event, Request, State, WaitReason};
+
+use super::list::{now_ms, way};
+use crate::{
+    client,
+    context::Context,
+    error::CliError,
+    format,
+    json::{FailedChunk, Line, Missing, chunk_failure, mode},
+};
+
+/// Most ranges of missing chunks that are shown to a person; JSON has all.
+const SHOWN_RANGES: usize = 20;
+
+pub(crate) async fn run(ctx: &Context, transfer: u64) -> Result<(), CliError> {
+    let answer = ctx.connect().await?.ask_all(&Request::Show(transfer)).await;
+    let answer = answer.map_err(|error| error.about(Some(transfer)))?;
+    let [Event::Detail(detail)] = answer.as_slice() else {
+        return Err(client::unexpected());
+    };
+    ctx.out.json(&Line::Detail {
+        transfer: (&detail.summary).into(),
+        chunk_bytes: detail.chunk_len,
+        missing: missing(detail),
+        failed_chunks: detail
+            .failed_chunks
+            .iter()
+            .map(|(chunk, reason)| FailedChunk { chunk: *chunk, reason: chunk_failure(*reason) })
+            .collect(),
+    })?;
+    lines(detail, now_ms()).iter().try_for_each(|line| ctx.out.print(line))?;
+    if let State::Failed | State::Cancelled = detail.summary.state
+        && let Direction::Send | Direction::Fetch = detail.summary.direction
+    {
+        ctx.out.say(&format!("go on from there with: {}", ctx.suggest(&format!("retry {transfer}"))));
+    }
+    Ok(())
+}
+
+fn missing(detail: &Detail) -> Vec<Missing> {
+    let total = detail.summary.progress.total_bytes;
+    detail.missing.iter().map(|range| Missing::new(*range, detail.chunk_len, total)).collect()
+}
+
+fn lines(detail: &Detail, now_ms: u64) -> Vec<String> {
+    let summary = &detail.summary;
+    let progress = &summary.progress;
+    let mut lines =
+        vec![format!("transfer {}: {} of {}", summary.transfer, way(summary.direction), summary.name)];
+    let mut row = |label: &str, text: String| lines.push(format!("  {label:<9} {text}"));
+
+    row("state", state(detail, now_ms));
+    if let Some(error) = &summary.error {
+        row(if summary.state == State::Failed { "why" } else { "trouble" }, error.clone());
+    }
+    match (summary.peer, summary.target.as_str()) {
+        (Some(peer), "") => row("peer", peer.to_string()),
+        (Some(peer), target) if target != peer.to_string() => row("peer", format!("{target} ({peer})")),
+        (Some(peer), _) => row("peer", peer.to_string()),
+        (None, target) => row("peer", target.to_owned()),
+    }
+    if let Some(file_id) = summary.file_id {
+        row("file id", file_id.to_string());
+    }
+    if let Some(path) = &summary.path {
+        row("path", path.clone());
+    }
+    if progress.chunks_total == 0 {
+        return lines;
+    }
+    row(
+        "verified",
+        format!(
+            "{} of {} ({}%), {} of {} chunks of {}",
+            format::bytes(progress.verified_bytes),
+            format::bytes(progress.total_bytes),
+            format::percent(progress.verified_bytes, progress.total_bytes),
+            progress.chunks_verified,
+            progress.chunks_total,
+            format::bytes(detail.chunk_len),
+        ),
+    );
+    row("moved", format!("{} over the network", format::bytes(progress.moved_bytes)));
+    if progress.chunks_failed > 0 || !detail.failed_chunks.is_empty() {
+        row(
+            "failed",
+            format!("{}, dropped and asked for again", format::count(progress.chunks_failed, "chunk")),
+        );
+        for (chunk, reason) in &detail.failed_chunks {
+            row("", format!("chunk {chunk}: {reason}"));
+        }
+    }
+    let rest = progress.chunks_total.saturating_sub(progress.chunks_verified);
+    if rest > 0 {
+        let bytes = progress.total_bytes.saturating_sub(progress.verified_bytes);
+        row("missing", format!("{}, {}", format::count(rest, "chunk"), format::bytes(bytes)));
+        let ranges = missing(detail);
+        for (range, missing) in detail.missing.iter().zip(&ranges).take(SHOWN_RANGES) {
+            let last = u64::from(range.start) + u64::from(range.count.saturating_sub(1));
+            let chunks = if range.count == 1 {
+                format!("chunk {}", range.start)
+            } else {
+                format!("chunks {}-{last}", range.start)
+            };
+            if let Some((first, last, len)) = missing.span() {
+                row("", format!("{chunks}: bytes {first}-{last} ({})", format::bytes(len)));
+            }
+        }
+        if ranges.len() > SHOWN_RANGES {
+            row("", format!("and {} more ranges (all of them with --json)", ranges.len() - SHOWN_RANGES));
+        }
+    }
+    lines
+}
+
+fn state(detail: &Detail, now_ms: u64) -> String {
+    let summary = &detail.summary;
+    let progress = &summary.progress;
+    let when = summary.ended_ms.map(|at| format!(" {}", format::ago(at, now_ms))).unwrap_or_default();
+    match summary.state {
+        State::Waiting => match summary.waiting {
+            Some(WaitReason::Hashing) => "hashing the source".to_owned(),
+            Some(WaitReason::Accept) => "waiting until the receiver's owner accepts it".to_owned(),
+            Some(WaitReason::Space) => "waiting for space on the receiver's disk".to_owned(),
+            Some(WaitReason::Peer) => "waiting for the peer".to_owned(),
+            Some(WaitReason::Queue) => "waiting for other transfers".to_owned(),
+            None => "waiting".to_owned(),
+        },
+        State::Active => {
+            let rest = progress.total_bytes.saturating_sub(progress.verified_bytes);
+            let left = format::eta_s(rest, progress.rate)
+                .map(|s| format!(", {} left", format::eta(s)))
+                .unwrap_or_default();
+            let (rate, streams) = (format::rate(progress.rate), format::count(progress.streams, "stream"));
+            let paused = summary.waiting.map(|reason| format!(", waiting ({reason:?})").to_lowercase());
+            let how = mode(progress.parallel);
+            format!("moving at {rate}, {how}, {streams}{left}{}", paused.unwrap_or_default())
+        }
+        State::Done => format!("done{when}"),
+        State::Failed => format!("failed{when}"),
+        State::Cancelled => format!("cancelled{when}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use p2p_protocol::{ChunkRange, reason::ChunkFailure};
+
+    use super::*;
+    use crate::commands::list::example;
+
+    #[test]
+    fn what_is_missing_and_what_failed_is_named() {
+        let mut summary = example(8, State::Failed);
+        summary.error = Some("the peer's disk has not enough free space".into());
+        summary.ended_ms = Some(1_000_000);
+        let missing = [(103, 152), (255, 1)].map(|(start, count)| ChunkRange { start, count }).to_vec();
+        let detail =
+            Detail { summary, chunk_len: 4 << 20, missing, failed_chunks: vec![(12, ChunkFailure::Corrupt)] };
+        insta::assert_snapshot!(lines(&detail, 1_190_000).join("\n"));
+    }
+
+    #[test]
+    fn a_running_transfer_says_how_fast() {
+        let detail = Detail {
+            summary: example(7, State::Active),
+            chunk_len: 4 << 20,
+            missing: (0..30).map(|n| ChunkRange { start: 103 + 2 * n, count: 1 }).collect(),
+            failed_chunks: Vec::new(),
+        };
+        let shown = lines(&detail, 1_190_000).join("\n");
+        assert!(shown.contains("moving at 93.0 MiB/s, parallel, 8 streams, 7 s left"), "{shown}");
+        assert!(shown.contains("and 10 more ranges"), "{shown}");
+    }
+}

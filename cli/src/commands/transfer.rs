@@ -1,0 +1,126 @@
+//! What `send` and `fetch` have in common, and what can be done to a transfer that is there.
+
+use p2p_protocol::{
+    PeerId,
+    control::{FetchRequest, KeyPolicy, Request, SendRequest},
+    reason::Failure,
+};
+
+use crate::{
+    args::Key,
+    context::{Context, Person},
+    error::CliError,
+    follow::follow,
+    interrupt::Interrupt,
+    json::Line,
+    view::View,
+};
+
+/// A transfer to be made.
+#[derive(Clone, Debug)]
+pub(crate) enum Job {
+    Send(SendRequest),
+    Fetch(FetchRequest),
+}
+
+impl Job {
+    fn request(&self) -> Request {
+        match self {
+            Self::Send(send) => Request::Send(send.clone()),
+            Self::Fetch(fetch) => Request::Fetch(fetch.clone()),
+        }
+    }
+
+    /// The other side as typed; several where the next is tried when one fails.
+    fn targets(&self) -> Vec<&str> {
+        match self {
+            Self::Send(send) => vec![&send.target],
+            Self::Fetch(fetch) => fetch.from.iter().map(String::as_str).collect(),
+        }
+    }
+
+    fn key(&mut self) -> &mut KeyPolicy {
+        match self {
+            Self::Send(send) => &mut send.key,
+            Self::Fetch(fetch) => &mut fetch.key,
+        }
+    }
+}
+
+impl From<&Key> for KeyPolicy {
+    fn from(key: &Key) -> Self {
+        match (key.peer, key.accept_new_key) {
+            (Some(peer), _) => Self::Exactly(peer),
+            (None, true) => Self::AcceptNew,
+            (None, false) => Self::Known,
+        }
+    }
+}
+
+/// Makes a transfer and stays with it until it ends. An unknown key at the target is asked about once, where
+/// there is a person to ask.
+pub(crate) async fn run(ctx: &Context, mut job: Job) -> Result<(), CliError> {
+    let mut interrupt = Interrupt::listen()?;
+    loop {
+        let client = tokio::select! {
+            client = ctx.connect_or_start() => client?,
+            () = interrupt.wait() => return Err(CliError::interrupted(None)),
+        };
+        let view = View::of_new(ctx, &job.targets().join(" or "));
+        let error = match follow(ctx, view, client, job.request()).await {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        match (error.key, job.targets().as_slice()) {
+            (Some(key), [target])
+                if error.is(Failure::UnknownKey)
+                    && ctx.person != Person::Absent
+                    && is_trusted(ctx, &mut interrupt, target, &key).await? =>
+            {
+                *job.key() = KeyPolicy::Exactly(key);
+            }
+            _ => return Err(error),
+        }
+    }
+}
+
+/// Asks whether the key found at a target is the right one.
+async fn is_trusted(
+    ctx: &Context,
+    interrupt: &mut Interrupt,
+    target: &str,
+    key: &PeerId,
+) -> Result<bool, CliError> {
+    ctx.out.say(&format!("The key at {target} is not known here. Its Peer ID is"));
+    ctx.out.say(&format!("    {key}"));
+    ctx.out.say("Compare it with what `p2p id` prints on that machine.");
+    ctx.out.ask(&format!("Trust this key for {target}? [y/N]"));
+    let answer = tokio::select! {
+        answer = ctx.person.answer() => answer,
+        () = interrupt.wait() => return Err(CliError::interrupted(None)),
+    };
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+}
+
+/// `p2p cancel`.
+pub(crate) async fn cancel(ctx: &Context, transfer: u64) -> Result<(), CliError> {
+    let client = ctx.connect_or_start().await?;
+    client.ask_ok(&Request::Cancel(transfer)).await.map_err(|error| error.about(Some(transfer)))?;
+    ctx.out.say(&format!("transfer {transfer} is cancelled"));
+    ctx.out.json(&Line::Cancelled { transfer })
+}
+
+/// `p2p retry`.
+pub(crate) async fn retry(ctx: &Context, transfer: u64) -> Result<(), CliError> {
+    use p2p_protocol::control::Event;
+
+    let client = ctx.connect_or_start().await?;
+    let answer =
+        client.ask_all(&Request::Retry(transfer)).await.map_err(|error| error.about(Some(transfer)))?;
+    let Some(Event::Queued { transfer }) = answer.first() else {
+        return Err(crate::client::unexpected());
+    };
+    let watch = ctx.suggest(&format!("watch {transfer}"));
+    ctx.out.say(&format!("transfer {transfer} goes on; see it with: {watch}"));
+    ctx.out.json(&Line::Queued { transfer: *transfer })
+}

@@ -1,0 +1,493 @@
+//! The lines of `--json`. Keys may be added; none is renamed, and `event` comes first.
+
+use std::io;
+
+use p2p_protocol::{
+    ChunkRange, FileId, PeerId,
+    control::{Direction, PeerInfo, Progress, Standing, State, Status, Summary, WaitReason},
+    name::printable,
+    reason::ChunkFailure,
+};
+use serde::{Serialize, Serializer};
+
+use crate::format;
+
+/// A line.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub(crate) enum Line<'a> {
+    Queued {
+        transfer: u64,
+    },
+    Started {
+        transfer: u64,
+        direction: Direction,
+        name: &'a str,
+        #[serde(serialize_with = "text")]
+        peer: PeerId,
+        total_bytes: u64,
+        resumed_bytes: u64,
+    },
+    Waiting {
+        transfer: u64,
+        reason: Wait,
+    },
+    Progress {
+        transfer: u64,
+        #[serde(flatten)]
+        numbers: Numbers,
+    },
+    ChunkFailed {
+        transfer: u64,
+        chunk: u32,
+        #[serde(serialize_with = "text")]
+        peer: PeerId,
+        reason: &'static str,
+    },
+    Retrying {
+        transfer: u64,
+        attempt: u32,
+        in_s: f64,
+        reason: &'a str,
+    },
+    Done {
+        transfer: u64,
+        #[serde(serialize_with = "text")]
+        file_id: FileId,
+        path: &'a str,
+        bytes: u64,
+        moved_bytes: u64,
+        seconds: f64,
+        fetch: Option<&'a str>,
+    },
+    Failed {
+        transfer: Option<u64>,
+        code: &'static str,
+        message: &'a str,
+        exit_code: u8,
+        #[serde(skip_serializing_if = "<[_]>::is_empty")]
+        hints: &'a [String],
+        #[serde(skip_serializing_if = "Option::is_none", serialize_with = "some_text")]
+        key: Option<PeerId>,
+    },
+    /// Ctrl-C: the transfer goes on.
+    Interrupted {
+        transfer: Option<u64>,
+        exit_code: u8,
+    },
+    Shared {
+        #[serde(serialize_with = "text")]
+        file_id: FileId,
+        path: &'a str,
+        audience: &'a str,
+    },
+    Unshared {
+        #[serde(serialize_with = "text")]
+        file_id: FileId,
+    },
+    Cancelled {
+        transfer: u64,
+    },
+    Verified {
+        path: &'a str,
+        #[serde(serialize_with = "text")]
+        file_id: FileId,
+        ok: bool,
+        #[serde(serialize_with = "text")]
+        actual: FileId,
+    },
+    Id {
+        peer: &'a str,
+    },
+    Trusted {
+        #[serde(serialize_with = "text")]
+        peer: PeerId,
+    },
+    Forgotten {
+        peer: &'a str,
+    },
+    Transfer(Transfer<'a>),
+    Detail {
+        #[serde(flatten)]
+        transfer: Transfer<'a>,
+        chunk_bytes: u64,
+        missing: Vec<Missing>,
+        failed_chunks: Vec<FailedChunk>,
+    },
+    Peer(Peer<'a>),
+    Status(StatusLine<'a>),
+    Demo {
+        step: &'a str,
+    },
+    DemoDone {
+        #[serde(serialize_with = "text")]
+        file_id: FileId,
+        bytes: u64,
+        resumed_bytes: u64,
+        moved_bytes: u64,
+        seconds: f64,
+        rate_bps: Option<u64>,
+    },
+}
+
+/// Why nothing moves: a reason of the daemon, or its own absence.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Wait {
+    Reason(WaitReason),
+    Daemon(DaemonGone),
+}
+
+/// The daemon is not there, and waited for.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum DaemonGone {
+    Daemon,
+}
+
+/// A transfer's numbers. Rates are bytes per second.
+#[derive(Debug, Serialize)]
+pub(crate) struct Numbers {
+    verified_bytes: u64,
+    total_bytes: u64,
+    chunks_verified: u32,
+    chunks_total: u32,
+    chunks_failed: u32,
+    rate_bps: u64,
+    streams: u32,
+    mode: &'static str,
+    eta_s: Option<u64>,
+}
+
+impl From<&Progress> for Numbers {
+    fn from(progress: &Progress) -> Self {
+        let Progress {
+            verified_bytes,
+            total_bytes,
+            chunks_verified,
+            chunks_total,
+            chunks_failed,
+            moved_bytes: _,
+            rate,
+            streams,
+            parallel,
+        } = *progress;
+        Self {
+            verified_bytes,
+            total_bytes,
+            chunks_verified,
+            chunks_total,
+            chunks_failed,
+            rate_bps: rate,
+            streams,
+            mode: mode(parallel),
+            eta_s: format::eta_s(total_bytes.saturating_sub(verified_bytes), rate),
+        }
+    }
+}
+
+/// How chunks travel.
+pub(crate) fn mode(parallel: bool) -> &'static str {
+    if parallel { "parallel" } else { "sequential" }
+}
+
+/// The word for a failed chunk.
+pub(crate) fn chunk_failure(reason: ChunkFailure) -> &'static str {
+    match reason {
+        ChunkFailure::Corrupt => "corrupt",
+        ChunkFailure::Truncated => "truncated",
+        ChunkFailure::Stalled => "stalled",
+        ChunkFailure::NotStored => "not_stored",
+    }
+}
+
+/// A transfer in a list.
+#[derive(Debug, Serialize)]
+pub(crate) struct Transfer<'a> {
+    transfer: u64,
+    direction: Direction,
+    state: State,
+    name: &'a str,
+    #[serde(serialize_with = "some_text")]
+    file_id: Option<FileId>,
+    #[serde(serialize_with = "some_text")]
+    peer: Option<PeerId>,
+    target: &'a str,
+    path: Option<&'a str>,
+    #[serde(flatten)]
+    numbers: Numbers,
+    moved_bytes: u64,
+    waiting: Option<WaitReason>,
+    error: Option<&'a str>,
+    created_ms: u64,
+    ended_ms: Option<u64>,
+}
+
+impl<'a> From<&'a Summary> for Transfer<'a> {
+    fn from(summary: &'a Summary) -> Self {
+        Self {
+            transfer: summary.transfer,
+            direction: summary.direction,
+            state: summary.state,
+            name: &summary.name,
+            file_id: summary.file_id,
+            peer: summary.peer,
+            target: &summary.target,
+            path: summary.path.as_deref(),
+            numbers: Numbers::from(&summary.progress),
+            moved_bytes: summary.progress.moved_bytes,
+            waiting: summary.waiting,
+            error: summary.error.as_deref(),
+            created_ms: summary.created_ms,
+            ended_ms: summary.ended_ms,
+        }
+    }
+}
+
+/// A run of chunks that are not verified.
+#[derive(Debug, Serialize)]
+pub(crate) struct Missing {
+    first_chunk: u32,
+    chunks: u32,
+    offset: u64,
+    bytes: u64,
+}
+
+impl Missing {
+    /// The bytes of a range, of which the file's end may cut the last chunk.
+    pub(crate) fn new(range: ChunkRange, chunk_bytes: u64, total_bytes: u64) -> Self {
+        let at = |chunk: u64| chunk.saturating_mul(chunk_bytes).min(total_bytes);
+        let offset = at(u64::from(range.start));
+        let end = at(u64::from(range.start) + u64::from(range.count));
+        Self { first_chunk: range.start, chunks: range.count, offset, bytes: end - offset }
+    }
+
+    /// First and last byte, and how many: `None` for a range of nothing.
+    pub(crate) fn span(&self) -> Option<(u64, u64, u64)> {
+        (self.bytes > 0).then(|| (self.offset, self.offset + self.bytes - 1, self.bytes))
+    }
+}
+
+/// A chunk that was not accepted.
+#[derive(Debug, Serialize)]
+pub(crate) struct FailedChunk {
+    pub(crate) chunk: u32,
+    pub(crate) reason: &'static str,
+}
+
+/// A peer in a list.
+#[derive(Debug, Serialize)]
+pub(crate) struct Peer<'a> {
+    #[serde(serialize_with = "text")]
+    peer: PeerId,
+    standing: Standing,
+    name: Option<&'a str>,
+    allow: Vec<&'static str>,
+    addresses: &'a [String],
+    connected: bool,
+}
+
+impl<'a> From<&'a PeerInfo> for Peer<'a> {
+    fn from(info: &'a PeerInfo) -> Self {
+        Self {
+            peer: info.id,
+            standing: info.standing,
+            name: info.name.as_deref(),
+            allow: rights(info),
+            addresses: &info.addresses,
+            connected: info.connected,
+        }
+    }
+}
+
+/// What a peer may do, as `--allow` takes it.
+pub(crate) fn rights(info: &PeerInfo) -> Vec<&'static str> {
+    [(info.send, "send"), (info.fetch, "fetch")]
+        .into_iter()
+        .filter_map(|(may, word)| may.then_some(word))
+        .collect()
+}
+
+/// The daemon's state.
+#[derive(Debug, Serialize)]
+pub(crate) struct StatusLine<'a> {
+    version: &'a str,
+    pid: u32,
+    #[serde(serialize_with = "text")]
+    peer: PeerId,
+    listen: &'a [String],
+    home: &'a str,
+    inbox: &'a str,
+    uptime_s: u64,
+    unfinished: u64,
+    connections: u64,
+    shares: u64,
+}
+
+impl<'a> From<&'a Status> for StatusLine<'a> {
+    fn from(status: &'a Status) -> Self {
+        Self {
+            version: &status.version,
+            pid: status.pid,
+            peer: status.peer,
+            listen: &status.listen,
+            home: &status.home,
+            inbox: &status.inbox,
+            uptime_s: status.uptime_s,
+            unfinished: status.unfinished,
+            connections: status.connections,
+            shares: status.shares,
+        }
+    }
+}
+
+fn text<T: ToString, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&value.to_string())
+}
+
+fn some_text<T: ToString, S: Serializer>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
+    value.as_ref().map(ToString::to_string).serialize(serializer)
+}
+
+/// A line as bytes, with its line feed. Characters that could move a terminal's cursor or reorder its line
+/// are written as JSON escapes, so that the line is safe to look at and still holds the very text.
+pub(crate) fn encode(line: &Line<'_>) -> Result<Vec<u8>, serde_json::Error> {
+    let mut bytes = Vec::new();
+    line.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, Escaping))?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+struct Escaping;
+
+impl serde_json::ser::Formatter for Escaping {
+    fn write_string_fragment<W: io::Write + ?Sized>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        if printable(fragment) == fragment {
+            return writer.write_all(fragment.as_bytes());
+        }
+        let (mut utf8, mut utf16) = ([0; 4], [0; 2]);
+        for c in fragment.chars() {
+            let shown: &str = c.encode_utf8(&mut utf8);
+            if printable(shown) == shown {
+                writer.write_all(shown.as_bytes())?;
+            } else {
+                for unit in c.encode_utf16(&mut utf16) {
+                    write!(writer, "\\u{unit:04x}")?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(line: &Line<'_>) -> String {
+        String::from_utf8(encode(line).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn lines_are_those_of_the_contract() {
+        let (peer, file_id) = (PeerId([1; 32]), FileId([2; 32]));
+        let started = Line::Started {
+            transfer: 7,
+            direction: Direction::Send,
+            name: "a.iso",
+            peer,
+            total_bytes: 1 << 30,
+            resumed_bytes: 0,
+        };
+        assert_eq!(
+            line(&started),
+            format!(
+                "{{\"event\":\"started\",\"transfer\":7,\"direction\":\"send\",\"name\":\"a.iso\",\"peer\":\"{peer}\",\
+                 \"total_bytes\":1073741824,\"resumed_bytes\":0}}\n"
+            )
+        );
+        assert_eq!(
+            line(&Line::Waiting { transfer: 7, reason: Wait::Reason(WaitReason::Hashing) }),
+            "{\"event\":\"waiting\",\"transfer\":7,\"reason\":\"hashing\"}\n"
+        );
+        assert_eq!(
+            line(&Line::Waiting { transfer: 7, reason: Wait::Daemon(DaemonGone::Daemon) }),
+            "{\"event\":\"waiting\",\"transfer\":7,\"reason\":\"daemon\"}\n"
+        );
+        let progress =
+            Progress { verified_bytes: 4, total_bytes: 10, rate: 5, chunks_total: 3, ..Progress::default() };
+        assert_eq!(
+            line(&Line::Progress { transfer: 7, numbers: Numbers::from(&progress) }),
+            "{\"event\":\"progress\",\"transfer\":7,\"verified_bytes\":4,\"total_bytes\":10,\"chunks_verified\":0,\
+             \"chunks_total\":3,\"chunks_failed\":0,\"rate_bps\":5,\"streams\":0,\"mode\":\"sequential\",\"eta_s\":2}\n"
+        );
+        assert_eq!(
+            line(&Line::ChunkFailed {
+                transfer: 7,
+                chunk: 12,
+                peer,
+                reason: chunk_failure(ChunkFailure::Corrupt)
+            }),
+            format!(
+                "{{\"event\":\"chunk_failed\",\"transfer\":7,\"chunk\":12,\"peer\":\"{peer}\",\"reason\":\"corrupt\"}}\n"
+            )
+        );
+        assert_eq!(
+            line(&Line::Retrying { transfer: 7, attempt: 2, in_s: 1.5, reason: "gone" }),
+            "{\"event\":\"retrying\",\"transfer\":7,\"attempt\":2,\"in_s\":1.5,\"reason\":\"gone\"}\n"
+        );
+        let done = Line::Done {
+            transfer: 7,
+            file_id,
+            path: "a.iso",
+            bytes: 9,
+            moved_bytes: 4,
+            seconds: 0.5,
+            fetch: Some("p2p fetch x --from y"),
+        };
+        assert_eq!(
+            line(&done),
+            format!(
+                "{{\"event\":\"done\",\"transfer\":7,\"file_id\":\"{file_id}\",\"path\":\"a.iso\",\"bytes\":9,\
+                 \"moved_bytes\":4,\"seconds\":0.5,\"fetch\":\"p2p fetch x --from y\"}}\n"
+            )
+        );
+        let failed = Line::Failed {
+            transfer: None,
+            code: "refused",
+            message: "no",
+            exit_code: 5,
+            hints: &[],
+            key: None,
+        };
+        assert_eq!(
+            line(&failed),
+            "{\"event\":\"failed\",\"transfer\":null,\"code\":\"refused\",\"message\":\"no\",\"exit_code\":5}\n"
+        );
+    }
+
+    #[test]
+    fn foreign_text_is_escaped_and_survives() {
+        let name = "a\u{1b}[2J\u{202e}txt\u{9b}\n";
+        let shown = line(&Line::Retrying { transfer: 1, attempt: 2, in_s: 0.0, reason: name });
+        assert!(shown.contains(r"a\u001b[2J\u202etxt\u009b\n"), "{shown}");
+        let value: serde_json::Value = serde_json::from_str(&shown).unwrap();
+        assert_eq!(value["reason"], name);
+    }
+
+    #[test]
+    fn missing_bytes_end_with_the_file() {
+        let span = |start, count| Missing::new(ChunkRange { start, count }, 100, 950).span();
+        assert_eq!(span(8, 2), Some((800, 949, 150)));
+        assert_eq!(span(0, 1), Some((0, 99, 100)));
+        assert_eq!(span(20, 1), None);
+        assert_eq!(
+            Missing::new(ChunkRange { start: u32::MAX, count: u32::MAX }, u64::MAX, u64::MAX).bytes,
+            0
+        );
+    }
+}

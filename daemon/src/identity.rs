@@ -1,0 +1,370 @@
+//! Who this machine is: a private key in the home, made once and never silently made anew.
+//!
+//! The key is Ed25519: ring makes it without a choice of parameters, its signatures need no randomness that
+//! could be bad, and webpki verifies them without a configuration of its own. The file holds the key alone.
+//! The self-signed certificate that TLS wants around it is made from the key at every start, always the same,
+//! so that key and certificate cannot disagree.
+
+use std::{
+    fmt,
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use p2p_protocol::PeerId;
+use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PublicKeyData};
+
+const KEY_FILE: &str = "identity.pem";
+/// Files that only a home with an identity has: others know this machine by its key, or it has work under way.
+const SIGNS_OF_LIFE: [&str; 2] = ["peers.toml", "catalog.sqlite"];
+/// A key file is a few hundred bytes; whatever is larger is not one.
+const MAX_KEY_FILE: u64 = 16 * 1024;
+/// The subject of every certificate. Nobody reads it: the key is the identity.
+const SUBJECT: &str = "p2p";
+
+/// Why there is no identity.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum IdentityError {
+    /// Somebody else could have read the private key.
+    #[error(
+        "{path}: others can read this private key (mode {mode:03o}); run `chmod 600 {path}`, or start anew if \
+         somebody may have copied it"
+    )]
+    Exposed { path: PathBuf, mode: u32 },
+    /// Somebody else could put another key in place of this one.
+    #[error("{path}: others can write to this folder (mode {mode:03o}); run `chmod 700 {path}`")]
+    HomeExposed { path: PathBuf, mode: u32 },
+    /// The file or the folder is somebody else's.
+    #[error("{path} belongs to another user (uid {uid}); use a home of your own (--home)")]
+    Foreign { path: PathBuf, uid: u32 },
+    /// The file is not a private key (any longer).
+    #[error(
+        "{path}: damaged or not a private key ({why}); restore it from a backup. To start anew under another \
+         Peer ID, remove it together with {others}"
+    )]
+    Damaged { path: PathBuf, why: String, others: Others },
+    /// The key is gone while what depends on it is there.
+    #[error(
+        "{path} is missing, although this home has been in use; restore it from a backup. To start anew under \
+         another Peer ID, remove {others}"
+    )]
+    Missing { path: PathBuf, others: Others },
+    /// The operating system said no.
+    #[error("{path}: cannot {what}: {source}")]
+    Io { what: &'static str, path: PathBuf, source: Arc<io::Error> },
+    /// No key or certificate could be made.
+    #[error("cannot make a key or its certificate: {0}")]
+    Crypto(String),
+}
+
+/// The files to remove for a deliberate new start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Others(Vec<PathBuf>);
+
+impl fmt::Display for Others {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, path) in self.0.iter().enumerate() {
+            let before = if n == 0 { "" } else { " and " };
+            write!(f, "{before}{}", path.display())?;
+        }
+        Ok(())
+    }
+}
+
+/// A private key and the certificate that carries its public half.
+#[derive(Clone)]
+pub(crate) struct Identity {
+    peer_id: PeerId,
+    certificate: Vec<u8>,
+    private_key: Vec<u8>,
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").field("peer_id", &self.peer_id).finish_non_exhaustive()
+    }
+}
+
+impl Identity {
+    /// The identity in this home. Home and key are made where this is plainly a new home; a key that is damaged,
+    /// readable by others, or missing from a home in use is an error.
+    pub(crate) fn load_or_create(home: &Path) -> Result<Self, IdentityError> {
+        make_home(home)?;
+        check_home(home)?;
+        let path = home.join(KEY_FILE);
+        if let Some(identity) = Self::load(&path, home)? {
+            return Ok(identity);
+        }
+        let others = others(home);
+        if !others.0.is_empty() {
+            return Err(IdentityError::Missing { path, others });
+        }
+        let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).map_err(crypto)?;
+        if store(home, &path, &key.serialize_pem())? {
+            return Self::from_key(&key);
+        }
+        // Another process made one in the meantime; that one counts.
+        match Self::load(&path, home)? {
+            Some(identity) => Ok(identity),
+            None => Err(IdentityError::Missing { path, others }),
+        }
+    }
+
+    /// An identity that lives only as long as this process.
+    #[cfg(test)]
+    pub(crate) fn ephemeral() -> Self {
+        Self::from_key(&KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap()).unwrap()
+    }
+
+    fn load(path: &Path, home: &Path) -> Result<Option<Self>, IdentityError> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed("open", path)(error)),
+        };
+        let metadata = file.metadata().map_err(failed("examine", path))?;
+        let damaged =
+            |why: String| IdentityError::Damaged { path: path.to_owned(), why, others: others(home) };
+        if !metadata.is_file() {
+            return Err(damaged("not a regular file".to_owned()));
+        }
+        check_owner(path, &metadata)?;
+        let mode = metadata.mode() & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(IdentityError::Exposed { path: path.to_owned(), mode });
+        }
+        let mut text = String::new();
+        match file.take(MAX_KEY_FILE).read_to_string(&mut text) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                return Err(damaged("not text".to_owned()));
+            }
+            Err(error) => return Err(failed("read", path)(error)),
+        }
+        let key = KeyPair::from_pem(&text).map_err(|error| damaged(error.to_string()))?;
+        Self::from_key(&key).map(Some)
+    }
+
+    fn from_key(key: &KeyPair) -> Result<Self, IdentityError> {
+        let mut params = CertificateParams::new(Vec::new()).map_err(crypto)?;
+        let mut name = DistinguishedName::new();
+        name.push(DnType::CommonName, SUBJECT);
+        params.distinguished_name = name;
+        let certificate = params.self_signed(key).map_err(crypto)?;
+        Ok(Self {
+            peer_id: PeerId::from_spki(&key.subject_public_key_info()),
+            certificate: certificate.der().to_vec(),
+            private_key: key.serialize_der(),
+        })
+    }
+
+    /// What others know this machine by.
+    pub(crate) fn peer_id(&self) -> PeerId {
+        self.peer_id
+    }
+
+    /// The self-signed certificate, in DER.
+    pub(crate) fn certificate_der(&self) -> &[u8] {
+        &self.certificate
+    }
+
+    /// The private key, as PKCS #8 in DER.
+    pub(crate) fn private_key_der(&self) -> &[u8] {
+        &self.private_key
+    }
+}
+
+/// What is there in this home that depends on a lost key.
+fn others(home: &Path) -> Others {
+    let there = SIGNS_OF_LIFE.iter().map(|name| home.join(name));
+    Others(there.filter(|path| fs::symlink_metadata(path).is_ok()).collect())
+}
+
+fn make_home(home: &Path) -> Result<(), IdentityError> {
+    if home.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(home).map_err(failed("make this folder", home))?;
+    match home.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync_folder(parent),
+        _ => Ok(()),
+    }
+}
+
+fn check_home(home: &Path) -> Result<(), IdentityError> {
+    let metadata = fs::metadata(home).map_err(failed("examine", home))?;
+    check_owner(home, &metadata)?;
+    let mode = metadata.mode() & 0o777;
+    if mode & 0o022 != 0 {
+        return Err(IdentityError::HomeExposed { path: home.to_owned(), mode });
+    }
+    Ok(())
+}
+
+fn check_owner(path: &Path, metadata: &fs::Metadata) -> Result<(), IdentityError> {
+    if metadata.uid() == rustix::process::geteuid().as_raw() {
+        return Ok(());
+    }
+    Err(IdentityError::Foreign { path: path.to_owned(), uid: metadata.uid() })
+}
+
+/// Puts a new key file in place, durable and whole, unless there is one. False if there is.
+fn store(home: &Path, path: &Path, pem: &str) -> Result<bool, IdentityError> {
+    let new = home.join(format!(".{KEY_FILE}.{}", std::process::id()));
+    // A leftover of a process of the same number that was killed here.
+    let _ = fs::remove_file(&new);
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+        file.write_all(pem.as_bytes())?;
+        file.sync_all()
+    };
+    let placed = write().map_err(failed("write a key", &new)).and_then(|()| {
+        // Two processes may start in a new home at once. A link never replaces what is there, unlike a rename.
+        match fs::hard_link(&new, path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(_) => rename_into_place(&new, path),
+        }
+    });
+    let _ = fs::remove_file(&new);
+    let placed = placed?;
+    sync_folder(home)?;
+    Ok(placed)
+}
+
+/// For file systems without hard links.
+fn rename_into_place(new: &Path, path: &Path) -> Result<bool, IdentityError> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    match renameat_with(CWD, new, CWD, path, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::EXIST) => Ok(false),
+        Err(error) => Err(failed("put a new key in place", path)(error.into())),
+    }
+}
+
+fn sync_folder(folder: &Path) -> Result<(), IdentityError> {
+    File::open(folder).and_then(|file| file.sync_all()).map_err(failed("sync this folder", folder))
+}
+
+fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> IdentityError {
+    let path = path.to_owned();
+    move |source| IdentityError::Io { what, path, source: Arc::new(source) }
+}
+
+fn crypto(error: rcgen::Error) -> IdentityError {
+    IdentityError::Crypto(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o777
+    }
+
+    fn set_mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn a_new_home_gets_a_private_key_that_stays() {
+        let root = tempfile::tempdir().unwrap();
+        let home = root.path().join("a/b");
+        let made = Identity::load_or_create(&home).unwrap();
+        assert_eq!(mode(&home), 0o700);
+        assert_eq!(mode(&home.join(KEY_FILE)), 0o600);
+        let names: Vec<_> = fs::read_dir(&home).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, [KEY_FILE]);
+        let loaded = Identity::load_or_create(&home).unwrap();
+        assert_eq!(loaded.peer_id(), made.peer_id());
+        assert_eq!(loaded.certificate_der(), made.certificate_der());
+        assert_ne!(Identity::ephemeral().peer_id(), made.peer_id());
+    }
+
+    #[test]
+    fn a_key_that_others_can_read_or_replace_is_refused() {
+        let home = tempfile::tempdir().unwrap();
+        Identity::load_or_create(home.path()).unwrap();
+        let key = home.path().join(KEY_FILE);
+        for open in [0o640, 0o604, 0o660, 0o602] {
+            set_mode(&key, open);
+            let error = Identity::load_or_create(home.path()).unwrap_err();
+            assert!(error.to_string().contains("chmod 600"), "{error}");
+        }
+        set_mode(&key, 0o600);
+        set_mode(home.path(), 0o770);
+        let error = Identity::load_or_create(home.path()).unwrap_err();
+        assert!(error.to_string().contains("chmod 700"), "{error}");
+        set_mode(home.path(), 0o700);
+        Identity::load_or_create(home.path()).unwrap();
+    }
+
+    #[test]
+    fn a_home_in_use_never_gets_another_identity() {
+        for sign in SIGNS_OF_LIFE {
+            let home = tempfile::tempdir().unwrap();
+            fs::write(home.path().join(sign), "").unwrap();
+            let error = Identity::load_or_create(home.path()).unwrap_err();
+            assert!(matches!(&error, IdentityError::Missing { .. }), "{error}");
+            assert!(error.to_string().contains(sign), "{error}");
+            assert!(!home.path().join(KEY_FILE).exists());
+        }
+    }
+
+    #[test]
+    fn no_flipped_bit_or_cut_makes_another_identity() {
+        let home = tempfile::tempdir().unwrap();
+        let made = Identity::load_or_create(home.path()).unwrap();
+        let path = home.path().join(KEY_FILE);
+        let good = fs::read(&path).unwrap();
+        let check = |bytes: &[u8], what: &str| {
+            fs::write(&path, bytes).unwrap();
+            match Identity::load_or_create(home.path()) {
+                Ok(identity) => assert_eq!(identity.peer_id(), made.peer_id(), "{what}"),
+                Err(IdentityError::Damaged { .. }) => {}
+                Err(error) => panic!("{what}: {error}"),
+            }
+        };
+        for at in 0..good.len() {
+            for bit in 0..8 {
+                let mut bad = good.clone();
+                bad[at] ^= 1 << bit;
+                check(&bad, &format!("bit {bit} of byte {at}"));
+            }
+            check(&good[..at], &format!("cut at {at}"));
+        }
+        check(b"", "empty");
+        check(&[0xff; 4096], "not text");
+    }
+
+    #[test]
+    fn two_processes_in_a_new_home_agree() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join(KEY_FILE);
+        let (first, second) = (
+            KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap(),
+            KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap(),
+        );
+        assert!(store(home.path(), &path, &first.serialize_pem()).unwrap());
+        assert!(!store(home.path(), &path, &second.serialize_pem()).unwrap());
+        assert!(!{
+            let new = home.path().join("new");
+            fs::write(&new, second.serialize_pem()).unwrap();
+            rename_into_place(&new, &path).unwrap()
+        });
+        let loaded = Identity::load_or_create(home.path()).unwrap();
+        assert_eq!(loaded.peer_id(), Identity::from_key(&first).unwrap().peer_id());
+    }
+
+    #[test]
+    fn the_private_key_is_not_printed() {
+        let shown = format!("{:?}", Identity::ephemeral());
+        assert!(!shown.contains("private_key"), "{shown}");
+    }
+}

@@ -1,0 +1,147 @@
+//! A connection with a peer that has proved who it is.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use p2p_protocol::{PeerId, limits::TRANSFER_PROGRESS_DEADLINE, reason::close};
+use rustls::pki_types::CertificateDer;
+
+use super::{
+    chunk_stream::{ChunkReceiver, ChunkSender},
+    control_stream::ControlStream,
+    error::{Context, TransportError},
+    socket, tls,
+};
+
+/// A connection. Clones are the same connection; it closes when the last of them and of its streams is dropped.
+#[derive(Clone, Debug)]
+pub(crate) struct Connection {
+    quic: quinn::Connection,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    peer: PeerId,
+    own: PeerId,
+    /// The code with which this side closed the connection.
+    closed_here: OnceLock<u32>,
+}
+
+/// How the way to the peer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PathStats {
+    /// Current estimate of the round-trip time.
+    pub(crate) rtt: Duration,
+    /// Largest UDP payload that is known to get through, in bytes.
+    pub(crate) mtu: u16,
+}
+
+impl Connection {
+    /// From a completed handshake, the only place where a peer's identity may come from.
+    pub(super) fn new(quic: quinn::Connection, own: PeerId) -> Result<Self, TransportError> {
+        let identity =
+            quic.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
+        let Some(peer) = identity.and_then(|certificates| tls::peer_id(&certificates)) else {
+            quic.close(close::NOT_TRUSTED.into(), b"");
+            let remote = socket::canonical(quic.remote_address());
+            return Err(TransportError::Unproven { remote, reason: "no certificate".to_owned() });
+        };
+        Ok(Self { quic, shared: Arc::new(Shared { peer, own, closed_here: OnceLock::new() }) })
+    }
+
+    /// Who is at the other end.
+    pub(crate) fn peer_id(&self) -> PeerId {
+        self.shared.peer
+    }
+
+    /// A number that no other connection has while this one is held.
+    pub(crate) fn id(&self) -> usize {
+        self.quic.stable_id()
+    }
+
+    /// Where the peer is now. It may change while the connection lives.
+    pub(crate) fn remote_addr(&self) -> SocketAddr {
+        socket::canonical(self.quic.remote_address())
+    }
+
+    /// Closes the connection at once, whatever is under way on it. The peer learns code and reason.
+    pub(crate) fn close(&self, code: u32, reason: &str) {
+        // The first close counts, as it does for QUIC.
+        let _ = self.shared.closed_here.set(code);
+        self.quic.close(code.into(), reason.as_bytes());
+    }
+
+    /// Why the connection is closed, if it is.
+    pub(crate) fn is_closed(&self) -> Option<TransportError> {
+        self.quic.close_reason().map(|error| self.context().connection(error))
+    }
+
+    /// Waits until the connection is closed, by whichever side or fate.
+    pub(crate) async fn closed(&self) -> TransportError {
+        let error = self.quic.closed().await;
+        self.context().connection(error)
+    }
+
+    /// How the way to the peer is now.
+    pub(crate) fn stats(&self) -> PathStats {
+        let path = self.quic.stats().path;
+        PathStats { rtt: path.rtt, mtu: path.current_mtu }
+    }
+
+    /// Opens the control stream of a new transfer. The peer sees it with the first message. Waits while the peer
+    /// has as many transfers open as it takes on one connection, though not for ever.
+    pub(crate) async fn open_control(&self) -> Result<ControlStream, TransportError> {
+        let after = TRANSFER_PROGRESS_DEADLINE;
+        match tokio::time::timeout(after, self.quic.open_bi()).await {
+            Ok(Ok(streams)) => Ok(ControlStream::new(self, streams)),
+            Ok(Err(error)) => Err(self.context().connection(error)),
+            Err(_) => Err(self.stalled("has taken no further transfer", after)),
+        }
+    }
+
+    /// The next transfer that the peer opens. Dropping the future loses nothing.
+    pub(crate) async fn accept_control(&self) -> Result<ControlStream, TransportError> {
+        match self.quic.accept_bi().await {
+            Ok(streams) => Ok(ControlStream::new(self, streams)),
+            Err(error) => Err(self.context().connection(error)),
+        }
+    }
+
+    /// Opens a stream for one chunk. Waits while the peer has as many open as it takes.
+    pub(crate) async fn open_chunk(&self) -> Result<ChunkSender, TransportError> {
+        match self.quic.open_uni().await {
+            Ok(stream) => Ok(ChunkSender::new(self, stream)),
+            Err(error) => Err(self.context().connection(error)),
+        }
+    }
+
+    /// The next chunk stream that the peer opens. Dropping the future loses nothing.
+    pub(crate) async fn accept_chunk(&self) -> Result<ChunkReceiver, TransportError> {
+        match self.quic.accept_uni().await {
+            Ok(stream) => Ok(ChunkReceiver::new(self, stream)),
+            Err(error) => Err(self.context().connection(error)),
+        }
+    }
+
+    pub(super) fn context(&self) -> Context {
+        Context {
+            remote: self.remote_addr(),
+            own: self.shared.own,
+            closed_here: self.shared.closed_here.get().copied(),
+        }
+    }
+
+    pub(super) fn stalled(&self, what: &'static str, after: Duration) -> TransportError {
+        TransportError::Stalled { remote: self.remote_addr(), what, after }
+    }
+
+    /// What is beneath, for tests that break the rules.
+    #[cfg(test)]
+    pub(super) fn quic(&self) -> &quinn::Connection {
+        &self.quic
+    }
+}

@@ -1,0 +1,21 @@
+//! QUIC: endpoints, mutual TLS, and the two kinds of stream. Nothing else names quinn or rustls.
+//!
+//! A connection is a proof: it exists only after a handshake in which the peer has signed with the key that its
+//! Peer ID is the hash of. Whether that peer is trusted is for the session to decide, before any stream.
+
+mod chunk_stream;
+mod connection;
+mod control_stream;
+mod endpoint;
+mod error;
+mod reset;
+mod socket;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+pub(crate) use chunk_stream::{ChunkReceiver, ChunkSender, ChunkStreamError, InFlight};
+pub(crate) use connection::{Connection, PathStats};
+pub(crate) use control_stream::{ControlReceiver, ControlSender, ControlStream};
+pub(crate) use endpoint::{Endpoint, Incoming};
+pub(crate) use error::TransportError;
