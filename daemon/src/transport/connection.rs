@@ -38,6 +38,8 @@ pub(crate) struct PathStats {
     pub(crate) rtt: Duration,
     /// Largest UDP payload that is known to get through, in bytes.
     pub(crate) mtu: u16,
+    /// Frames with stream data that were sent. They stop when the peer grants no more and the path is gone.
+    pub(crate) stream_frames: u64,
 }
 
 impl Connection {
@@ -88,8 +90,9 @@ impl Connection {
 
     /// How the way to the peer is now.
     pub(crate) fn stats(&self) -> PathStats {
-        let path = self.quic.stats().path;
-        PathStats { rtt: path.rtt, mtu: path.current_mtu }
+        let stats = self.quic.stats();
+        let stream_frames = stats.frame_tx.stream;
+        PathStats { rtt: stats.path.rtt, mtu: stats.path.current_mtu, stream_frames }
     }
 
     /// Opens the control stream of a new transfer. The peer sees it with the first message. Waits while the peer
