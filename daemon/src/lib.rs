@@ -2,4 +2,5 @@
 #![allow(dead_code, unused_imports)]
 
 pub(crate) mod identity;
+mod store;
 pub(crate) mod transport;
