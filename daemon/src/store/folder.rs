@@ -5,10 +5,7 @@ use std::{
     ffi::OsStr,
     fs::File,
     io,
-    os::{
-        fd::AsFd,
-        unix::fs::{FileTypeExt, MetadataExt},
-    },
+    os::{fd::AsFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
 };
 
@@ -135,8 +132,7 @@ pub(super) fn open_file(partials: &Dir, name: impl AsRef<OsStr>, make: bool) -> 
         how |= OFlags::CREATE;
     }
     let file = File::from(rustix::fs::openat(partials.as_fd(), name.as_ref(), how, Mode::RUSR | Mode::WUSR)?);
-    let kind = file.metadata()?.file_type();
-    if kind.is_file() && !kind.is_fifo() {
+    if file.metadata()?.is_file() {
         Ok(file)
     } else {
         Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))

@@ -22,6 +22,7 @@ use rustix::fs::{Mode, OFlags};
 use super::{
     Store,
     error::StoreError,
+    folder::Folder,
     hashing::{Progress, hash_file},
     list::List,
     source::Source,
@@ -76,7 +77,22 @@ impl Store {
             Err(StoreError::NotFound { .. } | StoreError::NotRegular { .. }) => return Ok(false),
             Err(other) => return Err(other),
         };
-        self.has_content(&opened, id, size)
+        let identical = self.has_content(&opened, id, size)?;
+        if identical && let Some(folder) = path.parent() {
+            self.sweep(folder);
+        }
+        Ok(identical)
+    }
+
+    /// Publishing may have been cut off after the rename: then this file is all there is to it, and nobody will open
+    /// its partial again.
+    fn sweep(&self, folder: &Path) {
+        if let Ok(folder) = Folder::open(folder)
+            && let Ok(Some(partials)) = folder.partials(false)
+        {
+            folder.sweep(&**self.disk(), &partials);
+            folder.remove_partials_if_empty();
+        }
     }
 
     /// The regular file of this name in a folder, if it has this content.

@@ -14,7 +14,7 @@ use std::{fs::File, io};
 use p2p_protocol::{ChunkSet, FileId, Geometry, limits::MAX_CHUNKS};
 
 use super::{
-    disk::{Disk, read_full, write_all},
+    disk::{Disk, read_exact, read_full, write_all},
     stamp::Stamp,
 };
 
@@ -215,7 +215,22 @@ pub(super) struct Log {
     file: File,
     end: u64,
     crc: u32,
+    /// What is in front of `end` and not known to be on the disk; it is written again with each record until one
+    /// is synced.
+    unsynced: Unsynced,
 }
+
+#[derive(Debug)]
+enum Unsynced {
+    Nothing,
+    /// The header.
+    Header([u8; HEADER_LEN]),
+    /// All of it: what an earlier run could not sync can be read back as well as what it could.
+    Everything,
+}
+
+/// Bytes of a log that are written again at once.
+const BLOCK_LEN: u64 = 64 * 1024;
 
 /// Why a record was not made durable.
 #[derive(Debug)]
@@ -232,38 +247,49 @@ impl Log {
         if file.metadata()?.len() > contents.end {
             disk.set_len(&file, contents.end)?;
         }
-        Ok(Self { file, end: contents.end, crc: contents.crc })
+        Ok(Self { file, end: contents.end, crc: contents.crc, unsynced: Unsynced::Everything })
     }
 
-    /// Starts over. Whatever it said before is gone, durably, before anything is written on the strength of
-    /// the new header.
+    /// Starts over. Whatever it said before is gone, durably, before anything else is written.
     pub(super) fn reset(disk: &dyn Disk, file: File, header: &Header) -> io::Result<Self> {
-        let was_empty = file.metadata()?.len() == 0;
-        if !was_empty {
+        if file.metadata()?.len() > 0 {
             disk.set_len(&file, 0)?;
-        }
-        let bytes = header.encode();
-        write_all(disk, &file, &bytes, 0)?;
-        if !was_empty {
             disk.sync_all(&file)?;
         }
-        let crc = crc32fast::hash(&bytes[..HEADER_LEN - CRC_LEN]);
-        Ok(Self { file, end: HEADER_LEN as u64, crc })
+        let header = header.encode();
+        let crc = crc32fast::hash(&header[..HEADER_LEN - CRC_LEN]);
+        Ok(Self { file, end: HEADER_LEN as u64, crc, unsynced: Unsynced::Header(header) })
     }
 
     /// Appends a record and makes it durable. After a failure the next one is written in its place.
     pub(super) fn append(&mut self, disk: &dyn Disk, record: &Record) -> Result<(), AppendError> {
         let payload = record.encode();
-        let mut bytes = Vec::with_capacity(PREFIX_LEN + payload.len() + CRC_LEN);
+        let mut bytes = Vec::with_capacity(HEADER_LEN + PREFIX_LEN + payload.len() + CRC_LEN);
+        match &self.unsynced {
+            Unsynced::Nothing => {}
+            Unsynced::Header(header) => bytes.extend_from_slice(header),
+            Unsynced::Everything => self.write_again(disk).map_err(AppendError::Write)?,
+        }
+        let start = bytes.len();
         bytes.extend_from_slice(&(payload.len() as u32).to_le_bytes());
         bytes.push(record.kind());
         bytes.extend_from_slice(&payload);
-        let crc = checksum(self.crc, &[&bytes]);
+        let crc = checksum(self.crc, &[&bytes[start..]]);
         bytes.extend_from_slice(&crc.to_le_bytes());
-        write_all(disk, &self.file, &bytes, self.end).map_err(AppendError::Write)?;
+        write_all(disk, &self.file, &bytes, self.end - start as u64).map_err(AppendError::Write)?;
         disk.sync_data(&self.file).map_err(AppendError::Sync)?;
-        self.end += bytes.len() as u64;
+        self.end += (bytes.len() - start) as u64;
         self.crc = crc;
+        self.unsynced = Unsynced::Nothing;
+        Ok(())
+    }
+
+    fn write_again(&self, disk: &dyn Disk) -> io::Result<()> {
+        for start in (0..self.end).step_by(BLOCK_LEN as usize) {
+            let mut block = vec![0; BLOCK_LEN.min(self.end - start) as usize];
+            read_exact(disk, &self.file, &mut block, start)?;
+            write_all(disk, &self.file, &block, start)?;
+        }
         Ok(())
     }
 }

@@ -17,7 +17,7 @@ use std::{
 };
 
 use cap_std::fs::Dir;
-use p2p_protocol::{ChunkSet, Geometry, limits::GROUP_LEN};
+use p2p_protocol::{ChunkSet, Geometry};
 
 use super::{
     Store,
@@ -61,7 +61,7 @@ impl Store {
         folder.sweep(disk, &partials);
         let at = Located { partials, base: folder.path.join(PARTIALS), stem };
         let log_file = open_locked(&at)?;
-        let data = open_data(self, &at)?;
+        let data = open_own(self, &at, PART)?;
         let data_path = at.path(PART);
         let stamp = Stamp::of(&data.metadata().map_err(StoreError::io("look at", &data_path))?);
         let read_log = StoreError::io("read the log", &at.path(LOG));
@@ -80,11 +80,7 @@ impl Store {
             let sized = disk.set_len(&data, found.geometry.size());
             sized.map_err(StoreError::io("size the partial file", &data_path))?;
         }
-        let values = if found.geometry.groups() < 2 {
-            None
-        } else {
-            Some(open_file(&at.partials, at.name(CVS), true).map_err(StoreError::io("open", &at.path(CVS)))?)
-        };
+        let values = if found.geometry.groups() < 2 { None } else { Some(open_own(self, &at, CVS)?) };
         Ok(Partial::new(Parts {
             store: self.clone(),
             folder,
@@ -216,18 +212,17 @@ fn open_locked(at: &Located) -> Result<File, StoreError> {
     Err(StoreError::Busy { path })
 }
 
-/// Opens the data file. One with a second name is let go of: publishing by link was cut off between its two
-/// steps, or somebody planted a link to a file of the owner's; either way it is not ours to write.
-fn open_data(store: &Store, at: &Located) -> Result<File, StoreError> {
-    let path = at.path(PART);
+/// Opens the data file or that of the values. One with a second name is let go of: publishing by link was cut off
+/// between its two steps, or somebody planted a link to a file of the owner's; either way it is not ours to write.
+fn open_own(store: &Store, at: &Located, ending: &str) -> Result<File, StoreError> {
+    let (path, name) = (at.path(ending), at.name(ending));
     for _ in 0..RACES {
-        let data = open_file(&at.partials, at.name(PART), true).map_err(|error| unfit(&path, error))?;
-        let names = MetadataExt::nlink(&data.metadata().map_err(StoreError::io("look at", &path))?);
+        let file = open_file(&at.partials, &name, true).map_err(|error| unfit(&path, error))?;
+        let names = MetadataExt::nlink(&file.metadata().map_err(StoreError::io("look at", &path))?);
         if names <= 1 {
-            return Ok(data);
+            return Ok(file);
         }
-        tracing::warn!(path = %path.display(), "the partial has another name too, a new one is begun");
-        let name = at.name(PART);
+        tracing::warn!(path = %path.display(), "this file of a partial has another name too, a new one is begun");
         let removed = store.disk().unlink(&at.partials, OsStr::new(&name));
         removed.map_err(StoreError::io("remove", &path))?;
     }
@@ -347,11 +342,11 @@ fn chunks_between(chunks: &mut ChunkSet, geometry: Geometry, first: u64, end: u6
     }
 }
 
-const _: () = assert!(GROUP_LEN.is_power_of_two());
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::FileExt;
+
+    use p2p_protocol::limits::GROUP_LEN;
 
     use super::*;
 

@@ -93,6 +93,13 @@ fn kind(file: &File) -> String {
     path.extension().map(|ending| ending.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
+/// The same file, opened anew: a clone would keep the lock of the one it was made of.
+fn reopened(file: &File) -> File {
+    use std::os::fd::AsRawFd;
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    File::options().read(true).write(true).open(path).unwrap()
+}
+
 fn folder_name(folder: &Dir) -> String {
     use std::os::fd::AsRawFd;
     let path = std::fs::read_link(format!("/proc/self/fd/{}", folder.as_raw_fd())).unwrap_or_default();
@@ -144,7 +151,12 @@ impl FaultyDisk {
                 }
             }
             platter.handle.set_len(0).unwrap();
-            platter.handle.write_all_at(&platter.content, 0).unwrap();
+            platter.handle.set_len(platter.content.len() as u64).unwrap();
+            for (block, at) in platter.content.chunks(4096).zip((0..).step_by(4096)) {
+                if block.iter().any(|byte| *byte != 0) {
+                    platter.handle.write_all_at(block, at).unwrap();
+                }
+            }
         }
     }
 
@@ -183,7 +195,7 @@ impl FaultyDisk {
         let platter = inner.platters.entry(identity(file)).or_insert_with(|| {
             let mut content = vec![0; file.metadata().unwrap().len() as usize];
             file.read_exact_at(&mut content, 0).unwrap();
-            Platter { handle: file.try_clone().unwrap(), content, dirty: Vec::new() }
+            Platter { handle: reopened(file), content, dirty: Vec::new() }
         });
         change(platter);
     }

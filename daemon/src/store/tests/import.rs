@@ -78,10 +78,10 @@ fn a_file_just_written_is_hashed_again_and_right() {
 #[test]
 fn only_times_well_past_are_believed() {
     let second = 1_000_000_000;
-    assert!(import::rests(0, 3 * second));
-    assert!(!import::rests(0, 2 * second));
-    assert!(!import::rests(5 * second, 3 * second), "a clock that was set back");
-    assert!(!import::rests(i64::MAX, i64::MAX));
+    assert!(crate::store::import::rests(0, 3 * second));
+    assert!(!crate::store::import::rests(0, 2 * second));
+    assert!(!crate::store::import::rests(5 * second, 3 * second), "a clock that was set back");
+    assert!(!crate::store::import::rests(i64::MAX, i64::MAX));
 }
 
 #[test]
