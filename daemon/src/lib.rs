@@ -3,6 +3,7 @@
 
 pub(crate) mod args;
 pub(crate) mod config;
+pub(crate) mod control;
 pub(crate) mod home;
 pub(crate) mod identity;
 pub(crate) mod logging;

@@ -123,6 +123,8 @@ pub const CONTROL_REQUEST_DEADLINE: Duration = Duration::from_secs(30);
 pub const CONTROL_PROGRESS_DEADLINE: Duration = Duration::from_secs(600);
 /// Time a request has to come to its end after its client has gone.
 pub const CONTROL_GRACE: Duration = Duration::from_secs(10);
+/// The same, and the time a client has to take the rest of its answers, when the daemon shuts down.
+pub const CONTROL_PARTING: Duration = Duration::from_secs(1);
 /// Strangers are noted in the trust file at most this often.
 pub const PENDING_SAVE_INTERVAL: Duration = Duration::from_secs(10);
 /// Time a shutdown has to store what was received.
