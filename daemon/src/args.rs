@@ -8,20 +8,41 @@ use clap::{Parser, ValueEnum};
 #[derive(Clone, Debug, Default, Parser)]
 #[command(name = "p2pd", version, about = "Moves files straight between this machine and its peers")]
 pub(crate) struct Args {
-    /// State folder: identity, trust, catalog, socket [default: the platform's state folder] [env: P2P_HOME]
-    #[arg(long, value_name = "DIR")]
+    /// The state folder.
+    #[arg(
+        long,
+        value_name = "DIR",
+        help = "State folder: identity, trust, catalog, socket [default: the platform's state folder] [env: P2P_HOME]"
+    )]
     pub(crate) home: Option<PathBuf>,
-    /// Address and UDP port to listen on; can be repeated [default: [::]:4419] [env: P2P_LISTEN]
-    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_listen)]
+    /// Where to listen; empty if nothing was said.
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        value_parser = parse_listen,
+        help = "Address and UDP port to listen on; can be repeated [default: [::]:4419] [env: P2P_LISTEN]"
+    )]
     pub(crate) listen: Vec<SocketAddr>,
-    /// Where received files land [default: <Downloads>/p2p] [env: P2P_INBOX]
-    #[arg(long, value_name = "DIR")]
+    /// The inbox.
+    #[arg(
+        long,
+        value_name = "DIR",
+        help = "Where received files land [default: <Downloads>/p2p] [env: P2P_INBOX]"
+    )]
     pub(crate) inbox: Option<PathBuf>,
-    /// Config file [default: config.toml in the state folder] [env: P2P_CONFIG]
-    #[arg(long, value_name = "FILE")]
+    /// The config file.
+    #[arg(
+        long,
+        value_name = "FILE",
+        help = "Config file [default: config.toml in the state folder] [env: P2P_CONFIG]"
+    )]
     pub(crate) config: Option<PathBuf>,
-    /// What to log on standard error, as in `debug` or `info,p2p_daemon=trace` [default: info] [env: P2P_LOG]
-    #[arg(long, value_name = "FILTER")]
+    /// The log filter.
+    #[arg(
+        long,
+        value_name = "FILTER",
+        help = "What to log, such as `debug` or `info,p2p_daemon=trace` [default: info] [env: P2P_LOG]"
+    )]
     pub(crate) log: Option<String>,
     /// Print one thing and exit, for `p2p id` and `p2p config`
     #[arg(long, value_name = "WHAT", hide = true)]
