@@ -36,8 +36,6 @@ struct Shared {
 pub(crate) struct PathStats {
     /// Current estimate of the round-trip time.
     pub(crate) rtt: Duration,
-    /// Largest UDP payload that is known to get through, in bytes.
-    pub(crate) mtu: u16,
 }
 
 impl Connection {
@@ -88,8 +86,7 @@ impl Connection {
 
     /// How the way to the peer is now.
     pub(crate) fn stats(&self) -> PathStats {
-        let path = self.quic.stats().path;
-        PathStats { rtt: path.rtt, mtu: path.current_mtu }
+        PathStats { rtt: self.quic.rtt() }
     }
 
     /// Opens the control stream of a new transfer. The peer sees it with the first message. Waits while the peer
