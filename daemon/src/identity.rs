@@ -1,6 +1,6 @@
 //! Who this machine is: a private key in the home, made once and never silently made anew.
 //!
-//! The key is Ed25519: ring makes it without a choice of parameters, its signatures need no randomness that
+//! The key is Ed25519: it is made without a choice of parameters, its signatures need no randomness that
 //! could be bad, and webpki verifies them without a configuration of its own. The file holds the key alone.
 //! The self-signed certificate that TLS wants around it is made from the key at every start, always the same,
 //! so that key and certificate cannot disagree.
