@@ -327,6 +327,9 @@ impl Run<'_> {
                 match result {
                     Ok(durable) => {
                         tracing::debug!(transfer = self.job.number(), chunks = durable.len(), "checkpoint");
+                        if self.window >= CHECKPOINT_BYTES {
+                            self.checkpoint();
+                        }
                         Ok(())
                     }
                     Err(error) => self.storage_failed(error),
