@@ -176,6 +176,7 @@ pub(crate) async fn receive(run: Receiving<'_>) -> Result<Published, RunError> {
     if result.is_err() {
         run.settle(&mut news).await;
     }
+    run.show();
     result
 }
 
@@ -396,11 +397,16 @@ impl Run<'_> {
         if self.window_opened.is_some_and(|opened| opened.elapsed() >= CHECKPOINT_INTERVAL) {
             self.checkpoint();
         }
-        let progress = Progress { moved_bytes: moved, ..self.machine.progress(self.now()) };
-        self.job.progress(progress, self.machine.missing());
+        self.show();
         self.registry.save_if_due(self.job);
         self.input(ReceiverInput::Credit(self.allowance.credit()))?;
         self.input(ReceiverInput::Tick)
+    }
+
+    fn show(&self) {
+        let moved_bytes = self.moved.load(Ordering::Relaxed);
+        let progress = Progress { moved_bytes, ..self.machine.progress(self.now()) };
+        self.job.progress(progress, self.machine.missing());
     }
 
     fn checkpoint(&mut self) {
@@ -456,9 +462,6 @@ impl Run<'_> {
             Ok(Ok(())) | Err(_) => {}
             Ok(Err(error)) => tracing::warn!(transfer = self.job.number(), %error, "the last checkpoint failed"),
         }
-        let moved_bytes = self.moved.load(Ordering::Relaxed);
-        let progress = self.machine.progress(self.now());
-        self.job.progress(Progress { moved_bytes, rate: 0, streams: 0, ..progress }, self.machine.missing());
     }
 }
 
