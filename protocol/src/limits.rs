@@ -111,8 +111,8 @@ pub const TRANSFER_PROGRESS_DEADLINE: Duration = Duration::from_secs(120);
 pub const SPACE_POLL: Duration = Duration::from_secs(1);
 /// A connection without any packet for this long is dead.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Keep-alive packets go out this often.
-pub const KEEP_ALIVE: Duration = Duration::from_secs(8);
+/// Keep-alive packets go out this often; on a quiet connection a restarted peer is noticed within this.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(3);
 /// An outgoing connection that carries nothing is closed after this.
 pub const POOL_IDLE: Duration = Duration::from_secs(120);
 /// The preamble on the local socket must be complete within this.

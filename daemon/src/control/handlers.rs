@@ -5,12 +5,11 @@ use std::{path::PathBuf, sync::Arc, time::Instant};
 use bytes::Bytes;
 use p2p_protocol::{
     PeerId,
-    control::{Event, Request, RequestError, ShareRequest, Status, TransferEvent, WaitReason},
-    reason::Failure,
+    control::{Event, Request, ShareRequest, Status, TransferEvent, WaitReason},
 };
 use tokio::sync::mpsc;
 
-use crate::session::{Job, RunError, Sessions};
+use crate::session::{Begun, RunError, Sessions};
 
 /// Carries out requests.
 pub(crate) struct Handlers {
@@ -61,15 +60,15 @@ impl Handlers {
             Request::Send(send) => {
                 let detach = send.detach;
                 match sessions.send(send) {
-                    Ok(job) => follow_new(&job, detach, events).await,
+                    Ok(begun) => follow_new(begun, detach, events).await,
                     Err(error) => events.answer(Err(error)).await,
                 }
             }
             Request::Fetch(fetch) => {
                 let detach = fetch.detach;
                 match sessions.fetch(fetch) {
-                    Ok((job, Some(bytes))) => feed(&job, bytes, events).await,
-                    Ok((job, None)) => follow_new(&job, detach, events).await,
+                    Ok((begun, Some(bytes))) => feed(begun, bytes, events).await,
+                    Ok((begun, None)) => follow_new(begun, detach, events).await,
                     Err(error) => events.answer(Err(error)).await,
                 }
             }
@@ -85,7 +84,7 @@ impl Handlers {
                 events.answer(sessions.job(number).map(|job| Event::Detail(job.detail()))).await
             }
             Request::Watch(Some(number)) => match sessions.job(number) {
-                Ok(job) => follow(&job, events).await,
+                Ok(job) => follow(job.watch(), events).await,
                 Err(error) => events.answer(Err(error)).await,
             },
             Request::Watch(None) => {
@@ -143,30 +142,24 @@ impl Handlers {
     }
 }
 
-async fn follow_new(job: &Arc<Job>, detach: bool, events: &Events) -> Result<(), Gone> {
-    events.say(Event::Queued { transfer: job.number() }).await?;
-    if detach { Ok(()) } else { follow(job, events).await }
+async fn follow_new(begun: Begun, detach: bool, events: &Events) -> Result<(), Gone> {
+    events.say(Event::Queued { transfer: begun.transfer }).await?;
+    if detach { Ok(()) } else { follow(begun.events, events).await }
 }
 
-async fn follow(job: &Arc<Job>, events: &Events) -> Result<(), Gone> {
-    let mut watch = job.watch();
-    let mut ended = false;
+/// Passes on what happens until the transfer ends. Where the events stop before that, because the client was
+/// too slow or the daemon stops, the connection just closes, and the client may attach again.
+async fn follow(mut watch: mpsc::Receiver<TransferEvent>, events: &Events) -> Result<(), Gone> {
     while let Some(event) = watch.recv().await {
-        ended = event.is_last();
         events.say(Event::Transfer(event)).await?;
     }
-    if ended {
-        return Ok(());
-    }
-    // The client was too slow to be told everything. It may ask again, and then learns where things are.
-    let message = "this command fell behind; `p2p watch` shows how the transfer goes on".to_owned();
-    events.say(Event::Error(RequestError { failure: Failure::Other, message, key: None })).await
+    Ok(())
 }
 
 /// Data and events of a file that goes to the client's standard output.
-async fn feed(job: &Arc<Job>, mut bytes: mpsc::Receiver<Bytes>, events: &Events) -> Result<(), Gone> {
-    events.say(Event::Queued { transfer: job.number() }).await?;
-    let mut watch = job.watch();
+async fn feed(begun: Begun, mut bytes: mpsc::Receiver<Bytes>, events: &Events) -> Result<(), Gone> {
+    let Begun { transfer, events: mut watch } = begun;
+    events.say(Event::Queued { transfer }).await?;
     loop {
         tokio::select! {
             biased;

@@ -6,7 +6,11 @@ use p2p_protocol::{
     reason::{AbortReason, Failure, PeerMisbehaved, RefuseReason},
 };
 
-use crate::{peers::KeyError, store::StoreError, transport::TransportError};
+use crate::{
+    peers::{KeyError, PeersError},
+    store::StoreError,
+    transport::TransportError,
+};
 
 /// Why a run ended, and whether another may succeed without anybody doing anything.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -115,6 +119,12 @@ impl From<StoreError> for RunError {
             _ => AbortReason::Storage,
         };
         Self { tell: Some(tell), ..Self::new(failure, error.to_string()) }
+    }
+}
+
+impl From<PeersError> for RunError {
+    fn from(error: PeersError) -> Self {
+        Self::new(error.failure(), error.to_string())
     }
 }
 

@@ -250,7 +250,7 @@ impl Job {
 
     /// Marks the job cancelled; false if it is over already.
     pub(crate) fn cancel(&self) -> bool {
-        let mut state = self.lock();
+        let state = self.lock();
         if state.is_over() {
             return false;
         }

@@ -26,7 +26,7 @@ use std::{
 use bytes::Bytes;
 use p2p_protocol::{
     FileId, PeerId,
-    control::{FetchRequest, Output, PeerInfo, SendRequest, ShareRequest, State, TrustRequest},
+    control::{FetchRequest, Output, PeerInfo, SendRequest, ShareRequest, State, TransferEvent, TrustRequest},
     limits::{DRAIN_DEADLINE, TRANSFER_PROGRESS_DEADLINE, UNVERIFIED_BUDGET},
     reason::{AbortReason, Failure, RefuseReason, close},
     wire::peer::Message,
@@ -51,6 +51,14 @@ use stdout::StdoutClient;
 
 /// How long a peer is given to take a last word.
 const PARTING: Duration = Duration::from_secs(2);
+
+/// A transfer that was made, or joined.
+pub(crate) struct Begun {
+    /// Its number.
+    pub(crate) transfer: u64,
+    /// What happens to it; of a new one, from before its first step.
+    pub(crate) events: mpsc::Receiver<TransferEvent>,
+}
 
 /// All transfers of this daemon and what they work with.
 pub(crate) struct Sessions {
@@ -143,7 +151,7 @@ impl Sessions {
     }
 
     /// Sends a file, or joins the transfer that does so already.
-    pub(crate) fn send(self: &Arc<Self>, request: SendRequest) -> Result<Arc<Job>, RunError> {
+    pub(crate) fn send(self: &Arc<Self>, request: SendRequest) -> Result<Begun, RunError> {
         self.links.check_target(&request.target)?;
         let path = String::from_utf8_lossy(&request.path).into_owned();
         let own_name = path.rsplit('/').next().unwrap_or_default().to_owned();
@@ -156,7 +164,7 @@ impl Sessions {
     pub(crate) fn fetch(
         self: &Arc<Self>,
         request: FetchRequest,
-    ) -> Result<(Arc<Job>, Option<mpsc::Receiver<Bytes>>), RunError> {
+    ) -> Result<(Begun, Option<mpsc::Receiver<Bytes>>), RunError> {
         for target in &request.from {
             self.links.check_target(target)?;
         }
@@ -167,6 +175,7 @@ impl Sessions {
             return Ok((self.begin(spec, name, target)?, None));
         }
         let (job, _) = self.registry.find_or_make(spec, name, target)?;
+        let begun = Begun { transfer: job.number(), events: job.watch() };
         let (client, bytes) = StdoutClient::new();
         self.stdout_clients().insert(job.number(), client.clone());
         let reader = job.clone();
@@ -174,16 +183,17 @@ impl Sessions {
             client.gone().await;
             reader.cancel();
         });
-        self.spawn_job(job.clone());
-        Ok((job, Some(bytes)))
+        self.spawn_job(job);
+        Ok((begun, Some(bytes)))
     }
 
-    fn begin(self: &Arc<Self>, spec: Spec, name: String, target: String) -> Result<Arc<Job>, RunError> {
+    fn begin(self: &Arc<Self>, spec: Spec, name: String, target: String) -> Result<Begun, RunError> {
         let (job, is_new) = self.registry.find_or_make(spec, name, target)?;
+        let begun = Begun { transfer: job.number(), events: job.watch() };
         if is_new {
-            self.spawn_job(job.clone());
+            self.spawn_job(job);
         }
-        Ok(job)
+        Ok(begun)
     }
 
     /// Makes a file fetchable: its File ID, its path and who can fetch it. `keep_on` is asked while it is hashed.

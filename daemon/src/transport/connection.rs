@@ -36,8 +36,8 @@ struct Shared {
 pub(crate) struct PathStats {
     /// Current estimate of the round-trip time.
     pub(crate) rtt: Duration,
-    /// Largest UDP payload that is known to get through, in bytes.
-    pub(crate) mtu: u16,
+    /// Frames with stream data that were sent. They stop when the peer grants no more and the path is gone.
+    pub(crate) stream_frames: u64,
 }
 
 impl Connection {
@@ -88,8 +88,8 @@ impl Connection {
 
     /// How the way to the peer is now.
     pub(crate) fn stats(&self) -> PathStats {
-        let path = self.quic.stats().path;
-        PathStats { rtt: path.rtt, mtu: path.current_mtu }
+        let stats = self.quic.stats();
+        PathStats { rtt: stats.path.rtt, stream_frames: stats.frame_tx.stream }
     }
 
     /// Opens the control stream of a new transfer. The peer sees it with the first message. Waits while the peer
