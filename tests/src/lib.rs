@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
 
+pub mod architecture;
 pub mod binaries;
 pub mod cli;
 pub mod daemon;
