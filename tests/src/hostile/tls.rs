@@ -11,7 +11,7 @@ use rustls::{
         ResolvesClientCert,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
-    crypto::{CryptoProvider, ring},
+    crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime},
     server::danger::{ClientCertVerified, ClientCertVerifier},
     sign::CertifiedKey,
@@ -63,7 +63,8 @@ pub fn client_without_certificate() -> QuicClientConfig {
 
 /// A client that presents somebody's certificate, whose key it does not have, and signs with its own.
 pub fn client_with_stolen_certificate(key: &Key, certificate: Vec<u8>) -> QuicClientConfig {
-    let signer = ring::sign::any_supported_type(&key.private()).expect("ring knows this kind of key");
+    let signer =
+        aws_lc_rs::sign::any_supported_type(&key.private()).expect("aws-lc-rs knows this kind of key");
     let stolen = CertifiedKey::new(vec![CertificateDer::from(certificate)], signer);
     quic(client_builder().with_client_cert_resolver(Arc::new(Always(Arc::new(stolen)))), ALPN)
 }
@@ -72,7 +73,7 @@ pub fn client_with_stolen_certificate(key: &Key, certificate: Vec<u8>) -> QuicCl
 pub fn server(key: &Key) -> QuicServerConfig {
     let mut config = rustls::ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
-        .expect("ring knows TLS 1.3")
+        .expect("aws-lc-rs knows TLS 1.3")
         .with_client_cert_verifier(Arc::new(Anyone))
         .with_single_cert(vec![key.certificate.clone()], key.private())
         .expect("key and certificate fit");
@@ -83,7 +84,7 @@ pub fn server(key: &Key) -> QuicServerConfig {
 fn client_builder() -> rustls::ConfigBuilder<rustls::ClientConfig, rustls::client::WantsClientCert> {
     rustls::ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
-        .expect("ring knows TLS 1.3")
+        .expect("aws-lc-rs knows TLS 1.3")
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Anyone))
 }
@@ -95,7 +96,7 @@ fn quic(mut config: rustls::ClientConfig, alpn: &[u8]) -> QuicClientConfig {
 }
 
 fn provider() -> Arc<CryptoProvider> {
-    Arc::new(ring::default_provider())
+    Arc::new(aws_lc_rs::default_provider())
 }
 
 /// Shows the same certificate to everyone.
@@ -118,7 +119,7 @@ struct Anyone;
 
 impl Anyone {
     fn schemes() -> Vec<SignatureScheme> {
-        ring::default_provider().signature_verification_algorithms.supported_schemes()
+        aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes()
     }
 }
 
