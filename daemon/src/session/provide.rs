@@ -157,10 +157,7 @@ fn show(job: &Job, machine: &Provider, now: Now, moved_bytes: u64) {
 
 /// A conversation that ended without a word.
 pub(crate) fn closed_early() -> RunError {
-    RunError {
-        passing: true,
-        ..RunError::new(Failure::Unreachable, "the peer ended the conversation early")
-    }
+    RunError { passing: true, ..RunError::new(Failure::Unreachable, "the peer ended the conversation early") }
 }
 
 fn unreadable(error: StoreError) -> RunError {
@@ -184,7 +181,10 @@ async fn blame(source: &Arc<Source>, geometry: Geometry, chunk: u32) -> Result<(
         tell: Some(AbortReason::SourceChanged),
         ..RunError::new(
             Failure::Integrity,
-            format!("{}: its content is no longer what it was when it was hashed (chunk {chunk})", source.path().display()),
+            format!(
+                "{}: its content is no longer what it was when it was hashed (chunk {chunk})",
+                source.path().display()
+            ),
         )
     })
 }

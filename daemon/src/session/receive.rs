@@ -68,6 +68,9 @@ pub(crate) struct Receiving<'a> {
     pub(crate) stop: CancellationToken,
 }
 
+/// Notes something down about a published file.
+type Afterwards = dyn Fn(&Published) -> Result<(), StoreError> + Send + Sync;
+
 /// What becomes of the complete file.
 pub(crate) enum Ending {
     /// It is published under this name, or the next free one like it.
@@ -75,7 +78,7 @@ pub(crate) enum Ending {
         /// The name.
         name: PublishName,
         /// What to note down before the provider is told.
-        afterwards: Arc<dyn Fn(&Published) -> Result<(), StoreError> + Send + Sync>,
+        afterwards: Arc<Afterwards>,
     },
     /// It has gone to a client and is not kept.
     Stdout(StdoutFeed),
@@ -460,7 +463,9 @@ impl Run<'_> {
         let partial = self.partial.clone();
         match blocking(move || partial.park()).await {
             Ok(Ok(())) | Err(_) => {}
-            Ok(Err(error)) => tracing::warn!(transfer = self.job.number(), %error, "the last checkpoint failed"),
+            Ok(Err(error)) => {
+                tracing::warn!(transfer = self.job.number(), %error, "the last checkpoint failed")
+            }
         }
     }
 }
