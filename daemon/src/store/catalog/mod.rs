@@ -1,0 +1,195 @@
+//! The catalog: jobs and their history, shares, receipts and the hash cache, in SQLite.
+//!
+//! It is a cache. Nothing in it is needed to keep a file or a partial safe, so a damaged one is set aside and
+//! a new one made. One connection lives on one thread; whoever calls blocks for the answer.
+
+mod hashes;
+mod jobs;
+mod schema;
+mod shares;
+
+use std::{
+    io,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::{Arc, mpsc},
+    thread::JoinHandle,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use rusqlite::{Connection, ErrorCode};
+
+use super::{error::StoreError, layout::Home};
+
+pub(crate) use jobs::JobRow;
+pub(crate) use shares::Share;
+
+/// A question to the catalog's thread, which answers for itself.
+type Question = Box<dyn FnOnce(&mut Database) + Send>;
+
+/// The catalog; clones share one thread and one connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Catalog {
+    worker: Arc<Worker>,
+}
+
+#[derive(Debug)]
+struct Worker {
+    /// `None` only while dropping.
+    questions: Option<mpsc::Sender<Question>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.questions = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic there was reported when it happened; there is nothing left to do about it.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The connection and what goes with it; lives on the catalog's thread.
+struct Database {
+    home: Home,
+    connection: Connection,
+    /// The highest job number ever given, also by a catalog that was set aside since.
+    highest_job: u64,
+}
+
+impl Catalog {
+    /// Opens the catalog, or makes one. A damaged one is renamed and replaced by an empty one.
+    pub(crate) fn open(home: &Home) -> Result<Self, StoreError> {
+        let mut database = Database::open(home)?;
+        let (questions, asked) = mpsc::channel::<Question>();
+        let thread = std::thread::Builder::new()
+            .name("catalog".into())
+            .spawn(move || {
+                for question in asked {
+                    question(&mut database);
+                }
+            })
+            .map_err(StoreError::io("start the catalog's thread", &home.catalog()))?;
+        Ok(Self { worker: Arc::new(Worker { questions: Some(questions), thread: Some(thread) }) })
+    }
+
+    /// Asks the thread, and waits. `ask` runs a second time if the catalog turned out to be damaged and was
+    /// replaced.
+    fn ask<T: Send + 'static>(
+        &self,
+        ask: impl Fn(&mut Database) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (answer, answered) = mpsc::sync_channel(1);
+        let question: Question = Box::new(move |database| {
+            // Nobody waits if the asking thread is gone, and then nobody needs the answer.
+            let _ = answer.send(database.answer(ask));
+        });
+        let questions = self.worker.questions.as_ref().ok_or(StoreError::CatalogClosed)?;
+        questions.send(question).map_err(|_| StoreError::CatalogClosed)?;
+        answered.recv().map_err(|_| StoreError::CatalogClosed)?
+    }
+}
+
+impl Database {
+    fn open(home: &Home) -> Result<Self, StoreError> {
+        match Self::open_as_it_is(home) {
+            Err(StoreError::Catalog { source, .. }) if is_damage(&source) => {
+                set_aside(home, &source)?;
+                Self::open_as_it_is(home)
+            }
+            other => other,
+        }
+    }
+
+    fn open_as_it_is(home: &Home) -> Result<Self, StoreError> {
+        let path = home.catalog();
+        // SQLite would make it readable to whoever the umask lets; it gives its other files the same mode.
+        std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(StoreError::io("open the catalog", &path))?;
+        let failed = failure(&path);
+        let mut connection = Connection::open(&path).map_err(&failed)?;
+        schema::prepare(&mut connection).map_err(&failed)?.map_err(|found| StoreError::CatalogNewer {
+            path: path.clone(),
+            found,
+            known: schema::VERSION,
+        })?;
+        let highest_job = jobs::highest(&connection).map_err(&failed)?;
+        jobs::prune(&connection).and_then(|()| shares::prune(&connection)).map_err(&failed)?;
+        Ok(Self { home: home.clone(), connection, highest_job })
+    }
+
+    fn answer<T>(&mut self, ask: impl Fn(&mut Self) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+        let path = self.home.catalog();
+        match ask(self) {
+            Err(source) if is_damage(&source) => {
+                let highest_job = self.highest_job;
+                // SQLite lets go of its files before they are renamed.
+                self.connection = Connection::open_in_memory().map_err(failure(&path))?;
+                set_aside(&self.home, &source)?;
+                *self = Self::open_as_it_is(&self.home)?;
+                self.highest_job = self.highest_job.max(highest_job);
+                ask(self).map_err(failure(&path))
+            }
+            other => other.map_err(failure(&path)),
+        }
+    }
+}
+
+fn failure(path: &Path) -> impl Fn(rusqlite::Error) -> StoreError {
+    let path = path.to_owned();
+    move |source| StoreError::Catalog { path: path.clone(), source: Arc::new(source) }
+}
+
+/// Whether the file is not a sound catalog; anything else (full, read-only, locked) may pass.
+fn is_damage(error: &rusqlite::Error) -> bool {
+    match error.sqlite_error_code() {
+        // `Unknown` is SQLite's general error: a table or column that should be there is not.
+        Some(code) => {
+            matches!(code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown)
+        }
+        None => matches!(
+            error,
+            rusqlite::Error::SqlInputError { .. }
+                | rusqlite::Error::InvalidColumnType(..)
+                | rusqlite::Error::FromSqlConversionFailure(..)
+                | rusqlite::Error::IntegralValueOutOfRange(..)
+        ),
+    }
+}
+
+/// Renames a damaged catalog and its companions.
+fn set_aside(home: &Home, why: &rusqlite::Error) -> Result<(), StoreError> {
+    let from = home.catalog();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let to = (now..).map(|second| home.damaged_catalog(second)).find(|path| !path.exists());
+    let to = to.unwrap_or_else(|| home.damaged_catalog(now));
+    tracing::error!(
+        catalog = %from.display(), kept_as = %to.display(), error = %why,
+        "the catalog is damaged: it is set aside and a new one made; history and shares are lost, no file is"
+    );
+    for ending in ["", "-wal", "-shm"] {
+        let (from, to) = (with_ending(&from, ending), with_ending(&to, ending));
+        match std::fs::rename(&from, &to) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(StoreError::io("set the damaged catalog aside", &from)(error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn with_ending(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
+#[cfg(test)]
+mod tests;

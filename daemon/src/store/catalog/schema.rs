@@ -1,0 +1,71 @@
+//! The catalog's tables and how older ones become today's.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+/// What each version added. The version in force is the number of steps taken; append only.
+const STEPS: &[&str] = &["
+    CREATE TABLE jobs (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        direction TEXT NOT NULL,
+        state TEXT NOT NULL,
+        spec TEXT NOT NULL,
+        summary TEXT NOT NULL,
+        created_ms INTEGER NOT NULL,
+        ended_ms INTEGER
+    );
+    CREATE TABLE shares (
+        file_id BLOB PRIMARY KEY,
+        path BLOB NOT NULL,
+        audience TEXT NOT NULL,
+        created_ms INTEGER NOT NULL
+    );
+    CREATE TABLE receipts (
+        number INTEGER PRIMARY KEY,
+        peer BLOB NOT NULL,
+        file_id BLOB NOT NULL,
+        path BLOB NOT NULL,
+        UNIQUE (peer, file_id)
+    );
+    CREATE TABLE hashes (
+        number INTEGER PRIMARY KEY,
+        dev INTEGER NOT NULL,
+        ino INTEGER NOT NULL,
+        size INTEGER NOT NULL,
+        mtime_ns INTEGER NOT NULL,
+        ctime_ns INTEGER NOT NULL,
+        file_id BLOB NOT NULL,
+        UNIQUE (dev, ino)
+    );
+    CREATE INDEX hashes_by_file ON hashes (file_id);
+"];
+
+/// The newest schema that this program knows.
+pub(super) const VERSION: u32 = STEPS.len() as u32;
+
+/// Sets the connection up, checks the file, and brings its tables up to date in one transaction: a crash
+/// leaves the old version or the new one. The inner error is the version of a catalog that is too new.
+pub(super) fn prepare(connection: &mut Connection) -> rusqlite::Result<Result<(), u32>> {
+    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    let found = version(connection)?;
+    if found > VERSION {
+        return Ok(Err(found));
+    }
+    let health: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if health != "ok" {
+        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+        return Err(rusqlite::Error::SqliteFailure(code, Some(health)));
+    }
+    connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for step in STEPS.iter().skip(version(&transaction)? as usize) {
+        transaction.execute_batch(step)?;
+    }
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.commit()?;
+    Ok(Ok(()))
+}
+
+fn version(connection: &Connection) -> rusqlite::Result<u32> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}

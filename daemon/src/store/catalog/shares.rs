@@ -1,0 +1,123 @@
+//! What can be fetched from here, and what peers have put here.
+
+use std::{
+    ffi::OsString,
+    os::unix::ffi::{OsStrExt, OsStringExt},
+    path::{Path, PathBuf},
+};
+
+use p2p_protocol::{FileId, PeerId};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::{Catalog, StoreError};
+
+/// Receipts that are kept; the oldest go first.
+const RECEIPTS_KEPT: i64 = 100_000;
+
+/// A file that can be fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Share {
+    /// Its content.
+    pub(crate) file_id: FileId,
+    /// Where it lies.
+    pub(crate) path: PathBuf,
+    /// Who can fetch it, in the session's own form.
+    pub(crate) audience: String,
+    /// Since when, in milliseconds since 1970 UTC.
+    pub(crate) created_ms: u64,
+}
+
+impl Catalog {
+    /// Adds a share, in place of an earlier one of the same content.
+    pub(crate) fn put_share(&self, share: &Share) -> Result<(), StoreError> {
+        let Share { file_id, path, audience, created_ms } = share.clone();
+        self.ask(move |database| {
+            let mut statement = database.connection.prepare_cached(
+                "INSERT OR REPLACE INTO shares (file_id, path, audience, created_ms) VALUES (?1, ?2, ?3, ?4)",
+            )?;
+            statement.execute(params![
+                file_id.0,
+                path.as_os_str().as_bytes(),
+                audience,
+                created_ms.cast_signed()
+            ])?;
+            Ok(())
+        })
+    }
+
+    /// Takes a share back; false if there was none.
+    pub(crate) fn remove_share(&self, id: FileId) -> Result<bool, StoreError> {
+        self.ask(move |database| {
+            Ok(database.connection.execute("DELETE FROM shares WHERE file_id = ?1", [id.0])? > 0)
+        })
+    }
+
+    /// The share of this content.
+    pub(crate) fn share(&self, id: FileId) -> Result<Option<Share>, StoreError> {
+        self.ask(move |database| {
+            let mut query = database
+                .connection
+                .prepare_cached("SELECT path, audience, created_ms FROM shares WHERE file_id = ?1")?;
+            let parse = |row: &Row<'_>| {
+                Ok(Share {
+                    file_id: id,
+                    path: path_of(row.get(0)?),
+                    audience: row.get(1)?,
+                    created_ms: row.get(2).map(i64::cast_unsigned)?,
+                })
+            };
+            query.query_row([id.0], parse).optional()
+        })
+    }
+
+    /// Whether anything is shared with exactly this audience.
+    pub(crate) fn has_share_for(&self, audience: &str) -> Result<bool, StoreError> {
+        let audience = audience.to_owned();
+        self.ask(move |database| {
+            let query = "SELECT EXISTS (SELECT 1 FROM shares WHERE audience = ?1)";
+            database.connection.query_row(query, [&audience], |row| row.get(0))
+        })
+    }
+
+    /// Number of shares.
+    pub(crate) fn share_count(&self) -> Result<u64, StoreError> {
+        self.ask(|database| {
+            database
+                .connection
+                .query_row("SELECT count(*) FROM shares", [], |row| row.get(0).map(i64::cast_unsigned))
+        })
+    }
+
+    /// Where this peer put this content.
+    pub(crate) fn receipt(&self, peer: PeerId, id: FileId) -> Result<Option<PathBuf>, StoreError> {
+        self.ask(move |database| {
+            let mut query = database
+                .connection
+                .prepare_cached("SELECT path FROM receipts WHERE peer = ?1 AND file_id = ?2")?;
+            query.query_row([peer.0, id.0], |row| row.get(0)).optional().map(|found| found.map(path_of))
+        })
+    }
+
+    /// Notes where a peer put what; outlives a `Done` that did not reach it.
+    pub(crate) fn put_receipt(&self, peer: PeerId, id: FileId, path: &Path) -> Result<(), StoreError> {
+        let path = path.to_owned();
+        self.ask(move |database| {
+            let mut statement = database.connection.prepare_cached(
+                "INSERT OR REPLACE INTO receipts (peer, file_id, path) VALUES (?1, ?2, ?3)",
+            )?;
+            statement.execute(params![peer.0, id.0, path.as_os_str().as_bytes()])?;
+            Ok(())
+        })
+    }
+}
+
+/// Drops the oldest receipts beyond those that are kept.
+pub(super) fn prune(connection: &Connection) -> rusqlite::Result<()> {
+    let oldest = "DELETE FROM receipts WHERE number <= (SELECT max(number) FROM receipts) - ?1";
+    connection.execute(oldest, [RECEIPTS_KEPT])?;
+    Ok(())
+}
+
+fn path_of(bytes: Vec<u8>) -> PathBuf {
+    PathBuf::from(OsString::from_vec(bytes))
+}

@@ -1,0 +1,156 @@
+use p2p_protocol::{
+    FileId, PeerId,
+    control::{Direction, State},
+};
+
+use super::*;
+use crate::store::stamp::Stamp;
+
+fn home() -> (tempfile::TempDir, Home) {
+    let folder = tempfile::tempdir().unwrap();
+    let home = Home::new(folder.path());
+    (folder, home)
+}
+
+fn row(state: State) -> JobRow {
+    let ended_ms = matches!(state, State::Done).then_some(5);
+    JobRow {
+        number: 0,
+        direction: Direction::Receive,
+        state,
+        spec: "spec".into(),
+        summary: "summary".into(),
+        created_ms: 3,
+        ended_ms,
+    }
+}
+
+fn set_aside_files(home: &Home) -> usize {
+    let entries = std::fs::read_dir(home.root()).unwrap();
+    entries
+        .filter(|entry| {
+            let name = entry.as_ref().unwrap().file_name().to_string_lossy().into_owned();
+            name.starts_with("catalog.damaged-") && !name.ends_with("-wal") && !name.ends_with("-shm")
+        })
+        .count()
+}
+
+#[test]
+fn what_is_stored_is_there_after_a_restart() {
+    let (_folder, home) = home();
+    let (id, peer) = (FileId([1; 32]), PeerId([2; 32]));
+    let share = Share { file_id: id, path: "/a/b".into(), audience: "all".into(), created_ms: 9 };
+    let stamp = Stamp { dev: u64::MAX, ino: 2, size: 3, mtime_ns: -4, ctime_ns: 5 };
+    let expected = {
+        let catalog = Catalog::open(&home).unwrap();
+        let first = catalog.insert_job(&row(State::Waiting)).unwrap();
+        let second = catalog.insert_job(&row(State::Active)).unwrap();
+        assert_eq!((first, second), (1, 2));
+        let done = JobRow { number: first, ..row(State::Done) };
+        catalog.update_job(&done).unwrap();
+        catalog.put_share(&share).unwrap();
+        catalog.put_receipt(peer, id, Path::new("/in/x")).unwrap();
+        assert_eq!(catalog.put_hash(stamp, id).unwrap(), []);
+        vec![done, JobRow { number: second, ..row(State::Active) }]
+    };
+    let catalog = Catalog::open(&home).unwrap();
+    assert_eq!(catalog.jobs().unwrap(), expected);
+    assert_eq!(catalog.share(id).unwrap(), Some(share));
+    assert_eq!(catalog.share(FileId([9; 32])).unwrap(), None);
+    assert!(catalog.has_share_for("all").unwrap() && !catalog.has_share_for("some").unwrap());
+    assert_eq!(catalog.share_count().unwrap(), 1);
+    assert!(catalog.remove_share(id).unwrap() && !catalog.remove_share(id).unwrap());
+    assert_eq!(catalog.receipt(peer, id).unwrap(), Some("/in/x".into()));
+    assert_eq!(catalog.receipt(PeerId([3; 32]), id).unwrap(), None);
+    assert_eq!(catalog.hash(stamp).unwrap(), Some(id));
+    assert_eq!(catalog.hash(Stamp { ctime_ns: 6, ..stamp }).unwrap(), None);
+    assert_eq!(catalog.put_hash(Stamp { size: 4, ..stamp }, FileId([7; 32])).unwrap(), [id]);
+    assert_eq!(catalog.hash(stamp).unwrap(), None);
+}
+
+#[test]
+fn the_catalog_is_private() {
+    use std::os::unix::fs::PermissionsExt;
+    let (_folder, home) = home();
+    let catalog = Catalog::open(&home).unwrap();
+    catalog.insert_job(&row(State::Waiting)).unwrap();
+    for ending in ["", "-wal"] {
+        let mode = std::fs::metadata(with_ending(&home.catalog(), ending)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{ending}");
+    }
+}
+
+#[test]
+fn a_damaged_catalog_is_set_aside_at_the_start() {
+    let (_folder, home) = home();
+    drop(Catalog::open(&home).unwrap().insert_job(&row(State::Done)));
+    std::fs::write(home.catalog(), b"this is no database, however long it may be".repeat(100)).unwrap();
+    let catalog = Catalog::open(&home).unwrap();
+    assert_eq!(catalog.jobs().unwrap(), []);
+    assert_eq!(set_aside_files(&home), 1);
+}
+
+#[test]
+fn a_catalog_without_its_tables_is_set_aside() {
+    let (_folder, home) = home();
+    let connection = Connection::open(home.catalog()).unwrap();
+    connection.execute_batch("CREATE TABLE jobs (x); PRAGMA user_version = 1").unwrap();
+    drop(connection);
+    let catalog = Catalog::open(&home).unwrap();
+    assert_eq!(catalog.insert_job(&row(State::Done)).unwrap(), 1);
+    assert_eq!(set_aside_files(&home), 1);
+}
+
+#[test]
+fn a_catalog_damaged_while_it_is_open_is_replaced_and_numbers_go_on() {
+    let (_folder, home) = home();
+    let catalog = Catalog::open(&home).unwrap();
+    assert_eq!(catalog.insert_job(&row(State::Active)).unwrap(), 1);
+    catalog.ask(|database| database.connection.execute_batch("DROP TABLE jobs")).unwrap();
+    assert_eq!(catalog.insert_job(&row(State::Active)).unwrap(), 2);
+    assert_eq!(catalog.jobs().unwrap().len(), 1);
+    assert_eq!(set_aside_files(&home), 1);
+    let first = JobRow { number: 1, ..row(State::Done) };
+    catalog.update_job(&first).unwrap();
+    assert_eq!(catalog.jobs().unwrap().len(), 2, "a job that still runs writes itself down again");
+}
+
+#[test]
+fn a_newer_catalog_is_refused_and_left_alone() {
+    let (_folder, home) = home();
+    let connection = Connection::open(home.catalog()).unwrap();
+    connection.pragma_update(None, "user_version", schema::VERSION + 1).unwrap();
+    drop(connection);
+    let error = Catalog::open(&home).unwrap_err();
+    assert!(matches!(error, StoreError::CatalogNewer { found, .. } if found == schema::VERSION + 1));
+    assert_eq!(set_aside_files(&home), 0);
+}
+
+#[test]
+fn old_history_is_dropped_but_nothing_unfinished() {
+    let (_folder, home) = home();
+    let catalog = Catalog::open(&home).unwrap();
+    let unfinished = catalog.insert_job(&row(State::Waiting)).unwrap();
+    let extra = 5;
+    catalog
+        .ask(move |database| {
+            let transaction = database.connection.transaction()?;
+            for number in 0..jobs::ENDED_JOBS_KEPT + extra {
+                transaction.execute(
+                    "INSERT INTO jobs (number, direction, state, spec, summary, created_ms, ended_ms)
+                     VALUES (?1, 'send', 'done', '', '', 0, 1)",
+                    [number + 2],
+                )?;
+            }
+            transaction.commit()
+        })
+        .unwrap();
+    drop(catalog);
+    let catalog = Catalog::open(&home).unwrap();
+    let numbers: Vec<u64> = catalog.jobs().unwrap().iter().map(|job| job.number).collect();
+    assert_eq!(numbers.len() as i64, jobs::ENDED_JOBS_KEPT + 1);
+    assert_eq!(numbers[0], unfinished);
+    assert_eq!(numbers[1], (2 + extra).cast_unsigned());
+    let last = catalog.insert_job(&row(State::Done)).unwrap();
+    assert_eq!(last.cast_signed(), jobs::ENDED_JOBS_KEPT + extra + 2);
+}

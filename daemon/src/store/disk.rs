@@ -1,0 +1,188 @@
+//! The system calls that durability rests on, behind one trait, so that a test or a simulator can count
+//! them, make them fail, or lose what they did not sync.
+
+use std::{
+    ffi::OsStr,
+    fmt,
+    fs::File,
+    io,
+    os::{fd::AsFd, unix::fs::FileExt},
+};
+
+use cap_std::fs::Dir;
+use rustix::fs::{AtFlags, FallocateFlags, RenameFlags, SeekFrom};
+
+/// What the store asks of a disk. Every method defaults to the operating system's own.
+pub(crate) trait Disk: fmt::Debug + Send + Sync {
+    /// Reads at an offset; may be short.
+    fn read_at(&self, file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        file.read_at(buffer, offset)
+    }
+
+    /// Writes at an offset; may be short.
+    fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        file.write_at(bytes, offset)
+    }
+
+    /// Cuts or extends a file.
+    fn set_len(&self, file: &File, len: u64) -> io::Result<()> {
+        file.set_len(len)
+    }
+
+    /// Gives a range's blocks back; it then reads as zeros.
+    fn punch(&self, file: &File, offset: u64, len: u64) -> io::Result<()> {
+        let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        Ok(rustix::fs::fallocate(file, how, offset, len)?)
+    }
+
+    /// Reserves blocks for a range without changing what it reads as.
+    fn reserve(&self, file: &File, offset: u64, len: u64) -> io::Result<()> {
+        Ok(rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, offset, len)?)
+    }
+
+    /// Makes a file's data durable, with what is needed to find it again (its size and blocks).
+    fn sync_data(&self, file: &File) -> io::Result<()> {
+        file.sync_data()
+    }
+
+    /// Makes a file's data, mode and times durable.
+    fn sync_all(&self, file: &File) -> io::Result<()> {
+        file.sync_all()
+    }
+
+    /// Makes a folder's entries durable. Where a file system cannot sync a folder, it keeps entries in order
+    /// by itself or not at all.
+    fn sync_folder(&self, folder: &Dir) -> io::Result<()> {
+        match rustix::fs::fsync(folder.as_fd()) {
+            Ok(()) | Err(rustix::io::Errno::INVAL) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Renames without ever replacing anything: `AlreadyExists` if the new name is taken. Without support
+    /// for that in the file system: `InvalidInput` or `Unsupported`.
+    fn rename_new(&self, from: &Dir, name: &OsStr, to: &Dir, new: &OsStr) -> io::Result<()> {
+        let how = RenameFlags::NOREPLACE;
+        Ok(rustix::fs::renameat_with(from.as_fd(), name, to.as_fd(), new, how)?)
+    }
+
+    /// Gives a file a second name, which must be free.
+    fn link(&self, from: &Dir, name: &OsStr, to: &Dir, new: &OsStr) -> io::Result<()> {
+        Ok(rustix::fs::linkat(from.as_fd(), name, to.as_fd(), new, AtFlags::empty())?)
+    }
+
+    /// Removes a name.
+    fn unlink(&self, folder: &Dir, name: &OsStr) -> io::Result<()> {
+        Ok(rustix::fs::unlinkat(folder.as_fd(), name, AtFlags::empty())?)
+    }
+
+    /// Bytes that this user may still use on a folder's file system.
+    fn free(&self, folder: &Dir) -> io::Result<u64> {
+        let found = rustix::fs::fstatvfs(folder.as_fd())?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+}
+
+/// The operating system.
+#[derive(Debug)]
+pub(crate) struct System;
+
+impl Disk for System {}
+
+/// Reads until the buffer is full or the file ends; the number of bytes read.
+pub(crate) fn read_full(disk: &dyn Disk, file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match disk.read_at(file, &mut buffer[done..], offset + done as u64) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}
+
+/// Fills the buffer; `UnexpectedEof` if the file is too short.
+pub(crate) fn read_exact(disk: &dyn Disk, file: &File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+    if read_full(disk, file, buffer, offset)? == buffer.len() {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::UnexpectedEof.into())
+    }
+}
+
+/// Writes all bytes.
+pub(crate) fn write_all(disk: &dyn Disk, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    let mut done = 0;
+    while done < bytes.len() {
+        match disk.write_at(file, &bytes[done..], offset + done as u64) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => done += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// The first offset from `from` on that may hold data; `None` if only holes follow. A file system that
+/// does not tell has data everywhere.
+pub(crate) fn next_data(file: &File, from: u64) -> Option<u64> {
+    match rustix::fs::seek(file, SeekFrom::Data(from)) {
+        Ok(at) => Some(at),
+        Err(rustix::io::Errno::NXIO) => None,
+        Err(_) => Some(from),
+    }
+}
+
+/// The first offset from `from` on that is in a hole, or the end of the file.
+pub(crate) fn next_hole(file: &File, from: u64, len: u64) -> u64 {
+    rustix::fs::seek(file, SeekFrom::Hole(from)).unwrap_or(len)
+}
+
+/// Whether nothing was ever written to this range, so that it reads as zeros.
+pub(crate) fn is_hole(file: &File, range: std::ops::Range<u64>) -> bool {
+    next_data(file, range.start).is_none_or(|at| at >= range.end)
+}
+
+/// Whether a file system does not have an operation, so that another way has to do.
+pub(crate) fn is_unsupported(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(Errno::from_io_error(error), Some(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL))
+}
+
+/// Whether all bytes are zero: the first one, and each one equal to its neighbour.
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
+    match bytes {
+        [] => true,
+        [first, rest @ ..] => *first == 0 && *rest == bytes[..rest.len()],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zeros_are_told_from_data() {
+        assert!(is_zero(&[]) && is_zero(&[0; 5000]));
+        for at in [0, 1, 2500, 4999] {
+            let mut bytes = [0; 5000];
+            bytes[at] = 1;
+            assert!(!is_zero(&bytes), "{at}");
+        }
+    }
+
+    #[test]
+    fn holes_are_found() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(4 << 20).unwrap();
+        file.write_all_at(b"x", 2 << 20).unwrap();
+        assert!(is_hole(&file, 0..1 << 20));
+        assert!(!is_hole(&file, 2 << 20..3 << 20));
+        assert!(is_hole(&file, 3 << 20..4 << 20));
+        System.punch(&file, 2 << 20, 1 << 20).unwrap();
+        assert!(is_hole(&file, 0..4 << 20));
+    }
+}

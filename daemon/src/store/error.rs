@@ -1,0 +1,192 @@
+//! Why the store could not do something, with the path it happened at.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use p2p_protocol::{ChunkSet, FileId, reason::Failure};
+
+/// A failure of the store. Cheap to clone, as several waiters may be told of one.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    /// A sync failed: these chunks may not be on the disk although they can be read back, so they are no
+    /// longer counted and have to be written anew.
+    #[error("{}: a sync to the disk failed, {} chunks have to be fetched again", path.display(), lost.len())]
+    SyncFailed {
+        /// What is lost.
+        lost: ChunkSet,
+        /// The partial's data.
+        path: PathBuf,
+    },
+    /// Another transfer, here or in another program, writes this partial.
+    #[error("{}: another transfer is writing it; wait for it or cancel it", path.display())]
+    Busy {
+        /// The partial's log, which holds the lock.
+        path: PathBuf,
+    },
+    /// The source is not what it was when it was hashed.
+    #[error("{}: the file changed while it was read or sent; send it again once it rests", path.display())]
+    SourceChanged {
+        /// The source.
+        path: PathBuf,
+    },
+    /// There is nothing at this path.
+    #[error("{}: no such file", path.display())]
+    NotFound {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Something else than a regular file, or a folder that is none.
+    #[error("{}: is {what}, not {wanted}", path.display())]
+    NotRegular {
+        /// The path.
+        path: PathBuf,
+        /// What is there.
+        what: &'static str,
+        /// What should be.
+        wanted: &'static str,
+    },
+    /// Not enough free space, found before anything was written.
+    #[error("{}: {need} bytes are needed and {free} are free; make room and try again", path.display())]
+    NoSpace {
+        /// The destination folder.
+        path: PathBuf,
+        /// Bytes still to be stored.
+        need: u64,
+        /// Bytes that this user may still use there.
+        free: u64,
+    },
+    /// The destination folder went away, or the partial in it.
+    #[error("{}: the folder is gone; put it back, or start the transfer again", path.display())]
+    Gone {
+        /// The destination folder.
+        path: PathBuf,
+    },
+    /// The partial was removed under the transfer while its folder stayed.
+    #[error("{}: the partial file was removed while it was written; the transfer has to start again", path.display())]
+    Removed {
+        /// The partial's data.
+        path: PathBuf,
+    },
+    /// The offered size contradicts what has already been verified of this content.
+    #[error("{}: the content is {known} bytes long, not {offered} as the peer says", path.display())]
+    SizeConflict {
+        /// The partial's data.
+        path: PathBuf,
+        /// The size that the verified last chunk proves.
+        known: u64,
+        /// The size offered.
+        offered: u64,
+    },
+    /// No content of this size has this File ID.
+    #[error("no file of {size} bytes has the File ID {file_id}")]
+    Impossible {
+        /// The File ID.
+        file_id: FileId,
+        /// The claimed size.
+        size: u64,
+    },
+    /// No free name was found.
+    #[error("{}: this name and all its numbered variants are taken", path.display())]
+    NoName {
+        /// The wanted path.
+        path: PathBuf,
+    },
+    /// The caller did not want it any longer.
+    #[error("cancelled")]
+    Cancelled,
+    /// The operating system refused something.
+    #[error("{}: {what}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        source: Arc<io::Error>,
+    },
+    /// The catalog failed.
+    #[error("{}: the catalog: {source}", path.display())]
+    Catalog {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        source: Arc<rusqlite::Error>,
+    },
+    /// The catalog was written by a newer version.
+    #[error(
+        "{}: written by a newer version of p2p (schema {found}, this one knows {known}); \
+         run that version, or move the file away to start without its history",
+        path.display()
+    )]
+    CatalogNewer {
+        /// Its file.
+        path: PathBuf,
+        /// Its schema.
+        found: u32,
+        /// The newest schema known here.
+        known: u32,
+    },
+    /// The catalog's thread ended, which it does only with the store.
+    #[error("the catalog is closed")]
+    CatalogClosed,
+}
+
+impl StoreError {
+    /// Joins an operating-system error with what was tried and where. For use in `map_err`.
+    pub(crate) fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |source| Self::Io { what, path, source: Arc::new(source) }
+    }
+
+    /// The class of failure for exit codes.
+    pub(crate) fn failure(&self) -> Failure {
+        match self {
+            Self::SyncFailed { .. } | Self::NoSpace { .. } | Self::Gone { .. } | Self::Removed { .. } => {
+                Failure::Storage
+            }
+            Self::Io { .. } | Self::Catalog { .. } | Self::CatalogNewer { .. } => Failure::Storage,
+            Self::Busy { .. } | Self::NoName { .. } => Failure::Conflict,
+            Self::SourceChanged { .. } | Self::SizeConflict { .. } | Self::Impossible { .. } => {
+                Failure::Integrity
+            }
+            Self::NotFound { .. } => Failure::NotFound,
+            Self::NotRegular { .. } => Failure::Usage,
+            Self::Cancelled => Failure::Cancelled,
+            Self::CatalogClosed => Failure::Other,
+        }
+    }
+
+    /// Whether room on the disk, or in the user's quota, would help.
+    pub(crate) fn is_full(&self) -> bool {
+        match self {
+            Self::NoSpace { .. } => true,
+            Self::Io { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+            ),
+            Self::Catalog { source, .. } => source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull),
+            _ => false,
+        }
+    }
+
+    /// Whether the destination went away, so that it may come back.
+    pub(crate) fn is_gone(&self) -> bool {
+        match self {
+            Self::Gone { .. } => true,
+            Self::Io { source, .. } => matches!(
+                rustix::io::Errno::from_io_error(source),
+                Some(
+                    rustix::io::Errno::NOENT
+                        | rustix::io::Errno::STALE
+                        | rustix::io::Errno::NODEV
+                        | rustix::io::Errno::NXIO
+                        | rustix::io::Errno::NOTCONN
+                )
+            ),
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! The destination folder and the folder of partials in it, as handles: what is planted at a path after they
+//! were opened, or instead of them, is not followed.
+
+use std::{
+    ffi::OsStr,
+    fs::File,
+    io,
+    os::{
+        fd::AsFd,
+        unix::fs::{FileTypeExt, MetadataExt},
+    },
+    path::{Path, PathBuf},
+};
+
+use cap_std::fs::Dir;
+use rustix::{
+    fs::{FlockOperation, Mode, OFlags},
+    io::Errno,
+};
+
+use super::{
+    disk::Disk,
+    error::StoreError,
+    layout::{CVS, LOG, PART, PARTIALS},
+};
+
+/// A destination folder that holds, or may hold, partials.
+#[derive(Debug)]
+pub(super) struct Folder {
+    pub(super) path: PathBuf,
+    pub(super) dir: Dir,
+}
+
+impl Folder {
+    /// Opens a folder that is there. The path is the owner's word, so links in it are followed.
+    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
+        let how = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match rustix::fs::open(path, how, Mode::empty()) {
+            Ok(dir) => Ok(Self { path: path.to_owned(), dir: Dir::from_std_file(dir.into()) }),
+            Err(Errno::NOTDIR) => {
+                Err(StoreError::NotRegular { path: path.to_owned(), what: "no folder", wanted: "a folder" })
+            }
+            Err(error) => Err(StoreError::io("open the folder", path)(error.into())),
+        }
+    }
+
+    /// Makes a folder, and those above it, durably; then opens it.
+    pub(super) fn make(disk: &dyn Disk, path: &Path) -> Result<Self, StoreError> {
+        if !path.is_dir() {
+            make_durably(disk, path)?;
+        }
+        Self::open(path)
+    }
+
+    /// The folder of partials; `None` if there is none and it is not to be made.
+    pub(super) fn partials(&self, make: bool) -> Result<Option<Dir>, StoreError> {
+        let path = self.path.join(PARTIALS);
+        if make {
+            match rustix::fs::mkdirat(self.dir.as_fd(), PARTIALS, Mode::RWXU) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(error) => {
+                    return Err(StoreError::io("make the folder of partial files", &path)(error.into()));
+                }
+            }
+        }
+        let how = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match rustix::fs::openat(self.dir.as_fd(), PARTIALS, how, Mode::empty()) {
+            Ok(dir) => Ok(Some(Dir::from_std_file(dir.into()))),
+            Err(Errno::NOENT) if !make => Ok(None),
+            Err(Errno::NOTDIR | Errno::LOOP) => Err(StoreError::NotRegular {
+                path,
+                what: "a link or file",
+                wanted: "the folder of partial files",
+            }),
+            Err(error) => Err(StoreError::io("open the folder of partial files", &path)(error.into())),
+        }
+    }
+
+    /// Removes the folder of partials if nothing is in it.
+    pub(super) fn remove_partials_if_empty(&self) {
+        // It usually is not empty, or another transfer has just put something there.
+        let _ = self.dir.remove_dir(PARTIALS);
+    }
+
+    /// Removes what publishing left when it was cut off: the log and values of a partial whose data has
+    /// already been renamed.
+    pub(super) fn sweep(&self, disk: &dyn Disk, partials: &Dir) {
+        let Ok(entries) = partials.entries() else { return };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let Some(stem) = name.to_str().and_then(|name| name.strip_suffix(LOG)) else { continue };
+            if partials.symlink_metadata(format!("{stem}{PART}")).is_ok() {
+                continue;
+            }
+            // Whoever holds the lock is about to make the data file.
+            if let Ok(log) = open_file(partials, &name, false)
+                && lock(&log, &self.path).is_ok()
+                && partials.symlink_metadata(format!("{stem}{PART}")).is_err()
+            {
+                tracing::debug!(folder = %self.path.display(), stem, "swept what a published file left");
+                let _ = disk.unlink(partials, OsStr::new(&format!("{stem}{CVS}")));
+                let _ = disk.unlink(partials, &name);
+            }
+        }
+    }
+}
+
+fn make_durably(disk: &dyn Disk, path: &Path) -> Result<(), StoreError> {
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    match std::fs::create_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && parent != path => {
+            make_durably(disk, parent)?;
+            match std::fs::create_dir(path) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(StoreError::io("make the folder", path)(error));
+                }
+                _ => {}
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        made => made.map_err(StoreError::io("make the folder", path))?,
+    }
+    let parent = Folder::open(parent)?;
+    disk.sync_folder(&parent.dir).map_err(StoreError::io("sync the folder", &parent.path))
+}
+
+/// Opens, or makes, a file of a partial for reading and writing. It must be a regular file: a link is not
+/// followed, and a pipe not waited for.
+pub(super) fn open_file(partials: &Dir, name: impl AsRef<OsStr>, make: bool) -> io::Result<File> {
+    let mut how = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    if make {
+        how |= OFlags::CREATE;
+    }
+    let file = File::from(rustix::fs::openat(partials.as_fd(), name.as_ref(), how, Mode::RUSR | Mode::WUSR)?);
+    let kind = file.metadata()?.file_type();
+    if kind.is_file() && !kind.is_fifo() {
+        Ok(file)
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
+    }
+}
+
+/// Takes the lock of one writer, which lasts as long as the file is open.
+pub(super) fn lock(file: &File, path: &Path) -> Result<(), StoreError> {
+    match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(()),
+        Err(Errno::WOULDBLOCK) => Err(StoreError::Busy { path: path.to_owned() }),
+        Err(error) => Err(StoreError::io("lock", path)(error.into())),
+    }
+}
+
+/// Whether a name in a folder still is this open file.
+pub(super) fn is_still(folder: &Dir, name: &str, file: &File) -> io::Result<bool> {
+    use cap_std::fs::MetadataExt as _;
+    let open = file.metadata()?;
+    match folder.symlink_metadata(name) {
+        Ok(named) => Ok((named.dev(), named.ino()) == (MetadataExt::dev(&open), MetadataExt::ino(&open))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}

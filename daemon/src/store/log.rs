@@ -1,0 +1,278 @@
+//! The log of a partial's checkpoints.
+//!
+//! ```text
+//! header   magic 8 · version 2 · chunk log2 1 · zero 1 · File ID 32 · size 8 · device 8 · inode 8 · CRC-32 4
+//! record   length of payload 4 · kind 1 · payload · CRC-32 4
+//! ```
+//!
+//! Numbers are little-endian. Device and inode are those of the data file: a log beside another file says nothing
+//! about it. A record's checksum goes on from the one before it, so that nothing left over behind a record that
+//! was rewritten can pass for its successor. A record that does not check ends the log.
+
+use std::{fs::File, io};
+
+use p2p_protocol::{ChunkSet, FileId, Geometry, limits::MAX_CHUNKS};
+
+use super::{
+    disk::{Disk, read_full, write_all},
+    stamp::Stamp,
+};
+
+const MAGIC: [u8; 8] = *b"p2p log\n";
+const VERSION: u16 = 1;
+/// Bytes of a header.
+pub(super) const HEADER_LEN: usize = 72;
+const CRC_LEN: usize = 4;
+/// Bytes of a record in front of its payload.
+const PREFIX_LEN: usize = 5;
+/// Longest payload: two sets in the form that costs a bit per chunk, and what goes with them.
+const MAX_PAYLOAD_LEN: usize = 2 * (MAX_CHUNKS as usize / 8 + 64 * 1024) + Stamp::LEN + 4;
+
+/// What a log belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) file_id: FileId,
+    pub(super) geometry: Geometry,
+    /// Device and inode of the data file.
+    pub(super) data: (u64, u64),
+}
+
+/// One entry.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Record {
+    /// These chunks' data was synced.
+    Durable(ChunkSet),
+    /// An orderly end.
+    Clean(Clean),
+    /// These chunks are about to be written again, so nothing said about them holds any longer.
+    Withdrawn(ChunkSet),
+}
+
+/// The state at an orderly end.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Clean {
+    /// The data file after everything was written and synced.
+    pub(super) stamp: Stamp,
+    /// All chunks that count.
+    pub(super) verified: ChunkSet,
+    /// Chunks that have still to be hashed after an earlier unclean end.
+    pub(super) doubtful: ChunkSet,
+}
+
+/// What was found in a log.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Contents {
+    /// `None` if it does not check; then nothing else was read.
+    pub(super) header: Option<Header>,
+    /// All chunks that the records name.
+    pub(super) claimed: ChunkSet,
+    /// The last record, if it is of an orderly end.
+    pub(super) clean: Option<Clean>,
+    /// Whether there is any sound record.
+    pub(super) has_records: bool,
+    /// Where the next record goes, and the checksum it goes on from.
+    end: u64,
+    crc: u32,
+}
+
+impl Header {
+    fn encode(&self) -> [u8; HEADER_LEN] {
+        let mut bytes = [0; HEADER_LEN];
+        bytes[..8].copy_from_slice(&MAGIC);
+        bytes[8..10].copy_from_slice(&VERSION.to_le_bytes());
+        bytes[10] = self.geometry.chunk_log2();
+        bytes[12..44].copy_from_slice(&self.file_id.0);
+        bytes[44..52].copy_from_slice(&self.geometry.size().to_le_bytes());
+        bytes[52..60].copy_from_slice(&self.data.0.to_le_bytes());
+        bytes[60..68].copy_from_slice(&self.data.1.to_le_bytes());
+        let crc = crc32fast::hash(&bytes[..HEADER_LEN - CRC_LEN]);
+        bytes[HEADER_LEN - CRC_LEN..].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    fn decode(bytes: &[u8; HEADER_LEN]) -> Option<(Self, u32)> {
+        let crc = crc32fast::hash(&bytes[..HEADER_LEN - CRC_LEN]);
+        let number = |at: usize| {
+            let mut number = [0; 8];
+            number.copy_from_slice(&bytes[at..at + 8]);
+            u64::from_le_bytes(number)
+        };
+        let sound = bytes[HEADER_LEN - CRC_LEN..] == crc.to_le_bytes()
+            && bytes[..8] == MAGIC
+            && bytes[8..10] == VERSION.to_le_bytes();
+        if !sound {
+            return None;
+        }
+        let mut file_id = [0; 32];
+        file_id.copy_from_slice(&bytes[12..44]);
+        let geometry = Geometry::new(number(44), bytes[10]).ok()?;
+        Some((Self { file_id: FileId(file_id), geometry, data: (number(52), number(60)) }, crc))
+    }
+}
+
+impl Record {
+    fn kind(&self) -> u8 {
+        match self {
+            Self::Durable(_) => 1,
+            Self::Clean(_) => 2,
+            Self::Withdrawn(_) => 3,
+        }
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Durable(set) | Self::Withdrawn(set) => set.to_bytes(),
+            Self::Clean(clean) => {
+                let verified = clean.verified.to_bytes();
+                let mut bytes = clean.stamp.to_bytes().to_vec();
+                bytes.extend_from_slice(&(verified.len() as u32).to_le_bytes());
+                bytes.extend_from_slice(&verified);
+                bytes.extend_from_slice(&clean.doubtful.to_bytes());
+                bytes
+            }
+        }
+    }
+
+    fn decode(kind: u8, payload: &[u8], chunks: u32) -> Option<Self> {
+        match kind {
+            1 => ChunkSet::from_bytes(payload, chunks).map(Self::Durable),
+            2 => {
+                let (stamp, rest) = payload.split_first_chunk()?;
+                let (len, rest) = rest.split_first_chunk()?;
+                let (verified, doubtful) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
+                Some(Self::Clean(Clean {
+                    stamp: Stamp::from_bytes(stamp),
+                    verified: ChunkSet::from_bytes(verified, chunks)?,
+                    doubtful: ChunkSet::from_bytes(doubtful, chunks)?,
+                }))
+            }
+            3 => ChunkSet::from_bytes(payload, chunks).map(Self::Withdrawn),
+            _ => None,
+        }
+    }
+}
+
+impl Contents {
+    /// Reads a log up to its end or its first unsound record.
+    pub(super) fn read(disk: &dyn Disk, file: &File) -> io::Result<Self> {
+        let mut contents = Self::default();
+        let mut header = [0; HEADER_LEN];
+        if read_full(disk, file, &mut header, 0)? < HEADER_LEN {
+            return Ok(contents);
+        }
+        let Some((header, crc)) = Header::decode(&header) else { return Ok(contents) };
+        contents.header = Some(header);
+        contents.end = HEADER_LEN as u64;
+        contents.crc = crc;
+        while let Some((record, len, crc)) = contents.next(disk, file, header.geometry.chunks())? {
+            contents.end += len;
+            contents.crc = crc;
+            contents.has_records = true;
+            contents.clean = None;
+            match record {
+                Record::Durable(set) => contents.claimed.union(&set),
+                Record::Withdrawn(set) => contents.claimed.subtract(&set),
+                Record::Clean(clean) => contents.clean = Some(clean),
+            }
+        }
+        Ok(contents)
+    }
+
+    fn next(&self, disk: &dyn Disk, file: &File, chunks: u32) -> io::Result<Option<(Record, u64, u32)>> {
+        let mut prefix = [0; PREFIX_LEN];
+        if read_full(disk, file, &mut prefix, self.end)? < PREFIX_LEN {
+            return Ok(None);
+        }
+        let [len @ .., kind] = prefix;
+        let len = u32::from_le_bytes(len) as usize;
+        if len > MAX_PAYLOAD_LEN {
+            return Ok(None);
+        }
+        let mut body = vec![0; len + CRC_LEN];
+        if read_full(disk, file, &mut body, self.end + PREFIX_LEN as u64)? < body.len() {
+            return Ok(None);
+        }
+        let (payload, stored) = body.split_at(len);
+        let crc = checksum(self.crc, &[&prefix, payload]);
+        if stored != crc.to_le_bytes() {
+            return Ok(None);
+        }
+        let total = (PREFIX_LEN + len + CRC_LEN) as u64;
+        Ok(Record::decode(kind, payload, chunks).map(|record| (record, total, crc)))
+    }
+}
+
+fn checksum(before: u32, parts: &[&[u8]]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&before.to_le_bytes());
+    parts.iter().for_each(|part| hasher.update(part));
+    hasher.finalize()
+}
+
+/// A log that is open for writing, and the lock of its partial with it.
+#[derive(Debug)]
+pub(super) struct Log {
+    file: File,
+    end: u64,
+    crc: u32,
+}
+
+/// Why a record was not made durable.
+#[derive(Debug)]
+pub(super) enum AppendError {
+    /// It could not be written; nothing is lost.
+    Write(io::Error),
+    /// It could not be synced.
+    Sync(io::Error),
+}
+
+impl Log {
+    /// Goes on behind the last sound record; what is behind that is cut off.
+    pub(super) fn resume(disk: &dyn Disk, file: File, contents: &Contents) -> io::Result<Self> {
+        if file.metadata()?.len() > contents.end {
+            disk.set_len(&file, contents.end)?;
+        }
+        Ok(Self { file, end: contents.end, crc: contents.crc })
+    }
+
+    /// Starts over. Whatever it said before is gone, durably, before anything is written on the strength of
+    /// the new header.
+    pub(super) fn reset(disk: &dyn Disk, file: File, header: &Header) -> io::Result<Self> {
+        let was_empty = file.metadata()?.len() == 0;
+        if !was_empty {
+            disk.set_len(&file, 0)?;
+        }
+        let bytes = header.encode();
+        write_all(disk, &file, &bytes, 0)?;
+        if !was_empty {
+            disk.sync_all(&file)?;
+        }
+        let crc = crc32fast::hash(&bytes[..HEADER_LEN - CRC_LEN]);
+        Ok(Self { file, end: HEADER_LEN as u64, crc })
+    }
+
+    /// Appends a record and makes it durable. After a failure the next one is written in its place.
+    pub(super) fn append(&mut self, disk: &dyn Disk, record: &Record) -> Result<(), AppendError> {
+        let payload = record.encode();
+        let mut bytes = Vec::with_capacity(PREFIX_LEN + payload.len() + CRC_LEN);
+        bytes.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+        bytes.push(record.kind());
+        bytes.extend_from_slice(&payload);
+        let crc = checksum(self.crc, &[&bytes]);
+        bytes.extend_from_slice(&crc.to_le_bytes());
+        write_all(disk, &self.file, &bytes, self.end).map_err(AppendError::Write)?;
+        disk.sync_data(&self.file).map_err(AppendError::Sync)?;
+        self.end += bytes.len() as u64;
+        self.crc = crc;
+        Ok(())
+    }
+}
+
+impl AppendError {
+    /// The operating system's word.
+    pub(super) fn into_io(self) -> io::Error {
+        match self {
+            Self::Write(error) | Self::Sync(error) => error,
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Everything on disk: hashed sources, partial files, checkpoints, publishing, the catalog. All of it blocks;
+//! async code calls it from blocking threads.
+//!
+//! # What a crash can do
+//!
+//! A chunk that counts as verified after a crash has the right bytes on stable storage, because of the order in
+//! which a checkpoint works (see [`partial`] for what lies where, [`log`] for the records):
+//!
+//! 1. chunks are written; no record names them, so after a crash they do not count,
+//! 2. the data is synced; the same holds,
+//! 3. a record that names them is appended to the log; torn, its checksum rejects it and all after it,
+//! 4. the log is synced; the chunks are durable, and their data was so before.
+//!
+//! After an unclean end even a whole record is only a hint: every chunk that a record or the data's extents
+//! suggest is hashed again before it counts, so that damage to the files costs fetching, never a wrong
+//! byte. Only an orderly end writes a record with the data file's stamp; while that fits, nothing is read.
+//!
+//! A failed sync takes back every chunk written since the last good one, those of the next window too: the
+//! kernel reports an error once, for all pages, and forgets which. A record's claim on a chunk is withdrawn,
+//! durably, before the chunk is written again, as otherwise the page cache could vouch for what is not on disk.
+//!
+//! Publishing syncs the data, renames without replacing, and syncs both folders; a crash leaves the partial or
+//! the whole file. What it leaves besides is swept when the folder is next used.
+
+mod catalog;
+mod checkpoint;
+mod disk;
+mod error;
+mod folder;
+mod hashing;
+mod import;
+mod layout;
+mod list;
+mod log;
+mod partial;
+mod publish;
+mod recover;
+mod source;
+mod stamp;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+pub(crate) use catalog::{Catalog, JobRow, Share};
+pub(crate) use error::StoreError;
+pub(crate) use layout::PartialKey;
+pub(crate) use partial::Partial;
+pub(crate) use publish::{PublishName, Published};
+pub(crate) use recover::PartialSpec;
+pub(crate) use source::{ChunkData, Source};
+
+use disk::{Disk, System};
+use layout::Home;
+use list::Lists;
+
+/// The store of one daemon; clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    home: Home,
+    disk: Arc<dyn Disk>,
+    catalog: Catalog,
+    lists: Lists,
+    /// Permissions that the user's umask leaves to a new file.
+    file_mode: u32,
+}
+
+impl Store {
+    /// Opens the store in this home, which is made if need be. A damaged catalog is set aside and made anew.
+    pub(crate) fn open(home: &Path) -> Result<Self, StoreError> {
+        Self::open_on(home, Arc::new(System))
+    }
+
+    /// Opens the store on another disk than the operating system's.
+    pub(crate) fn open_on(home: &Path, disk: Arc<dyn Disk>) -> Result<Self, StoreError> {
+        let home = Home::new(home);
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(home.root())
+            .map_err(StoreError::io("make the home", home.root()))?;
+        let lists = Lists::open(&home, disk.clone());
+        let lists = lists.map_err(StoreError::io("open the lists of chaining values", &home.lists()))?;
+        let catalog = Catalog::open(&home)?;
+        let file_mode = 0o777 & !umask();
+        Ok(Self { inner: Arc::new(Inner { home, disk, catalog, lists, file_mode }) })
+    }
+
+    /// Jobs, shares, receipts and the hash cache.
+    pub(crate) fn catalog(&self) -> &Catalog {
+        &self.inner.catalog
+    }
+
+    /// The folder for content that goes to standard output and is not kept.
+    pub(crate) fn spool(&self) -> PathBuf {
+        self.inner.home.spool()
+    }
+
+    /// Whether a path names a folder, through links too.
+    pub(crate) fn is_folder(&self, path: &Path) -> bool {
+        path.is_dir()
+    }
+
+    fn disk(&self) -> &Arc<dyn Disk> {
+        &self.inner.disk
+    }
+
+    fn lists(&self) -> &Lists {
+        &self.inner.lists
+    }
+
+    fn file_mode(&self) -> u32 {
+        self.inner.file_mode
+    }
+}
+
+/// The process's umask. The kernel tells it in the status file; the call that returns it also sets it, for
+/// all threads at once, so that a file made at that moment would get other permissions.
+fn umask() -> u32 {
+    let told = std::fs::read_to_string("/proc/self/status").ok().and_then(|status| {
+        let line = status.lines().find_map(|line| line.strip_prefix("Umask:"))?;
+        u32::from_str_radix(line.trim(), 8).ok()
+    });
+    told.unwrap_or_else(|| {
+        let found = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+        rustix::process::umask(found);
+        found.bits()
+    })
+}

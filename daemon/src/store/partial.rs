@@ -1,0 +1,418 @@
+//! A partial: content on its way in.
+//!
+//! Beside the destination, in its folder `.p2p`, a partial has three files: `.part`, the data, of its final size from
+//! the start and sparse; `.log`, which says what of it is durable, and is locked by the one writer; `.cvs`, the
+//! chaining values of what was stored, for serving the file later without hashing it again.
+//!
+//! ```text
+//!            write                    checkpoint                    sync fails
+//!  (absent) ───────▶ pending ───────▶ syncing ───────▶ durable      pending, syncing ─▶ (absent)
+//! ```
+//!
+//! Chunks are written by many threads at once. The sets are under one short lock; no system call is made under it.
+
+use std::{
+    fs::File,
+    io,
+    ops::Range,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use cap_std::fs::Dir;
+use p2p_protocol::{
+    ChunkSet, FileId, Geometry,
+    limits::{CHECKPOINT_BYTES, CV_LEN},
+    tree::{self, Expected, Payload, VerifiedChunk},
+};
+
+use super::{
+    Store,
+    disk::{is_hole, is_unsupported, read_exact, write_all},
+    error::StoreError,
+    folder::Folder,
+    layout::{PART, PARTIALS},
+    list::bytes_of,
+    log::{Log, Record},
+    recover::{PartialSpec, remove_files},
+};
+
+/// A partial, with its lock. Dropping it without [`Partial::park`] is as good as a crash.
+#[derive(Debug)]
+pub(crate) struct Partial {
+    pub(super) store: Store,
+    pub(super) folder: Folder,
+    pub(super) partials: Dir,
+    pub(super) spec: PartialSpec,
+    pub(super) data: File,
+    pub(super) values: Option<File>,
+    geometry: Geometry,
+    verified: ChunkSet,
+    doubtful: ChunkSet,
+    /// Held through a whole checkpoint, so that there is one at a time.
+    pub(super) journal: Mutex<Journal>,
+    state: Mutex<State>,
+    /// The file's first so many bytes have space reserved.
+    reserved: Mutex<u64>,
+}
+
+/// What checkpoints write to.
+#[derive(Debug)]
+pub(super) struct Journal {
+    pub(super) log: Log,
+    /// Whether the folder entries of the partial's files, and of their folder, are known to be durable.
+    pub(super) anchored: bool,
+    /// The files are gone: published, or discarded.
+    pub(super) ended: bool,
+}
+
+/// Which chunks are how far.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// Written, verified, synced and recorded.
+    pub(super) durable: ChunkSet,
+    /// Written since the last checkpoint began.
+    pub(super) pending: ChunkSet,
+    /// Being synced.
+    pub(super) syncing: ChunkSet,
+    /// Named by an earlier run's records, and not yet found right by this one. Their data was synced then, so one
+    /// that hashes right need not be written anew; one that is written has to be withdrawn first.
+    pub(super) claimed: ChunkSet,
+    /// Doubtful ones that have not been hashed yet.
+    pub(super) unchecked: ChunkSet,
+    /// Counts failed syncs. A write that saw one does not know which of its pages that took.
+    generation: u64,
+}
+
+impl State {
+    /// The state right after opening.
+    pub(super) fn found(durable: ChunkSet, claimed: ChunkSet, unchecked: ChunkSet) -> Self {
+        Self { durable, claimed, unchecked, ..Self::default() }
+    }
+
+    pub(super) fn is_stored(&self, chunk: u32) -> bool {
+        self.durable.contains(chunk) || self.pending.contains(chunk) || self.syncing.contains(chunk)
+    }
+
+    /// After a failed sync: takes back everything that was not durable before.
+    pub(super) fn lose(&mut self) -> ChunkSet {
+        self.generation += 1;
+        let mut lost = std::mem::take(&mut self.syncing);
+        lost.union(&std::mem::take(&mut self.pending));
+        lost
+    }
+}
+
+/// Everything that a partial is made of.
+pub(super) struct Parts {
+    pub(super) store: Store,
+    pub(super) folder: Folder,
+    pub(super) partials: Dir,
+    pub(super) spec: PartialSpec,
+    pub(super) data: File,
+    pub(super) values: Option<File>,
+    pub(super) log: Log,
+    pub(super) anchored: bool,
+    pub(super) state: State,
+    pub(super) geometry: Geometry,
+    pub(super) verified: ChunkSet,
+    pub(super) doubtful: ChunkSet,
+}
+
+impl Partial {
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { store, folder, partials, spec, data, values, log, anchored, state, .. } = parts;
+        Self {
+            store,
+            folder,
+            partials,
+            spec,
+            data,
+            values,
+            geometry: parts.geometry,
+            verified: parts.verified,
+            doubtful: parts.doubtful,
+            journal: Mutex::new(Journal { log, anchored, ended: false }),
+            state: Mutex::new(state),
+            reserved: Mutex::new(0),
+        }
+    }
+
+    /// Size and chunk size in force.
+    pub(crate) fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    /// The content's identity.
+    pub(crate) fn file_id(&self) -> FileId {
+        self.spec.key.file_id
+    }
+
+    /// The destination folder.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder.path
+    }
+
+    /// Chunks that were durable and could be believed when the partial was opened.
+    pub(crate) fn verified(&self) -> ChunkSet {
+        self.verified.clone()
+    }
+
+    /// Chunks that may have been here when the partial was opened; each counts once [`Self::recheck`] has found it
+    /// right.
+    pub(crate) fn doubtful(&self) -> ChunkSet {
+        self.doubtful.clone()
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn journal(&self) -> MutexGuard<'_, Journal> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn stem(&self) -> String {
+        self.spec.key.to_string()
+    }
+
+    pub(super) fn path_of(&self, ending: &str) -> PathBuf {
+        self.folder.path.join(PARTIALS).join(format!("{}{ending}", self.stem()))
+    }
+
+    pub(super) fn io(&self, what: &'static str) -> impl FnOnce(io::Error) -> StoreError + use<> {
+        StoreError::io(what, &self.path_of(PART))
+    }
+
+    /// Whether the partial still has its name, in the folder that the destination's path names. A file that was
+    /// removed can be written to without an error, and nothing would come of it.
+    pub(super) fn check_place(&self) -> Result<(), StoreError> {
+        let names = self.data.metadata().map_err(self.io("look at the partial file"))?.nlink();
+        let gone = || StoreError::Gone { path: self.folder.path.clone() };
+        let named = match std::fs::metadata(&self.folder.path) {
+            Ok(named) => named,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Err(gone());
+            }
+            Err(error) => return Err(StoreError::io("look at the folder", &self.folder.path)(error)),
+        };
+        if names == 0 {
+            return Err(StoreError::Removed { path: self.path_of(PART) });
+        }
+        let open = self.folder.dir.dir_metadata().map_err(|_| gone())?;
+        use cap_std::fs::MetadataExt as _;
+        if (open.dev(), open.ino()) == (MetadataExt::dev(&named), MetadataExt::ino(&named)) {
+            Ok(())
+        } else {
+            Err(gone())
+        }
+    }
+
+    /// Reserves space for the file's first so many bytes, if the content is not sparse. A file system that cannot
+    /// do that is fine.
+    pub(crate) fn reserve(&self, up_to: u64) -> Result<(), StoreError> {
+        let up_to = up_to.min(self.geometry.size());
+        if self.spec.allocated < self.geometry.size() {
+            return Ok(());
+        }
+        let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        if up_to <= *reserved {
+            return Ok(());
+        }
+        match self.store.disk().reserve(&self.data, *reserved, up_to - *reserved) {
+            Err(error) if is_unsupported(&error) => {}
+            result => result.map_err(self.io("reserve space for"))?,
+        }
+        *reserved = up_to;
+        Ok(())
+    }
+
+    /// Whether the folder is there and has room for what is missing, or for a whole window of it. True also for a
+    /// partial that was removed: its next checkpoint says so.
+    pub(crate) fn has_room(&self) -> bool {
+        match self.check_place() {
+            Ok(()) => {}
+            Err(StoreError::Removed { .. }) => return true,
+            Err(_) => return false,
+        }
+        let stored = {
+            let state = self.state();
+            u64::from(state.durable.len()) + u64::from(state.pending.len()) + u64::from(state.syncing.len())
+        };
+        let missing = u64::from(self.geometry.chunks()).saturating_sub(stored) * self.geometry.chunk_len();
+        let need = missing.min(self.geometry.size()).min(CHECKPOINT_BYTES);
+        self.store.disk().free(&self.folder.dir).is_ok_and(|free| free >= need)
+    }
+
+    /// Stores a chunk. It counts once a checkpoint that began afterwards has returned it.
+    pub(crate) fn write(&self, chunk: VerifiedChunk<Bytes>) -> Result<(), StoreError> {
+        let index = chunk.index();
+        let mut generation = {
+            let state = self.state();
+            if state.is_stored(index) {
+                return Ok(());
+            }
+            if state.claimed.contains(index) {
+                drop(state);
+                self.withdraw(index)?;
+                self.state().generation
+            } else {
+                state.generation
+            }
+        };
+        loop {
+            self.put(&chunk)?;
+            let mut state = self.state();
+            if state.generation == generation {
+                state.unchecked.remove(index);
+                state.pending.insert(index);
+                return Ok(());
+            }
+            generation = state.generation;
+        }
+    }
+
+    /// Writes a chunk and its values where they belong.
+    fn put(&self, chunk: &VerifiedChunk<Bytes>) -> Result<(), StoreError> {
+        let disk = &**self.store.disk();
+        let range = self.geometry.bytes_of(chunk.index());
+        match chunk.payload() {
+            Payload::Bytes(bytes) => {
+                write_all(disk, &self.data, bytes, range.start).map_err(self.io("write"))?;
+            }
+            Payload::Zeros(_) if is_hole(&self.data, range.clone()) => {}
+            Payload::Zeros(_) => self.put_zeros(range).map_err(self.io("write"))?,
+        }
+        self.put_values(chunk)
+    }
+
+    fn put_values(&self, chunk: &VerifiedChunk<Bytes>) -> Result<(), StoreError> {
+        let Some(values) = &self.values else { return Ok(()) };
+        let first = self.geometry.groups_of(chunk.index()).start;
+        let bytes = bytes_of(chunk.groups());
+        let written = write_all(&**self.store.disk(), values, &bytes, first * CV_LEN as u64);
+        written.map_err(StoreError::io("write", &self.path_of(super::layout::CVS)))
+    }
+
+    fn put_zeros(&self, range: Range<u64>) -> io::Result<()> {
+        let disk = &**self.store.disk();
+        match disk.punch(&self.data, range.start, range.end - range.start) {
+            Err(error) if is_unsupported(&error) => {
+                let zeros = vec![0; (range.end - range.start) as usize];
+                write_all(disk, &self.data, &zeros, range.start)
+            }
+            other => other,
+        }
+    }
+
+    /// Takes back, durably, what the log says about a chunk that is to be written again. Otherwise, if the sync of
+    /// what is written now failed and the daemon then died, the old record and the page cache together would
+    /// vouch for bytes that are not on the disk.
+    fn withdraw(&self, chunk: u32) -> Result<(), StoreError> {
+        let mut journal = self.journal();
+        if !self.state().claimed.contains(chunk) {
+            return Ok(());
+        }
+        let withdrawn: ChunkSet = {
+            // Those that were hashed and found wrong will be written too.
+            let state = self.state();
+            let wrong = |other: &u32| !state.unchecked.contains(*other) && !state.is_stored(*other);
+            state.claimed.iter().filter(wrong).chain([chunk]).collect()
+        };
+        let appended = journal.log.append(&**self.store.disk(), &Record::Withdrawn(withdrawn.clone()));
+        appended
+            .map_err(|error| StoreError::io("write", &self.path_of(super::layout::LOG))(error.into_io()))?;
+        self.state().claimed.subtract(&withdrawn);
+        Ok(())
+    }
+
+    /// Hashes what is stored of a doubtful chunk. If it is right, it counts like one that was just written: at
+    /// the next checkpoint. One that no record names is written anew, as its bytes may be in memory only.
+    pub(crate) fn recheck(&self, chunk: u32, expected: Expected) -> Result<bool, StoreError> {
+        let generation = {
+            let state = self.state();
+            if state.is_stored(chunk) {
+                return Ok(true);
+            }
+            state.generation
+        };
+        let verified = self.verify_stored(chunk, expected);
+        let mut state = self.state();
+        let Some(verified) = verified else {
+            state.unchecked.remove(chunk);
+            return Ok(false);
+        };
+        let is_named = state.claimed.contains(chunk) && state.generation == generation;
+        drop(state);
+        if is_named {
+            self.put_values(&verified)?;
+            let mut state = self.state();
+            if state.generation == generation {
+                state.unchecked.remove(chunk);
+                state.pending.insert(chunk);
+                return Ok(true);
+            }
+        }
+        self.write(verified)?;
+        Ok(true)
+    }
+
+    /// What is stored of a chunk, if it is right. What cannot be read is not.
+    fn verify_stored(&self, chunk: u32, expected: Expected) -> Option<VerifiedChunk<Bytes>> {
+        let range = self.geometry.bytes_of(chunk);
+        if is_hole(&self.data, range.clone()) {
+            return tree::verify_zeros(self.geometry, chunk, expected);
+        }
+        match self.read_range(range) {
+            Ok(bytes) => tree::verify(self.geometry, chunk, expected, bytes),
+            Err(error) => {
+                tracing::warn!(chunk, path = %self.path_of(PART).display(), %error, "a stored chunk cannot be read");
+                None
+            }
+        }
+    }
+
+    fn read_range(&self, range: Range<u64>) -> io::Result<Bytes> {
+        let mut bytes = vec![0; (range.end - range.start) as usize];
+        read_exact(&**self.store.disk(), &self.data, &mut bytes, range.start)?;
+        Ok(bytes.into())
+    }
+
+    /// The bytes of a chunk that was verified.
+    pub(crate) fn read(&self, chunk: u32) -> Result<Bytes, StoreError> {
+        if !self.state().is_stored(chunk) {
+            let error = io::Error::new(io::ErrorKind::InvalidInput, format!("chunk {chunk} is not here"));
+            return Err(self.io("read")(error));
+        }
+        self.read_range(self.geometry.bytes_of(chunk)).map_err(self.io("read"))
+    }
+
+    /// Removes the partial.
+    pub(crate) fn discard(&self) -> Result<(), StoreError> {
+        let mut journal = self.journal();
+        if journal.ended {
+            return Ok(());
+        }
+        remove_files(&self.store, &self.folder, &self.partials, &self.stem())?;
+        journal.ended = true;
+        Ok(())
+    }
+
+    /// Whether there is nothing in it that is worth keeping.
+    pub(super) fn is_empty(&self) -> bool {
+        let state = self.state();
+        let sets = [&state.durable, &state.pending, &state.syncing, &state.claimed, &state.unchecked];
+        sets.into_iter().all(ChunkSet::is_empty)
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // An offer that came to nothing leaves nothing.
+        if self.is_empty() {
+            let _ = self.discard();
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! Giving complete content its final name, without replacing anything.
+//!
+//! ```text
+//!  data synced ─▶ mode, times ─▶ data synced ─▶ renamed ─▶ both folders synced ─▶ log and values removed
+//!                                             │                                 │
+//!       a crash leaves the partial ◀──────────┤        a crash leaves the file, ┤ and a log without
+//!                                             └─▶ either, whole                 └─▶ data, which is swept
+//! ```
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs::File,
+    io,
+    os::unix::{
+        ffi::{OsStrExt, OsStringExt},
+        fs::PermissionsExt,
+    },
+    path::PathBuf,
+};
+
+use p2p_protocol::{ChunkSet, SafeName, limits::MAX_NAME_LEN, tree};
+use rustix::fs::{Timespec, Timestamps, UTIME_OMIT};
+
+use super::{
+    disk::is_unsupported,
+    error::StoreError,
+    import::{now_ns, rests},
+    layout::PART,
+    list::{List, RUN},
+    partial::{Journal, Partial},
+    recover::remove_files,
+    stamp::Stamp,
+};
+
+/// Numbers that are tried before a name is given up.
+const MOST_NUMBERED: u32 = 10_000;
+
+/// The name that content is to get in its folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PublishName {
+    /// A peer's proposal.
+    Free(SafeName),
+    /// The owner's word: one component of a path, otherwise free.
+    Exactly(OsString),
+}
+
+/// Where content is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Published {
+    /// Its path.
+    pub(crate) path: PathBuf,
+    /// The last component of that; what is not UTF-8 in it is replaced.
+    pub(crate) name: String,
+    /// It was there before, byte for byte.
+    pub(crate) already: bool,
+}
+
+impl PublishName {
+    /// The name itself for 0, else a numbered variant.
+    fn variant(&self, n: u32) -> OsString {
+        match (self, n) {
+            (Self::Free(name), 0) => name.as_str().into(),
+            (Self::Free(name), n) => name.numbered(n).as_str().into(),
+            (Self::Exactly(name), 0) => name.clone(),
+            (Self::Exactly(name), n) => match name.to_str().map(SafeName::parse) {
+                Some(Ok(safe)) => safe.numbered(n).as_str().into(),
+                _ => numbered_bytes(name.as_bytes(), n),
+            },
+        }
+    }
+
+    fn is_one_component(&self) -> bool {
+        match self {
+            Self::Free(_) => true,
+            Self::Exactly(name) => {
+                let bytes = name.as_bytes();
+                !matches!(bytes, b"" | b"." | b"..") && !bytes.iter().any(|byte| matches!(byte, b'/' | 0))
+            }
+        }
+    }
+}
+
+/// [`SafeName::numbered`] for names that are none.
+fn numbered_bytes(name: &[u8], n: u32) -> OsString {
+    let dot = name.iter().rposition(|byte| *byte == b'.').filter(|dot| *dot > 0).unwrap_or(name.len());
+    let (stem, extension) = name.split_at(dot);
+    let mark = format!(" ({n})").into_bytes();
+    let extension = if extension.len() + mark.len() < MAX_NAME_LEN / 2 { extension } else { &[] };
+    let room = MAX_NAME_LEN - mark.len() - extension.len();
+    OsString::from_vec([&stem[..stem.len().min(room)], &mark, extension].concat())
+}
+
+impl Partial {
+    /// Makes complete content durable under its final name. A name that is taken is left alone: where it has the
+    /// same content, that is the result, else the next numbered name is tried. Chunks that are missing after all
+    /// are told as [`StoreError::SyncFailed`], to be fetched again.
+    pub(crate) fn publish(&self, name: &PublishName) -> Result<Published, StoreError> {
+        let mut journal = self.journal();
+        if journal.ended {
+            return Err(StoreError::Removed { path: self.path_of(PART) });
+        }
+        if !name.is_one_component() {
+            let error = io::Error::new(io::ErrorKind::InvalidFilename, "it names no file");
+            return Err(StoreError::io("publish as", &self.folder.path.join(name.variant(0)))(error));
+        }
+        self.check_place()?;
+        self.check_complete()?;
+        self.settle()?;
+        let published = self.place(name)?;
+        self.finish(&mut journal, &published);
+        Ok(published)
+    }
+
+    fn check_complete(&self) -> Result<(), StoreError> {
+        let geometry = self.geometry();
+        let mut missing = ChunkSet::full(geometry.chunks());
+        {
+            let state = self.state();
+            missing.subtract(&state.durable);
+            missing.subtract(&state.pending);
+        }
+        if !missing.is_empty() {
+            return Err(StoreError::SyncFailed { lost: missing, path: self.path_of(PART) });
+        }
+        // Where there is no chunk, nothing has been verified yet.
+        if geometry.chunks() == 0 && self.file_id() != tree::empty_id() {
+            return Err(StoreError::Impossible { file_id: self.file_id(), size: geometry.size() });
+        }
+        Ok(())
+    }
+
+    /// Sets mode and times, and syncs the data with them.
+    fn settle(&self) -> Result<(), StoreError> {
+        let allowed = if self.spec.executable { 0o777 } else { 0o666 };
+        let mode = std::fs::Permissions::from_mode(self.store.file_mode() & allowed);
+        self.data.set_permissions(mode).map_err(self.io("set the permissions of"))?;
+        if let Some(modified) = self.spec.modified_ns {
+            let times = Timestamps {
+                last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+                last_modification: Timespec {
+                    tv_sec: modified.div_euclid(1_000_000_000),
+                    tv_nsec: modified.rem_euclid(1_000_000_000),
+                },
+            };
+            if let Err(error) = rustix::fs::futimens(&self.data, &times) {
+                tracing::debug!(path = %self.path_of(PART).display(), %error, "the modification time is not kept");
+            }
+        }
+        self.store.disk().sync_all(&self.data).map_err(|error| self.lost(&error))
+    }
+
+    fn place(&self, name: &PublishName) -> Result<Published, StoreError> {
+        let mut unsynced = false;
+        for n in 0..=MOST_NUMBERED {
+            let new = name.variant(n);
+            let path = self.folder.path.join(&new);
+            let published = |already| {
+                let name = new.to_string_lossy().into_owned();
+                Published { path: path.clone(), name, already }
+            };
+            loop {
+                match self.rename_to(&new) {
+                    Ok(()) => {}
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                        if self.is_there(&new)? {
+                            return Ok(published(true));
+                        }
+                        break;
+                    }
+                    Err(error) => return Err(StoreError::io("publish as", &path)(error)),
+                }
+                match self.sync_folders() {
+                    Ok(()) => return Ok(published(false)),
+                    Err(error) => {
+                        self.rename_back(&new)?;
+                        if std::mem::replace(&mut unsynced, true) {
+                            return Err(StoreError::io("sync the folder of", &path)(error));
+                        }
+                    }
+                }
+            }
+        }
+        Err(StoreError::NoName { path: self.folder.path.join(name.variant(0)) })
+    }
+
+    fn rename_to(&self, new: &OsStr) -> io::Result<()> {
+        let disk = self.store.disk();
+        let part = OsString::from(format!("{}{PART}", self.stem()));
+        match disk.rename_new(&self.partials, &part, &self.folder.dir, new) {
+            Err(error) if is_unsupported(&error) => {}
+            other => return other,
+        }
+        disk.link(&self.partials, &part, &self.folder.dir, new)?;
+        if let Err(error) = disk.unlink(&self.partials, &part) {
+            tracing::warn!(path = %self.path_of(PART).display(), %error, "a published file keeps its first name too");
+        }
+        Ok(())
+    }
+
+    /// Undoes a rename that could not be synced. A second sync of the same change would succeed and prove nothing;
+    /// the change has to be made again.
+    fn rename_back(&self, new: &OsStr) -> Result<(), StoreError> {
+        let disk = self.store.disk();
+        let part = OsString::from(format!("{}{PART}", self.stem()));
+        let back = match disk.rename_new(&self.folder.dir, new, &self.partials, &part) {
+            Err(error) if is_unsupported(&error) => disk
+                .link(&self.folder.dir, new, &self.partials, &part)
+                .and_then(|()| disk.unlink(&self.folder.dir, new)),
+            other => other,
+        };
+        back.map_err(StoreError::io("take back", &self.folder.path.join(new)))
+    }
+
+    fn sync_folders(&self) -> io::Result<()> {
+        self.store.disk().sync_folder(&self.folder.dir)?;
+        self.store.disk().sync_folder(&self.partials)
+    }
+
+    /// Whether a name that is taken has this very content; if so, that is made durable, as nobody else may have
+    /// seen to it.
+    fn is_there(&self, new: &OsStr) -> Result<bool, StoreError> {
+        let (id, size) = (self.file_id(), self.geometry().size());
+        let path = self.folder.path.join(new);
+        let Some(file) = self.store.identical_in(&self.folder.dir, new, &path, id, size)? else {
+            return Ok(false);
+        };
+        let disk = self.store.disk();
+        let synced = disk.sync_all(&file).and_then(|()| disk.sync_folder(&self.folder.dir));
+        synced.map_err(StoreError::io("sync", &path))?;
+        Ok(true)
+    }
+
+    /// What is left to do once the content is safe under its name. Nothing of it can fail the transfer.
+    fn finish(&self, journal: &mut Journal, published: &Published) {
+        journal.ended = true;
+        if !published.already {
+            self.remember_published();
+        }
+        if let Err(error) = remove_files(&self.store, &self.folder, &self.partials, &self.stem()) {
+            tracing::warn!(%error, "what is left of a partial could not be removed");
+        }
+    }
+
+    /// Notes list and hash of the published file, so that it can be served without being read.
+    ///
+    /// Its change time is that of the rename, a moment ago, so the rule for hashed files would not let it into
+    /// the cache. What stands in for the rule is the modification time: up to the rename nobody else could reach
+    /// the file, and whoever writes to it afterwards moves that time to then, which shows where we had set it to
+    /// one that is well past. Where it is not, the file is hashed once when it is first served.
+    fn remember_published(&self) {
+        let Ok(found) = self.data.metadata() else { return };
+        let stamp = Stamp::of(&found);
+        let set_by_us = self.spec.modified_ns == Some(stamp.mtime_ns);
+        if set_by_us && rests(stamp.mtime_ns, now_ns()) {
+            match self.keep_list() {
+                Ok(true) => self.store.remember(stamp, self.file_id()),
+                Ok(false) => {
+                    tracing::debug!("chaining values of a partial are incomplete, hashed when served")
+                }
+                Err(error) => tracing::debug!(%error, "chaining values of a partial are not kept"),
+            }
+        }
+    }
+
+    /// Copies the partial's values to the home; false if they do not rebuild the File ID.
+    fn keep_list(&self) -> io::Result<bool> {
+        let Some(values) = &self.values else { return Ok(true) };
+        let (disk, groups) = (&**self.store.disk(), self.geometry().groups());
+        let list = List::File(File::try_clone(values)?);
+        let writer = self.store.lists().begin(groups)?;
+        for start in (0..groups).step_by(RUN as usize) {
+            writer.put(start, &list.read(disk, start..(start + RUN).min(groups))?)?;
+        }
+        Ok(writer.finish_as(groups, self.file_id())?.is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_outside_the_safe_ones_are_numbered_too() {
+        let exactly = |name: &[u8]| PublishName::Exactly(OsString::from_vec(name.to_vec()));
+        assert_eq!(exactly(b"a.txt").variant(3), "a (3).txt");
+        assert_eq!(exactly(b"\xff.txt").variant(3).as_bytes(), b"\xff (3).txt");
+        assert_eq!(exactly(b"a:b").variant(1), "a:b (1)");
+        assert_eq!(exactly(&[b':'; 255]).variant(10).len(), 255);
+        for name in [&b""[..], b".", b"..", b"a/b", b"a\0"] {
+            assert!(!exactly(name).is_one_component(), "{name:?}");
+        }
+        assert!(exactly(b"..a").is_one_component());
+    }
+}

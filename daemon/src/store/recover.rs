@@ -1,0 +1,375 @@
+//! Opening a partial: finding what an earlier run left, and deciding how much of it to believe.
+//!
+//! ```text
+//!  log's header sound and of this data file?
+//!    no  ─▶ the log starts over; the data's extents are doubtful
+//!    yes ─▶ last record of an orderly end, and its stamp fits?
+//!             yes ─▶ its chunks are verified
+//!             no  ─▶ the records' chunks and the data's extents are doubtful
+//! ```
+
+use std::{
+    ffi::OsStr,
+    fs::File,
+    io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use cap_std::fs::Dir;
+use p2p_protocol::{ChunkSet, Geometry, limits::GROUP_LEN};
+
+use super::{
+    Store,
+    disk::{next_data, next_hole},
+    error::StoreError,
+    folder::{Folder, is_still, lock, open_file},
+    layout::{CVS, LOG, PART, PARTIALS, PartialKey},
+    log::{Contents, Header, Log},
+    partial::{Partial, Parts, State},
+    stamp::Stamp,
+};
+
+/// What a partial is opened for.
+#[derive(Clone, Debug)]
+pub(crate) struct PartialSpec {
+    /// The destination folder; made if need be.
+    pub(crate) folder: PathBuf,
+    /// What the partial is found by.
+    pub(crate) key: PartialKey,
+    /// Size and chunk size as offered; the chunk size of a partial that is here already wins.
+    pub(crate) geometry: Geometry,
+    /// Bytes that the content occupies at the provider.
+    pub(crate) allocated: u64,
+    /// Whether the published file is executable.
+    pub(crate) executable: bool,
+    /// Modification time of the published file, in nanoseconds since 1970 UTC.
+    pub(crate) modified_ns: Option<i64>,
+}
+
+impl Store {
+    /// Finds or makes a partial, checks that the content has room, and takes its lock: while another writer holds
+    /// that, in this process or another one, the result is [`StoreError::Busy`].
+    pub(crate) fn open_partial(&self, spec: PartialSpec) -> Result<Partial, StoreError> {
+        let disk = &**self.disk();
+        let folder = Folder::make(disk, &spec.folder)?;
+        let stem = spec.key.to_string();
+        let stored = folder.partials(false)?.map_or(0, |partials| stored_bytes(&partials, &stem));
+        check_room(self, &folder, spec.allocated.saturating_sub(stored))?;
+
+        let partials = locked_folder(&folder)?;
+        folder.sweep(disk, &partials);
+        let at = Located { partials, base: folder.path.join(PARTIALS), stem };
+        let log_file = open_locked(&at)?;
+        let data = open_data(self, &at)?;
+        let data_path = at.path(PART);
+        let stamp = Stamp::of(&data.metadata().map_err(StoreError::io("look at", &data_path))?);
+        let read_log = StoreError::io("read the log", &at.path(LOG));
+        let contents = Contents::read(disk, &log_file).map_err(read_log)?;
+
+        let found = believe(&spec, &contents, stamp, &data, &data_path)?;
+        let header =
+            Header { file_id: spec.key.file_id, geometry: found.geometry, data: (stamp.dev, stamp.ino) };
+        let log = if found.log_fits {
+            Log::resume(disk, log_file, &contents)
+        } else {
+            Log::reset(disk, log_file, &header)
+        };
+        let log = log.map_err(StoreError::io("write the log", &at.path(LOG)))?;
+        if stamp.size != found.geometry.size() {
+            let sized = disk.set_len(&data, found.geometry.size());
+            sized.map_err(StoreError::io("size the partial file", &data_path))?;
+        }
+        let values = if found.geometry.groups() < 2 {
+            None
+        } else {
+            Some(open_file(&at.partials, at.name(CVS), true).map_err(StoreError::io("open", &at.path(CVS)))?)
+        };
+        Ok(Partial::new(Parts {
+            store: self.clone(),
+            folder,
+            partials: at.partials,
+            data,
+            values,
+            log,
+            anchored: found.log_fits && contents.has_records,
+            state: State::found(found.verified.clone(), found.claimed, found.doubtful.clone()),
+            geometry: found.geometry,
+            verified: found.verified,
+            doubtful: found.doubtful,
+            spec,
+        }))
+    }
+
+    /// Removes a partial that nobody writes. One that is not there is fine.
+    pub(crate) fn discard_partial(&self, folder: &Path, key: &PartialKey) -> Result<(), StoreError> {
+        let folder = match Folder::open(folder) {
+            Err(error) if error.is_gone() => return Ok(()),
+            other => other?,
+        };
+        let Some(partials) = folder.partials(false)? else { return Ok(()) };
+        let stem = key.to_string();
+        let log_name = format!("{stem}{LOG}");
+        let log_path = folder.path.join(PARTIALS).join(&log_name);
+        let lock_held = match open_file(&partials, &log_name, false) {
+            Ok(log) => {
+                lock(&log, &log_path)?;
+                Some(log)
+            }
+            Err(_) => None,
+        };
+        remove_files(self, &folder, &partials, &stem)?;
+        drop(lock_held);
+        Ok(())
+    }
+}
+
+/// Removes all files of a partial, the log that holds the lock last, and the folder of partials if that leaves it
+/// empty.
+pub(super) fn remove_files(
+    store: &Store,
+    folder: &Folder,
+    partials: &Dir,
+    stem: &str,
+) -> Result<(), StoreError> {
+    for ending in [PART, CVS, LOG] {
+        let name = format!("{stem}{ending}");
+        match store.disk().unlink(partials, OsStr::new(&name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(StoreError::io("remove", &folder.path.join(PARTIALS).join(&name))(error));
+            }
+            _ => {}
+        }
+    }
+    folder.remove_partials_if_empty();
+    Ok(())
+}
+
+/// Where a partial's files are.
+struct Located {
+    partials: Dir,
+    base: PathBuf,
+    stem: String,
+}
+
+impl Located {
+    fn name(&self, ending: &str) -> String {
+        format!("{}{ending}", self.stem)
+    }
+
+    fn path(&self, ending: &str) -> PathBuf {
+        self.base.join(self.name(ending))
+    }
+}
+
+/// What is believed of what was found.
+struct Found {
+    geometry: Geometry,
+    verified: ChunkSet,
+    doubtful: ChunkSet,
+    claimed: ChunkSet,
+    log_fits: bool,
+}
+
+fn stored_bytes(partials: &Dir, stem: &str) -> u64 {
+    use cap_std::fs::MetadataExt as _;
+    let found = partials.symlink_metadata(format!("{stem}{PART}"));
+    found.map_or(0, |found| found.blocks().saturating_mul(512))
+}
+
+fn check_room(store: &Store, folder: &Folder, need: u64) -> Result<(), StoreError> {
+    let free = store.disk().free(&folder.dir);
+    let free = free.map_err(StoreError::io("ask for the free space of", &folder.path))?;
+    if need <= free { Ok(()) } else { Err(StoreError::NoSpace { path: folder.path.clone(), need, free }) }
+}
+
+/// The folder of partials, made if need be; another transfer that ends may remove it at any moment.
+fn locked_folder(folder: &Folder) -> Result<Dir, StoreError> {
+    for _ in 0..RACES {
+        if let Some(partials) = folder.partials(true).or_else(|error| match error {
+            error if error.is_gone() => Ok(None),
+            error => Err(error),
+        })? {
+            return Ok(partials);
+        }
+    }
+    Err(StoreError::Gone { path: folder.path.clone() })
+}
+
+/// Times that a race with another transfer that ends is run again.
+const RACES: usize = 16;
+
+/// Opens the log and takes its lock. The name must still be the file that was locked: whoever held the lock
+/// before may have removed it.
+fn open_locked(at: &Located) -> Result<File, StoreError> {
+    let path = at.path(LOG);
+    for _ in 0..RACES {
+        let log = open_file(&at.partials, at.name(LOG), true).map_err(|error| unfit(&path, error))?;
+        if MetadataExt::nlink(&log.metadata().map_err(StoreError::io("look at", &path))?) > 1 {
+            return Err(StoreError::NotRegular { path, what: "a file with several names", wanted: "a log" });
+        }
+        lock(&log, &path)?;
+        if is_still(&at.partials, &at.name(LOG), &log).map_err(StoreError::io("look at", &path))? {
+            return Ok(log);
+        }
+    }
+    Err(StoreError::Busy { path })
+}
+
+/// Opens the data file. One with a second name is let go of: publishing by link was cut off between its two
+/// steps, or somebody planted a link to a file of the owner's; either way it is not ours to write.
+fn open_data(store: &Store, at: &Located) -> Result<File, StoreError> {
+    let path = at.path(PART);
+    for _ in 0..RACES {
+        let data = open_file(&at.partials, at.name(PART), true).map_err(|error| unfit(&path, error))?;
+        let names = MetadataExt::nlink(&data.metadata().map_err(StoreError::io("look at", &path))?);
+        if names <= 1 {
+            return Ok(data);
+        }
+        tracing::warn!(path = %path.display(), "the partial has another name too, a new one is begun");
+        let name = at.name(PART);
+        let removed = store.disk().unlink(&at.partials, OsStr::new(&name));
+        removed.map_err(StoreError::io("remove", &path))?;
+    }
+    Err(StoreError::Busy { path })
+}
+
+fn unfit(path: &Path, error: io::Error) -> StoreError {
+    match rustix::io::Errno::from_io_error(&error) {
+        Some(rustix::io::Errno::LOOP) => StoreError::NotRegular {
+            path: path.to_owned(),
+            what: "a symbolic link",
+            wanted: "a partial's file",
+        },
+        Some(rustix::io::Errno::ISDIR) => {
+            StoreError::NotRegular { path: path.to_owned(), what: "a folder", wanted: "a partial's file" }
+        }
+        _ if error.kind() == io::ErrorKind::InvalidInput => StoreError::NotRegular {
+            path: path.to_owned(),
+            what: "a pipe or device",
+            wanted: "a partial's file",
+        },
+        _ => StoreError::io("open", path)(error),
+    }
+}
+
+fn believe(
+    spec: &PartialSpec,
+    contents: &Contents,
+    stamp: Stamp,
+    data: &File,
+    path: &Path,
+) -> Result<Found, StoreError> {
+    let offered = spec.geometry;
+    let header = contents.header.filter(|header| header.file_id == spec.key.file_id);
+    let Some(header) = header else {
+        return Ok(Found {
+            geometry: offered,
+            verified: ChunkSet::new(),
+            doubtful: extents(data, offered),
+            claimed: ChunkSet::new(),
+            log_fits: false,
+        });
+    };
+    let same_data = header.data == (stamp.dev, stamp.ino);
+    let chunk_log2 = header.geometry.chunk_log2();
+    if header.geometry.size() != offered.size() {
+        let last = header.geometry.chunks().checked_sub(1);
+        if same_data && last.is_some_and(|last| contents.claimed.contains(last)) {
+            return Err(StoreError::SizeConflict {
+                path: path.to_owned(),
+                known: header.geometry.size(),
+                offered: offered.size(),
+            });
+        }
+        // One of the two sizes is a lie, and neither has been proven. What is here is hashed against whichever
+        // list comes.
+        let geometry = Geometry::new(offered.size(), chunk_log2).unwrap_or(offered);
+        return Ok(Found {
+            geometry,
+            verified: ChunkSet::new(),
+            doubtful: extents(data, geometry),
+            claimed: ChunkSet::new(),
+            log_fits: false,
+        });
+    }
+    let geometry = header.geometry;
+    let mut found = Found {
+        geometry,
+        verified: ChunkSet::new(),
+        doubtful: ChunkSet::new(),
+        claimed: ChunkSet::new(),
+        log_fits: same_data,
+    };
+    match &contents.clean {
+        Some(clean) if same_data && clean.stamp == stamp => {
+            found.verified = clean.verified.clone();
+            found.doubtful = clean.doubtful.clone();
+        }
+        _ => {
+            found.doubtful = contents.claimed.clone();
+            found.doubtful.union(&extents(data, geometry));
+        }
+    }
+    if same_data {
+        found.claimed = contents.claimed.clone();
+        found.claimed.subtract(&found.verified);
+    }
+    Ok(found)
+}
+
+/// The chunks that lie fully inside what the file system says was written.
+fn extents(data: &File, geometry: Geometry) -> ChunkSet {
+    let mut chunks = ChunkSet::new();
+    let len = data.metadata().map_or(0, |found| found.len());
+    let mut at = 0;
+    while let Some(start) = next_data(data, at) {
+        let end = next_hole(data, start, len);
+        if end <= start || end > len {
+            break;
+        }
+        let first = start.div_ceil(geometry.chunk_len());
+        let last = end / geometry.chunk_len();
+        chunks_between(&mut chunks, geometry, first, last);
+        // The last chunk may be shorter than the others.
+        if end >= geometry.size() && geometry.chunks() > 0 && start <= geometry.offset(geometry.chunks() - 1)
+        {
+            chunks.insert(geometry.chunks() - 1);
+        }
+        at = end;
+    }
+    chunks
+}
+
+fn chunks_between(chunks: &mut ChunkSet, geometry: Geometry, first: u64, end: u64) {
+    for chunk in first..end.min(u64::from(geometry.chunks())) {
+        chunks.insert(chunk as u32);
+    }
+}
+
+const _: () = assert!(GROUP_LEN.is_power_of_two());
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+
+    #[test]
+    fn only_whole_chunks_inside_extents_are_doubtful() {
+        let chunk = GROUP_LEN;
+        let geometry = Geometry::new(10 * chunk + 5, 18).unwrap();
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(geometry.size()).unwrap();
+        let piece = vec![1; chunk as usize];
+        assert!(extents(&file, geometry).is_empty());
+        file.write_all_at(&piece, 0).unwrap();
+        file.write_all_at(&piece, 3 * chunk + 4096).unwrap();
+        file.write_all_at(&piece, 6 * chunk).unwrap();
+        file.write_all_at(&piece, 7 * chunk).unwrap();
+        file.write_all_at(b"last!", 10 * chunk).unwrap();
+        assert_eq!(extents(&file, geometry), [0, 6, 7, 10].into_iter().collect());
+        file.set_len(7 * chunk).unwrap();
+        assert_eq!(extents(&file, geometry), [0, 6].into_iter().collect());
+    }
+}

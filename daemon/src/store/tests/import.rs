@@ -1,0 +1,280 @@
+use std::{
+    os::unix::fs::{FileExt, PermissionsExt, symlink},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use p2p_protocol::{Geometry, limits::PAGE_CHUNKS, tree};
+
+use super::{faulty::Op, *};
+
+const GO: &(dyn Fn(u64) -> bool + Sync) = &|_| true;
+
+/// Marks a file as one that rests: its real change time cannot be set back, so the cache is told directly.
+fn remember(bed: &Bed, path: &Path) -> FileId {
+    let source = bed.store.import(path, GO).unwrap();
+    bed.store.remember(stamp::Stamp::of(&std::fs::metadata(path).unwrap()), source.file_id());
+    source.file_id()
+}
+
+#[test]
+fn every_size_gets_the_file_id_that_b3sum_prints() {
+    let bed = Bed::new();
+    let group = GROUP_LEN as usize;
+    let sizes =
+        [0, 1, 1023, 1024, 1025, group - 1, group, group + 1, 2 * group, 16 * group + 1, 33 * group - 7];
+    for size in sizes {
+        let content = Content::random(size);
+        let path = bed.file("a", &content.bytes);
+        let source = bed.store.import(&path, GO).unwrap();
+        assert_eq!((source.file_id(), source.size()), (content.id, size as u64));
+        for log2 in [18, 20] {
+            let geometry = Geometry::new(size as u64, log2).unwrap();
+            let values = source.page(geometry, 0).unwrap();
+            if geometry.pages() > 0 {
+                tree::check_page(geometry, content.id, &[], 0, &values).unwrap();
+            }
+            for chunk in 0..geometry.chunks() {
+                let ChunkData::Bytes(bytes) = source.read_chunk(geometry, chunk).unwrap() else {
+                    panic!("noise is not zeros")
+                };
+                let range = geometry.bytes_of(chunk);
+                assert_eq!(bytes, content.bytes[range.start as usize..range.end as usize]);
+                assert!(source.chunk_is_intact(geometry, chunk).unwrap());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_file_that_rests_is_not_read_again() {
+    let bed = Bed::new();
+    let content = Content::random(5 * GROUP_LEN as usize + 3);
+    let path = bed.file("a", &content.bytes);
+    remember(&bed, &path);
+    let before = bed.disk.bytes_read();
+    let source = bed.store.import(&path, GO).unwrap();
+    assert_eq!(source.file_id(), content.id);
+    let list_len = content.geometry.list_len();
+    assert_eq!(bed.disk.bytes_read() - before, list_len, "only the list is read");
+    assert!(bed.store.is_identical(&path, content.id, content.geometry.size()).unwrap());
+    assert_eq!(bed.disk.bytes_read() - before, list_len);
+    assert_eq!(source.page(content.geometry, 0).unwrap(), content.chunks);
+}
+
+#[test]
+fn a_file_just_written_is_hashed_again_and_right() {
+    let bed = Bed::new();
+    let path = bed.file("a", &noise(300_000, 1));
+    let first = bed.store.import(&path, GO).unwrap().file_id();
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    let times = file.metadata().unwrap().modified().unwrap();
+    file.write_all_at(b"changed", 5).unwrap();
+    file.set_modified(times).unwrap();
+    let second = bed.store.import(&path, GO).unwrap().file_id();
+    assert_ne!(first, second);
+    assert_eq!(second.0, *blake3::hash(&read(&path)).as_bytes());
+}
+
+#[test]
+fn only_times_well_past_are_believed() {
+    let second = 1_000_000_000;
+    assert!(import::rests(0, 3 * second));
+    assert!(!import::rests(0, 2 * second));
+    assert!(!import::rests(5 * second, 3 * second), "a clock that was set back");
+    assert!(!import::rests(i64::MAX, i64::MAX));
+}
+
+#[test]
+fn a_damaged_or_missing_list_is_made_anew() {
+    let bed = Bed::new();
+    let content = Content::random(3 * GROUP_LEN as usize);
+    let path = bed.file("a", &content.bytes);
+    let id = remember(&bed, &path);
+    let list = bed.store.inner.home.list(id);
+    let good = read(&list);
+    for damage in [Vec::new(), good[1..].to_vec(), {
+        let mut bad = good.clone();
+        bad[40] ^= 1;
+        bad
+    }] {
+        std::fs::write(&list, damage).unwrap();
+        assert_eq!(bed.store.import(&path, GO).unwrap().file_id(), id);
+        assert_eq!(read(&list), good);
+    }
+    std::fs::remove_file(&list).unwrap();
+    assert_eq!(bed.store.import(&path, GO).unwrap().page(content.geometry, 0).unwrap(), content.chunks);
+}
+
+#[test]
+fn a_home_without_room_does_not_stop_a_send() {
+    let bed = Bed::new();
+    let content = Content::random(3 * GROUP_LEN as usize);
+    let path = bed.file("a", &content.bytes);
+    bed.disk.fail(Op::Write, rustix::io::Errno::NOSPC, 0, 99);
+    bed.disk.fail(Op::Reserve, rustix::io::Errno::NOSPC, 0, 99);
+    let source = bed.store.import(&path, GO).unwrap();
+    assert_eq!(source.page(content.geometry, 0).unwrap(), content.chunks);
+    let unfinished = std::fs::read_dir(bed.store.inner.home.lists()).unwrap().flatten();
+    assert_eq!(unfinished.filter(|entry| entry.path().is_file()).count(), 0);
+}
+
+#[test]
+fn a_sparse_file_is_hashed_without_being_read() {
+    let bed = Bed::new();
+    let path = bed.path("sparse");
+    let file = std::fs::File::create(&path).unwrap();
+    // More groups than fit one run of a list, so that the list goes to disk and has two levels.
+    let size = (PAGE_CHUNKS + 40) * GROUP_LEN + 5;
+    file.set_len(size).unwrap();
+    file.write_all_at(b"data", 100 * GROUP_LEN).unwrap();
+    let before = bed.disk.bytes_read();
+    let source = bed.store.import(&path, GO).unwrap();
+    let list = Geometry::new(size, 18).unwrap().list_len();
+    assert!(bed.disk.bytes_read() - before <= 16 * GROUP_LEN + 2 * list);
+    assert!(source.allocated() < 1 << 20);
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(std::fs::File::open(&path).unwrap()).unwrap();
+    assert_eq!(source.file_id().0, *hasher.finalize().as_bytes());
+    let geometry = Geometry::new(size, 18).unwrap();
+    let top = source.top(geometry).unwrap();
+    tree::check_top(geometry, source.file_id(), &top).unwrap();
+    tree::check_page(geometry, source.file_id(), &top, 1, &source.page(geometry, 1).unwrap()).unwrap();
+    assert!(matches!(source.read_chunk(geometry, 0).unwrap(), ChunkData::Zeros));
+    assert!(matches!(source.read_chunk(geometry, 100).unwrap(), ChunkData::Bytes(_)));
+    assert!(source.page(geometry, 2).unwrap().is_empty());
+}
+
+#[test]
+fn progress_is_told_and_can_cancel() {
+    let bed = Bed::new();
+    let path = bed.file("a", &noise(20 * GROUP_LEN as usize, 1));
+    let most = AtomicU64::new(0);
+    bed.store
+        .import(&path, &|hashed| {
+            most.fetch_max(hashed, Ordering::Relaxed);
+            true
+        })
+        .unwrap();
+    assert_eq!(most.into_inner(), 20 * GROUP_LEN);
+    let cancelled = bed.store.import(&path, &|_| false).unwrap_err();
+    assert!(matches!(cancelled, StoreError::Cancelled));
+    let unfinished = std::fs::read_dir(bed.store.inner.home.lists()).unwrap().flatten();
+    assert_eq!(unfinished.filter(|entry| entry.path().is_file()).count(), 0);
+}
+
+#[test]
+fn what_is_no_regular_file_is_refused_by_name() {
+    let bed = Bed::new();
+    let target = bed.file("target", b"x");
+    symlink(&target, bed.path("link")).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, bed.path("pipe"), rustix::fs::FileType::Fifo, 0o600.into(), 0)
+        .unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(bed.path("socket")).unwrap();
+    std::fs::create_dir(bed.path("folder")).unwrap();
+    let cases = [
+        (bed.path("link"), "a symbolic link"),
+        (bed.path("pipe"), "a named pipe"),
+        (bed.path("socket"), "a socket"),
+        (bed.path("folder"), "a folder"),
+        ("/dev/null".into(), "a device"),
+    ];
+    for (path, kind) in cases {
+        match bed.store.import(&path, GO).unwrap_err() {
+            StoreError::NotRegular { what, .. } => assert_eq!(what, kind),
+            other => panic!("{path:?}: {other}"),
+        }
+        let reopened = bed.store.reopen(&path, FileId([0; 32]), GO).unwrap_err();
+        assert!(matches!(reopened, StoreError::SourceChanged { .. }));
+        assert!(!bed.store.is_identical(&path, FileId([0; 32]), 0).unwrap());
+    }
+    let missing = bed.store.import(&bed.path("none"), GO).unwrap_err();
+    assert!(matches!(missing, StoreError::NotFound { .. }));
+    assert!(!bed.store.is_identical(&bed.path("none"), FileId([0; 32]), 0).unwrap());
+    assert!(bed.store.is_folder(&bed.path("folder")) && !bed.store.is_folder(&target));
+}
+
+#[test]
+fn a_source_that_changes_is_noticed() {
+    let bed = Bed::new();
+    let content = Content::random(4 * GROUP_LEN as usize);
+    let path = bed.file("a", &content.bytes);
+    let writing = path.clone();
+    bed.disk.at_next(Op::Read, move || std::fs::write(&writing, b"shorter").unwrap());
+    assert!(matches!(bed.store.import(&path, GO).unwrap_err(), StoreError::SourceChanged { .. }));
+
+    let changes: [&dyn Fn(&Path); 5] = [
+        &|path| std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(GROUP_LEN).unwrap(),
+        &|path| std::fs::OpenOptions::new().write(true).open(path).unwrap().write_all_at(b"!", 9).unwrap(),
+        &|path| std::fs::remove_file(path).unwrap(),
+        &|path| {
+            std::fs::remove_file(path).unwrap();
+            symlink("/dev/null", path).unwrap()
+        },
+        &|path| {
+            std::fs::remove_file(path).unwrap();
+            std::fs::write(path, b"other").unwrap()
+        },
+    ];
+    for change in changes {
+        let _ = std::fs::remove_file(&path);
+        let path = bed.file("a", &content.bytes);
+        // The change must not fall into the tick of the file system's clock in which the file was made.
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(9)).unwrap();
+        drop(file);
+        let source = bed.store.import(&path, GO).unwrap();
+        source.check_unchanged().unwrap();
+        change(&path);
+        assert!(matches!(source.check_unchanged().unwrap_err(), StoreError::SourceChanged { .. }));
+        assert!(bed.store.reopen(&path, content.id, GO).is_err());
+    }
+}
+
+#[test]
+fn a_source_cut_short_is_an_error_and_not_zeros() {
+    let bed = Bed::new();
+    let content = Content::random(4 * GROUP_LEN as usize);
+    let path = bed.file("a", &content.bytes);
+    let source = bed.store.import(&path, GO).unwrap();
+    std::fs::File::options().write(true).open(&path).unwrap().set_len(GROUP_LEN + 5).unwrap();
+    for chunk in 1..4 {
+        let read = source.read_chunk(content.geometry, chunk).unwrap_err();
+        assert!(matches!(read, StoreError::SourceChanged { .. }), "{chunk}");
+        assert!(!source.chunk_is_intact(content.geometry, chunk).unwrap());
+    }
+}
+
+#[test]
+fn an_unreadable_source_names_its_path() {
+    let bed = Bed::new();
+    let path = bed.file("a", &noise(4 * GROUP_LEN as usize, 1));
+    bed.disk.fail(Op::Read, rustix::io::Errno::IO, 3, 1);
+    let error = bed.store.import(&path, GO).unwrap_err();
+    assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+    assert_eq!(error.failure(), p2p_protocol::reason::Failure::Storage);
+}
+
+#[test]
+fn a_source_tells_its_name_mode_and_time() {
+    let bed = Bed::new();
+    let path = bed.file("run me", b"#!");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::new(7, 5)).unwrap();
+    let source = bed.store.import(&path, GO).unwrap();
+    assert_eq!((source.name().as_str(), source.executable()), ("run me", true));
+    assert_eq!(source.modified_ns(), Some(7_000_000_005));
+    assert_eq!(source.path(), path);
+}
+
+#[test]
+fn identical_means_the_same_bytes() {
+    let bed = Bed::new();
+    let content = Content::random(300_000);
+    let path = bed.file("a", &content.bytes);
+    assert!(bed.store.is_identical(&path, content.id, 300_000).unwrap());
+    assert!(!bed.store.is_identical(&path, FileId([0; 32]), 300_000).unwrap());
+    let before = bed.disk.count(Op::Read);
+    assert!(!bed.store.is_identical(&path, content.id, 300_001).unwrap());
+    assert_eq!(bed.disk.count(Op::Read), before, "another size needs no reading");
+}
