@@ -249,11 +249,12 @@ impl Sessions {
         fetchable: bool,
         stop: CancellationToken,
     ) -> Result<Published, RunError> {
-        let verified = partial.verified();
+        let mut here = partial.verified();
+        here.union(&partial.claimed());
         let accept = Accept {
             chunk_log2: partial.geometry().chunk_log2(),
-            have_count: verified.len(),
-            have: verified.wire().into_iter().next().unwrap_or_default(),
+            have_count: here.len(),
+            have: here.wire().into_iter().next().unwrap_or_default(),
         };
         let chunks = link.expect_chunks(control.id);
         say(control, &Message::Accept(accept)).await?;

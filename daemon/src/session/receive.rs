@@ -149,6 +149,7 @@ pub(crate) async fn receive(run: Receiving<'_>) -> Result<Published, RunError> {
         file_id: partial.file_id(),
         verified: partial.verified(),
         doubtful: partial.doubtful(),
+        claimed: partial.claimed(),
     };
     let (sender, mut news) = mpsc::channel(64);
     let mut run = Run {
