@@ -34,8 +34,10 @@ pub struct Weather {
     pub black_hole: bool,
 }
 
-/// Time that a datagram may wait in the queue of a link with a limited rate.
+/// Time that a datagram may wait in the queue of a link with a limited rate …
 const QUEUE: Duration = Duration::from_millis(60);
+/// … if that is more than it takes to send this many bytes.
+const QUEUE_BYTES: f64 = 16_384.0;
 
 /// A network between two daemons. Dial [`Relay::address`] instead of the daemon's.
 #[derive(Debug)]
@@ -226,10 +228,11 @@ impl Pipe {
         let mut leaves = now;
         if weather.rate > 0 {
             let start = state.free_at.max(now);
-            if start - now > QUEUE {
+            let takes = |bytes: f64| Duration::from_secs_f64(bytes / weather.rate as f64);
+            if start - now > QUEUE.max(takes(QUEUE_BYTES)) {
                 return;
             }
-            leaves = start + Duration::from_secs_f64(datagram.len() as f64 / weather.rate as f64);
+            leaves = start + takes(datagram.len() as f64);
             state.free_at = leaves;
         }
         state.queue.push_back((leaves + weather.delay, datagram));

@@ -40,6 +40,11 @@ impl Key {
         &self.spki
     }
 
+    /// The DER-encoded certificate.
+    pub fn certificate(&self) -> Vec<u8> {
+        self.certificate.to_vec()
+    }
+
     fn private(&self) -> PrivateKeyDer<'static> {
         PrivatePkcs8KeyDer::from(self.pair.serialize_der()).into()
     }
