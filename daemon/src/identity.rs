@@ -1,6 +1,6 @@
 //! Who this machine is: a private key in the home, made once and never silently made anew.
 //!
-//! The key is Ed25519: ring makes it without a choice of parameters, its signatures need no randomness that
+//! The key is Ed25519: it is made without a choice of parameters, its signatures need no randomness that
 //! could be bad, and webpki verifies them without a configuration of its own. The file holds the key alone.
 //! The self-signed certificate that TLS wants around it is made from the key at every start, always the same,
 //! so that key and certificate cannot disagree.
@@ -43,15 +43,15 @@ pub(crate) enum IdentityError {
     /// The file is not a private key (any longer).
     #[error(
         "{path}: damaged or not a private key ({why}); restore it from a backup. To start anew under another \
-         Peer ID, remove it together with {others}"
+         Peer ID, remove {all}"
     )]
-    Damaged { path: PathBuf, why: String, others: Others },
+    Damaged { path: PathBuf, why: String, all: Files },
     /// The key is gone while what depends on it is there.
     #[error(
         "{path} is missing, although this home has been in use; restore it from a backup. To start anew under \
          another Peer ID, remove {others}"
     )]
-    Missing { path: PathBuf, others: Others },
+    Missing { path: PathBuf, others: Files },
     /// The operating system said no.
     #[error("{path}: cannot {what}: {source}")]
     Io { what: &'static str, path: PathBuf, source: Arc<io::Error> },
@@ -62,9 +62,9 @@ pub(crate) enum IdentityError {
 
 /// The files to remove for a deliberate new start.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Others(Vec<PathBuf>);
+pub(crate) struct Files(Vec<PathBuf>);
 
-impl fmt::Display for Others {
+impl fmt::Display for Files {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, path) in self.0.iter().enumerate() {
             let before = if n == 0 { "" } else { " and " };
@@ -98,7 +98,7 @@ impl Identity {
         if let Some(identity) = Self::load(&path, home)? {
             return Ok(identity);
         }
-        let others = others(home);
+        let others = dependents(home);
         if !others.0.is_empty() {
             return Err(IdentityError::Missing { path, others });
         }
@@ -126,8 +126,11 @@ impl Identity {
             Err(error) => return Err(failed("open", path)(error)),
         };
         let metadata = file.metadata().map_err(failed("examine", path))?;
-        let damaged =
-            |why: String| IdentityError::Damaged { path: path.to_owned(), why, others: others(home) };
+        let damaged = |why: String| {
+            let mut all = dependents(home);
+            all.0.insert(0, path.to_owned());
+            IdentityError::Damaged { path: path.to_owned(), why, all }
+        };
         if !metadata.is_file() {
             return Err(damaged("not a regular file".to_owned()));
         }
@@ -178,9 +181,9 @@ impl Identity {
 }
 
 /// What is there in this home that depends on a lost key.
-fn others(home: &Path) -> Others {
+fn dependents(home: &Path) -> Files {
     let there = SIGNS_OF_LIFE.iter().map(|name| home.join(name));
-    Others(there.filter(|path| fs::symlink_metadata(path).is_ok()).collect())
+    Files(there.filter(|path| fs::symlink_metadata(path).is_ok()).collect())
 }
 
 fn make_home(home: &Path) -> Result<(), IdentityError> {
@@ -327,7 +330,9 @@ mod tests {
             fs::write(&path, bytes).unwrap();
             match Identity::load_or_create(home.path()) {
                 Ok(identity) => assert_eq!(identity.peer_id(), made.peer_id(), "{what}"),
-                Err(IdentityError::Damaged { .. }) => {}
+                Err(error @ IdentityError::Damaged { .. }) => {
+                    assert!(error.to_string().contains("from a backup"), "{error}");
+                }
                 Err(error) => panic!("{what}: {error}"),
             }
         };

@@ -1,6 +1,228 @@
-//! The p2p daemon.
-#![allow(dead_code, unused_imports)]
+//! The p2p daemon. This file is the composition root: settings go in, a running daemon comes out.
 
-pub(crate) mod identity;
+mod args;
+mod config;
+mod control;
+mod home;
+mod identity;
+mod logging;
+mod peers;
+mod session;
+mod shutdown;
 mod store;
-pub(crate) mod transport;
+mod text;
+mod transport;
+
+use std::{io::Write, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Instant};
+
+use clap::Parser;
+use p2p_protocol::{PeerId, reason::Failure};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use args::{Args, Print};
+use config::Settings;
+use control::{ControlSocket, Facts, Handlers};
+use home::{Home, HomeError};
+use identity::Identity;
+use peers::Peers;
+use session::Sessions;
+use store::Store;
+use transport::Endpoint;
+
+/// Threads that may wait for a disk at once.
+const DISK_THREADS: usize = 128;
+
+/// Why the daemon does not start.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct StartError(#[from] Part);
+
+/// The part that refused.
+#[derive(Debug, thiserror::Error)]
+enum Part {
+    #[error(transparent)]
+    Config(#[from] config::ConfigError),
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    #[error(transparent)]
+    Identity(#[from] identity::IdentityError),
+    #[error(transparent)]
+    Peers(#[from] peers::PeersError),
+    #[error(transparent)]
+    Store(#[from] store::StoreError),
+    #[error(transparent)]
+    Transport(#[from] transport::TransportError),
+    #[error(transparent)]
+    Sessions(#[from] session::RunError),
+    #[error(transparent)]
+    Control(#[from] control::SocketError),
+    #[error("cannot {what}: {source}")]
+    Io { what: &'static str, source: std::io::Error },
+    #[error("{0}")]
+    Log(String),
+}
+
+impl Part {
+    fn failure(&self) -> Failure {
+        match self {
+            Self::Config(_) => Failure::Usage,
+            Self::Home(HomeError::AlreadyRunning { .. }) => Failure::Conflict,
+            Self::Store(error) => error.failure(),
+            Self::Transport(error) => error.failure(),
+            Self::Sessions(error) => error.failure,
+            _ => Failure::Other,
+        }
+    }
+}
+
+impl StartError {
+    /// The exit code of a daemon that does not start for this reason, as in the command line's table.
+    pub fn exit_code(&self) -> u8 {
+        self.0.failure().exit_code()
+    }
+}
+
+/// Where a daemon works.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// State folder, made where there is none.
+    pub home: PathBuf,
+    /// UDP addresses to listen on; port 0 takes a free one.
+    pub listen: Vec<SocketAddr>,
+    /// Where received files land.
+    pub inbox: PathBuf,
+}
+
+/// A running daemon. Dropping it without [`Daemon::shut_down`] is as good as a crash: what was checkpointed
+/// is kept.
+pub struct Daemon {
+    sessions: Arc<Sessions>,
+    addresses: Vec<SocketAddr>,
+    peer_id: PeerId,
+    stop_control: CancellationToken,
+    control: JoinHandle<()>,
+    _home: Home,
+}
+
+impl Daemon {
+    /// Starts within the running tokio run-time.
+    ///
+    /// # Errors
+    /// The home is in use or damaged, an address is taken, or the operating system said no.
+    pub async fn start(options: Options) -> Result<Self, StartError> {
+        Ok(Self::begin(options).await?)
+    }
+
+    async fn begin(options: Options) -> Result<Self, Part> {
+        let home = Home::open(&options.home)?;
+        let inbox = std::path::absolute(&options.inbox)
+            .map_err(|source| Part::Io { what: "find the inbox", source })?;
+        let path = home.path().to_owned();
+        // All of this reads files, none of it for long.
+        let identity = Identity::load_or_create(&path)?;
+        let peers = Peers::load(&path)?;
+        let store = Store::open(&path)?;
+        let endpoint = Endpoint::bind(&options.listen, &identity)?;
+        let (peer_id, addresses) = (identity.peer_id(), endpoint.local_addrs());
+        let socket = ControlSocket::bind(&home)?;
+        let sessions = Sessions::start(store, peers, endpoint, inbox.clone())?;
+        let listen = addresses.iter().map(SocketAddr::to_string).collect();
+        let facts = Facts { peer: peer_id, listen, home: path, inbox, started: Instant::now() };
+        let handlers = Arc::new(Handlers { sessions: sessions.clone(), facts });
+        let stop_control = CancellationToken::new();
+        let serving = control::serve(
+            socket,
+            move |request, events| handlers.clone().handle(request, events),
+            stop_control.clone(),
+        );
+        let control = tokio::spawn(serving);
+        Ok(Self { sessions, addresses, peer_id, stop_control, control, _home: home })
+    }
+
+    /// Addresses that are listened on.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// This daemon's identity.
+    pub fn peer_id(&self) -> PeerId {
+        self.peer_id
+    }
+
+    /// Stops every transfer, keeps what was received, and closes all connections.
+    pub async fn shut_down(self) {
+        // Commands are answered to the end of it, so that none finds no daemon and starts another too early.
+        self.sessions.shut_down().await;
+        self.stop_control.cancel();
+        if let Err(error) = self.control.await {
+            tracing::debug!(%error, "the local socket did not end in order");
+        }
+    }
+}
+
+/// The program `p2pd`: runs a daemon until it is told to stop.
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // With nowhere to write to, the exit code has to do.
+            let _ = writeln!(std::io::stderr(), "p2pd: {error}");
+            ExitCode::from(error.failure().exit_code())
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<(), Part> {
+    let settings = Settings::resolve(args)?;
+    if let Some(print) = args.print {
+        return print_one(print, &settings);
+    }
+    let filter = logging::parse_filter(&settings.log.value).map_err(|error| Part::Log(error.to_string()))?;
+    logging::start(filter).map_err(|error| Part::Log(error.to_string()))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(DISK_THREADS)
+        .build()
+        .map_err(|source| Part::Io { what: "start threads", source })?;
+    runtime.block_on(serve(settings))
+}
+
+async fn serve(settings: Settings) -> Result<(), Part> {
+    let stop = shutdown::signal().map_err(|source| Part::Io { what: "handle signals", source })?;
+    let options =
+        Options { home: settings.home.value, listen: settings.listen.value, inbox: settings.inbox.value };
+    let daemon = Daemon::begin(options).await?;
+    let mut lines = String::new();
+    for address in daemon.addresses() {
+        lines.push_str(&format!("listening on {address} as {}\n", daemon.peer_id()));
+    }
+    say(&lines)?;
+    tracing::info!(peer = %daemon.peer_id(), addresses = ?daemon.addresses(), "ready");
+    stop.cancelled().await;
+    daemon.shut_down().await;
+    Ok(())
+}
+
+fn print_one(print: Print, settings: &Settings) -> Result<(), Part> {
+    let text = match print {
+        Print::Id => {
+            let home = settings.home.value.as_path();
+            Identity::load_or_create(home)?.peer_id().to_string() + "\n"
+        }
+        Print::Config => settings.for_people(),
+        Print::ConfigJson => {
+            let line = settings.for_programs().map_err(|error| Part::Log(error.to_string()))?;
+            line + "\n"
+        }
+    };
+    say(&text)
+}
+
+fn say(text: &str) -> Result<(), Part> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|source| Part::Io { what: "write to standard output", source })
+}

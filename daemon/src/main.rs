@@ -1,2 +1,5 @@
-//! Placeholder until this crate is written.
-fn main() {}
+//! `p2pd`, the daemon.
+
+fn main() -> std::process::ExitCode {
+    p2p_daemon::main()
+}

@@ -78,6 +78,14 @@ pub const MAX_JOBS: usize = 16 * 1024;
 pub const MAX_INCOMING_PER_PEER: usize = 256;
 /// Most clients on the local socket.
 pub const MAX_CONTROL_CLIENTS: usize = 256;
+/// Most clients beyond those that are told so, and not just left out, at a time.
+pub const MAX_CONTROL_REFUSALS: usize = 64;
+/// Answers to one client of the local socket that wait to be written.
+pub const CONTROL_QUEUE: usize = 8;
+/// Addresses remembered with one peer; the one that was of use longest ago goes first.
+pub const MAX_PEER_ADDRESSES: usize = 8;
+/// Longest name of a peer, in bytes of UTF-8.
+pub const MAX_PEER_NAME_LEN: usize = 64;
 
 /// Times one chunk may arrive bad, be cut short or fail, before the transfer gives up.
 pub const MAX_CHUNK_FAILURES: u32 = 8;
@@ -103,10 +111,22 @@ pub const TRANSFER_PROGRESS_DEADLINE: Duration = Duration::from_secs(120);
 pub const SPACE_POLL: Duration = Duration::from_secs(1);
 /// A connection without any packet for this long is dead.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Keep-alive packets go out this often.
-pub const KEEP_ALIVE: Duration = Duration::from_secs(8);
+/// Keep-alive packets go out this often; on a quiet connection a restarted peer is noticed within this.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(3);
 /// An outgoing connection that carries nothing is closed after this.
 pub const POOL_IDLE: Duration = Duration::from_secs(120);
+/// The preamble on the local socket must be complete within this.
+pub const CONTROL_PREAMBLE_DEADLINE: Duration = Duration::from_secs(5);
+/// The request on the local socket must be complete within this after the preamble.
+pub const CONTROL_REQUEST_DEADLINE: Duration = Duration::from_secs(30);
+/// A client that takes no byte of its answers for this long is gone. A pager at rest takes none either.
+pub const CONTROL_PROGRESS_DEADLINE: Duration = Duration::from_secs(600);
+/// Time a request has to come to its end after its client has gone.
+pub const CONTROL_GRACE: Duration = Duration::from_secs(10);
+/// The same, and the time a client has to take the rest of its answers, when the daemon shuts down.
+pub const CONTROL_PARTING: Duration = Duration::from_secs(1);
+/// Strangers are noted in the trust file at most this often.
+pub const PENDING_SAVE_INTERVAL: Duration = Duration::from_secs(10);
 /// Time a shutdown has to store what was received.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 /// First pause before a failed transfer is tried again; it doubles up to `RETRY_MAX`.

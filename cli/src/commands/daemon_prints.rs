@@ -21,7 +21,11 @@ pub(crate) fn config(ctx: &Context) -> Result<(), CliError> {
 fn printed(ctx: &Context, what: &str) -> Result<String, CliError> {
     let program = &ctx.program;
     let mut command = Command::new(program);
-    command.arg("--home").arg(&ctx.home).args(["--print", what]).stdin(Stdio::null());
+    command.args(["--print", what]).stdin(Stdio::null());
+    // A home from the environment is the daemon's program to find, so that it can say where it came from.
+    if ctx.home_was_typed {
+        command.arg("--home").arg(&ctx.home);
+    }
     let output = command.output().map_err(|error| {
         CliError::daemon(format!("cannot run {}: {error}", program.display()))
             .hint("p2pd must lie beside p2p; install both in one folder")

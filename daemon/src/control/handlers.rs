@@ -87,16 +87,8 @@ impl Handlers {
                 Ok(job) => follow(job.watch(), events).await,
                 Err(error) => events.answer(Err(error)).await,
             },
-            Request::Watch(None) => {
-                let mut all = sessions.registry().watch_all();
-                while let Some(event) = all.recv().await {
-                    events.say(Event::Transfer(event)).await?;
-                }
-                Ok(())
-            }
-            Request::Cancel(number) => {
-                events.answer(sessions.cancel(number).await.map(|()| Event::Ok)).await
-            }
+            Request::Watch(None) => follow(sessions.registry().watch_all(), events).await,
+            Request::Cancel(number) => events.answer(sessions.cancel(number).await.map(|()| Event::Ok)).await,
             Request::Retry(number) => {
                 let retried = sessions.retry(number).map(|job| Event::Queued { transfer: job.number() });
                 events.answer(retried).await
@@ -130,7 +122,9 @@ impl Handlers {
     async fn share(&self, share: ShareRequest, events: &Events) -> Result<(), Gone> {
         let client = events.0.clone();
         let keep_on = move || !client.is_closed();
-        events.say(Event::Transfer(TransferEvent::Waiting { transfer: 0, reason: WaitReason::Hashing })).await?;
+        events
+            .say(Event::Transfer(TransferEvent::Waiting { transfer: 0, reason: WaitReason::Hashing }))
+            .await?;
         let shared = self.sessions.share(share, keep_on).await;
         events
             .answer(shared.map(|(file_id, path, audience)| Event::Shared {
@@ -150,10 +144,16 @@ async fn follow_new(begun: Begun, detach: bool, events: &Events) -> Result<(), G
 /// Passes on what happens until the transfer ends. Where the events stop before that, because the client was
 /// too slow or the daemon stops, the connection just closes, and the client may attach again.
 async fn follow(mut watch: mpsc::Receiver<TransferEvent>, events: &Events) -> Result<(), Gone> {
-    while let Some(event) = watch.recv().await {
-        events.say(Event::Transfer(event)).await?;
+    loop {
+        let event = tokio::select! {
+            event = watch.recv() => event,
+            () = events.0.closed() => return Err(Gone),
+        };
+        match event {
+            Some(event) => events.say(Event::Transfer(event)).await?,
+            None => return Ok(()),
+        }
     }
-    Ok(())
 }
 
 /// Data and events of a file that goes to the client's standard output.

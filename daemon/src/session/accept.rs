@@ -185,9 +185,8 @@ impl Sessions {
             }
         };
         let (store, created_ms) = (self.store.clone(), now_ms());
-        let afterwards = move |published: &Published| {
-            note_received(&store, peer, id, published, fetchable, created_ms)
-        };
+        let afterwards =
+            move |published: &Published| note_received(&store, peer, id, published, fetchable, created_ms);
         let name = PublishName::Free(permit.name().clone());
         let ending = Ending::Publish { name, afterwards: Arc::new(afterwards) };
         let published =
@@ -250,18 +249,30 @@ impl Sessions {
         fetchable: bool,
         stop: CancellationToken,
     ) -> Result<Published, RunError> {
-        let verified = partial.verified();
+        let mut here = partial.verified();
+        here.union(&partial.claimed());
         let accept = Accept {
             chunk_log2: partial.geometry().chunk_log2(),
-            have_count: verified.len(),
-            have: verified.wire().into_iter().next().unwrap_or_default(),
+            have_count: here.len(),
+            have: here.wire().into_iter().next().unwrap_or_default(),
         };
         let chunks = link.expect_chunks(control.id);
         say(control, &Message::Accept(accept)).await?;
         let (pool, memory) = (self.pool.clone(), self.memory.clone());
         let (registry, name) = (&*self.registry, permit.name().to_string());
         let receiving = Receiving {
-            job, registry, link, control, chunks, partial, name, ending, pool, memory, fetchable, stop,
+            job,
+            registry,
+            link,
+            control,
+            chunks,
+            partial,
+            name,
+            ending,
+            pool,
+            memory,
+            fetchable,
+            stop,
         };
         receive(receiving).await
     }
@@ -279,7 +290,12 @@ impl Sessions {
     }
 
     /// Answers a request for a file.
-    async fn serve(&self, link: &Arc<Link>, control: &mut ControlStream, fetch: Fetch) -> Result<(), RunError> {
+    async fn serve(
+        &self,
+        link: &Arc<Link>,
+        control: &mut ControlStream,
+        fetch: Fetch,
+    ) -> Result<(), RunError> {
         let (peer, id) = (link.peer(), fetch.file_id);
         let (store, rights) = (self.store.clone(), self.peers.rights(&peer));
         let share = blocking(move || store.catalog().share(id)).await??;

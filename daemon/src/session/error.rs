@@ -74,12 +74,6 @@ impl RunError {
         Self { passing: reason.is_passing(), ..Self::new(reason.failure(), reason.to_string()) }
     }
 
-    /// The same, with what was going on in front of the message.
-    pub(crate) fn context(mut self, what: &str) -> Self {
-        self.message = format!("{what}: {}", self.message);
-        self
-    }
-
     /// The request of a client that is answered with this error.
     pub(crate) fn into_request(self) -> RequestError {
         RequestError { failure: self.failure, message: self.message, key: self.key }
@@ -94,10 +88,7 @@ impl From<PeerMisbehaved> for RunError {
             }
             _ => Failure::Other,
         };
-        Self {
-            fault: Some(fault),
-            ..Self::new(failure, format!("the peer broke the protocol: {fault}"))
-        }
+        Self { fault: Some(fault), ..Self::new(failure, format!("the peer broke the protocol: {fault}")) }
     }
 }
 

@@ -18,8 +18,8 @@ use std::{
 use p2p_protocol::{
     ChunkRange, FileId, PeerId,
     control::{
-        Detail, Direction, FetchRequest, KeyPolicy, Output, Progress, SendRequest, State, Summary, TransferEvent,
-        WaitReason,
+        Detail, Direction, FetchRequest, KeyPolicy, Output, Progress, SendRequest, State, Summary,
+        TransferEvent, WaitReason,
     },
     reason::{ChunkFailure, Failure},
 };
@@ -102,9 +102,8 @@ impl Spec {
                 Self::Send { path: a, target: b, name: c, .. },
                 Self::Send { path: x, target: y, name: z, .. },
             ) => (a, b, c) == (x, y, z),
-            (Self::Fetch { output: Output::Stdout, .. }, _) | (_, Self::Fetch { output: Output::Stdout, .. }) => {
-                false
-            }
+            (Self::Fetch { output: Output::Stdout, .. }, _)
+            | (_, Self::Fetch { output: Output::Stdout, .. }) => false,
             (Self::Fetch { file_id: a, output: b, .. }, Self::Fetch { file_id: x, output: y, .. }) => {
                 (a, b) == (x, y)
             }
@@ -119,11 +118,6 @@ impl Spec {
             Self::Send { key, .. } | Self::Fetch { key, .. } => *key,
             Self::Receive { .. } | Self::Serve { .. } => KeyPolicy::Known,
         }
-    }
-
-    /// Whether this daemon starts the conversation, and so tries again when it breaks.
-    pub(crate) fn is_ours(&self) -> bool {
-        matches!(self, Self::Send { .. } | Self::Fetch { .. })
     }
 }
 
@@ -204,7 +198,13 @@ impl Job {
     }
 
     fn build(number: u64, spec: Spec, created_ms: u64, state: JobState) -> Arc<Self> {
-        Arc::new(Self { number, spec, created_ms, state: Mutex::new(state), running: tokio::sync::Mutex::default() })
+        Arc::new(Self {
+            number,
+            spec,
+            created_ms,
+            state: Mutex::new(state),
+            running: tokio::sync::Mutex::default(),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, JobState> {
@@ -282,7 +282,14 @@ impl Job {
     }
 
     /// Both sides agreed; chunks will move now.
-    pub(crate) fn start(&self, name: &str, peer: PeerId, file_id: FileId, chunk_len: u64, progress: Progress) {
+    pub(crate) fn start(
+        &self,
+        name: &str,
+        peer: PeerId,
+        file_id: FileId,
+        chunk_len: u64,
+        progress: Progress,
+    ) {
         let mut state = self.lock();
         if state.is_over() {
             return;

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicI64, AtomicUsize, Ordering},
@@ -283,7 +283,9 @@ impl Links {
                         passing: true,
                         ..RunError::new(
                             Failure::Unreachable,
-                            format!("{address} did not answer within {secs} s; is p2pd running there, and UDP let through?"),
+                            format!(
+                                "{address} did not answer within {secs} s; is p2pd running there, and UDP let through?"
+                            ),
                         )
                     });
                     continue;
@@ -329,9 +331,13 @@ impl Links {
     }
 }
 
-/// An IPv4 address as such, where a dual-stack socket shows it mapped into IPv6.
+/// An IPv4 address as such, where a dual-stack socket shows it mapped into IPv6. The scope of a link-local
+/// address stays.
 fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
+    match address.ip().to_canonical() {
+        ip @ IpAddr::V4(_) => SocketAddr::new(ip, address.port()),
+        IpAddr::V6(_) => address,
+    }
 }
 
 async fn resolve(target: &Target) -> Result<Vec<SocketAddr>, RunError> {

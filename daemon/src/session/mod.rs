@@ -26,7 +26,9 @@ use std::{
 use bytes::Bytes;
 use p2p_protocol::{
     FileId, PeerId,
-    control::{FetchRequest, Output, PeerInfo, SendRequest, ShareRequest, State, TransferEvent, TrustRequest},
+    control::{
+        FetchRequest, Output, PeerInfo, SendRequest, ShareRequest, State, TransferEvent, TrustRequest,
+    },
     limits::{DRAIN_DEADLINE, TRANSFER_PROGRESS_DEADLINE, UNVERIFIED_BUDGET},
     reason::{AbortReason, Failure, RefuseReason, close},
     wire::peer::Message,
@@ -103,7 +105,9 @@ impl Sessions {
         tokio::spawn(sessions.clone().accept_connections());
         for job in sessions.registry.all().into_iter().filter(|job| !job.is_over()) {
             match job.spec() {
-                Spec::Fetch { output: Output::Stdout, .. } => sessions.give_up(&job, &RunError::client_gone()),
+                Spec::Fetch { output: Output::Stdout, .. } => {
+                    sessions.give_up(&job, &RunError::client_gone())
+                }
                 Spec::Serve { .. } => {
                     let error = RunError::new(Failure::Unreachable, "the daemon ended meanwhile");
                     sessions.give_up(&job, &error);
@@ -126,6 +130,10 @@ impl Sessions {
         self.runs.close();
         if tokio::time::timeout(DRAIN_DEADLINE, self.runs.wait()).await.is_err() {
             tracing::warn!("transfers did not stop in time; what was checkpointed is kept");
+        }
+        let peers = self.peers.clone();
+        if blocking(move || peers.flush()).await.is_err() {
+            tracing::debug!("peers seen last were not written down");
         }
         self.links.endpoint().close(close::SHUTDOWN, "shutting down");
         if tokio::time::timeout(PARTING, self.links.endpoint().wait_idle()).await.is_err() {

@@ -1,7 +1,7 @@
 //! The provider's side of one conversation, after the receiver has accepted: the pure machine decides, this
 //! driver reads the source and feeds the network.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use p2p_protocol::{
     Geometry,
@@ -44,10 +44,10 @@ pub(crate) struct Providing<'a> {
 
 /// What a chunk's task has to say.
 enum ChunkNews {
-    /// QUIC has taken all bytes.
-    Written(u32),
+    /// QUIC has taken all bytes, so many of payload.
+    Written(u32, u64),
     /// The receiver's QUIC has acknowledged them.
-    Acked(u32, u64),
+    Acked(u32),
     /// The receiver did not want the stream any longer.
     Stopped(u32),
     /// The source cannot be read.
@@ -70,6 +70,8 @@ pub(crate) async fn provide(run: Providing<'_>) -> Result<Done, RunError> {
     // Dropping the set resets the streams of chunks that are still on their way.
     let mut chunks = JoinSet::new();
     let mut moved_bytes = 0;
+    // Payload bytes of chunks that QUIC has taken and not yet seen acknowledged.
+    let mut written: HashMap<u32, u64> = HashMap::new();
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
 
@@ -103,6 +105,8 @@ pub(crate) async fn provide(run: Providing<'_>) -> Result<Done, RunError> {
                 ProviderAction::Paused(_) => job.wait(WaitReason::Space),
                 ProviderAction::Resumed => job.resume(),
                 ProviderAction::Completed(done) => {
+                    // What the receiver has verified has arrived, acknowledged or not.
+                    moved_bytes += written.values().sum::<u64>();
                     show(job, &machine, now(), moved_bytes);
                     return Ok(done);
                 }
@@ -116,12 +120,19 @@ pub(crate) async fn provide(run: Providing<'_>) -> Result<Done, RunError> {
                 None => return Err(closed_early()),
             },
             Some(said) = news.recv() => match said {
-                ChunkNews::Written(chunk) => ProviderInput::ChunkWritten { chunk },
-                ChunkNews::Acked(chunk, bytes) => {
+                ChunkNews::Written(chunk, bytes) => {
+                    written.insert(chunk, bytes);
+                    ProviderInput::ChunkWritten { chunk }
+                }
+                ChunkNews::Acked(chunk) => {
+                    let bytes = written.remove(&chunk).unwrap_or_default();
                     moved_bytes += bytes;
                     ProviderInput::ChunkAcked { chunk, bytes }
                 }
-                ChunkNews::Stopped(chunk) => ProviderInput::ChunkStopped { chunk },
+                ChunkNews::Stopped(chunk) => {
+                    written.remove(&chunk);
+                    ProviderInput::ChunkStopped { chunk }
+                }
                 ChunkNews::Unreadable(error) => return Err(unreadable(error)),
                 ChunkNews::Broken(error) => return Err(error.into()),
             },
@@ -146,10 +157,7 @@ fn show(job: &Job, machine: &Provider, now: Now, moved_bytes: u64) {
 
 /// A conversation that ended without a word.
 pub(crate) fn closed_early() -> RunError {
-    RunError {
-        passing: true,
-        ..RunError::new(Failure::Unreachable, "the peer ended the conversation early")
-    }
+    RunError { passing: true, ..RunError::new(Failure::Unreachable, "the peer ended the conversation early") }
 }
 
 fn unreadable(error: StoreError) -> RunError {
@@ -173,7 +181,10 @@ async fn blame(source: &Arc<Source>, geometry: Geometry, chunk: u32) -> Result<(
         tell: Some(AbortReason::SourceChanged),
         ..RunError::new(
             Failure::Integrity,
-            format!("{}: its content is no longer what it was when it was hashed (chunk {chunk})", source.path().display()),
+            format!(
+                "{}: its content is no longer what it was when it was hashed (chunk {chunk})",
+                source.path().display()
+            ),
         )
     })
 }
@@ -204,11 +215,11 @@ async fn send_chunk(
     let sent = async {
         let stream = link.connection().open_chunk().await?;
         let in_flight = stream.write(&header, payload).await?;
-        let _ = news.send(ChunkNews::Written(chunk)).await;
+        let _ = news.send(ChunkNews::Written(chunk, moved)).await;
         in_flight.acked().await
     };
     match sent.await {
-        Ok(()) => ChunkNews::Acked(chunk, moved),
+        Ok(()) => ChunkNews::Acked(chunk),
         Err(TransportError::Stopped { .. }) => ChunkNews::Stopped(chunk),
         Err(error) => ChunkNews::Broken(error),
     }

@@ -20,7 +20,7 @@ use p2p_protocol::{
     wire::chunk::{ChunkHeader, Encoding},
 };
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     task::JoinSet,
     time::{Instant, MissedTickBehavior},
 };
@@ -68,6 +68,9 @@ pub(crate) struct Receiving<'a> {
     pub(crate) stop: CancellationToken,
 }
 
+/// Notes something down about a published file.
+type Afterwards = dyn Fn(&Published) -> Result<(), StoreError> + Send + Sync;
+
 /// What becomes of the complete file.
 pub(crate) enum Ending {
     /// It is published under this name, or the next free one like it.
@@ -75,7 +78,7 @@ pub(crate) enum Ending {
         /// The name.
         name: PublishName,
         /// What to note down before the provider is told.
-        afterwards: Arc<dyn Fn(&Published) -> Result<(), StoreError> + Send + Sync>,
+        afterwards: Arc<Afterwards>,
     },
     /// It has gone to a client and is not kept.
     Stdout(StdoutFeed),
@@ -118,6 +121,9 @@ struct Run<'a> {
     window: u64,
     window_opened: Option<Instant>,
     checkpointing: bool,
+    /// Whether chunks may be written. While one checkpoint syncs the next window fills; a third never opens.
+    /// Chunks are read off the network all the same, so that other transfers go on.
+    gate: watch::Sender<bool>,
     fetchable: bool,
 }
 
@@ -143,6 +149,7 @@ pub(crate) async fn receive(run: Receiving<'_>) -> Result<Published, RunError> {
         file_id: partial.file_id(),
         verified: partial.verified(),
         doubtful: partial.doubtful(),
+        claimed: partial.claimed(),
     };
     let (sender, mut news) = mpsc::channel(64);
     let mut run = Run {
@@ -164,6 +171,7 @@ pub(crate) async fn receive(run: Receiving<'_>) -> Result<Published, RunError> {
         window: 0,
         window_opened: None,
         checkpointing: false,
+        gate: watch::Sender::new(true),
         fetchable,
     };
     let progress = run.machine.progress(run.now());
@@ -172,6 +180,7 @@ pub(crate) async fn receive(run: Receiving<'_>) -> Result<Published, RunError> {
     if result.is_err() {
         run.settle(&mut news).await;
     }
+    run.show();
     result
 }
 
@@ -195,13 +204,10 @@ impl Run<'_> {
                     Some(message) => self.input(ReceiverInput::Message(message))?,
                     None => return Err(closed_early()),
                 },
-                // While one checkpoint syncs the next window fills; a third never opens.
-                chunk = chunks.next(), if !(self.checkpointing && self.window >= CHECKPOINT_BYTES) => {
-                    match chunk {
-                        Some((header, stream)) => self.take_chunk(header, stream)?,
-                        None => return Err(self.link.connection().closed().await.into()),
-                    }
-                }
+                chunk = chunks.next() => match chunk {
+                    Some((header, stream)) => self.take_chunk(header, stream)?,
+                    None => return Err(self.link.connection().closed().await.into()),
+                },
                 Some(said) = news.recv() => self.hear(said)?,
                 Some(_) = self.tasks.join_next() => {}
                 _ = tick.tick() => self.tick()?,
@@ -275,10 +281,16 @@ impl Run<'_> {
             Admission::Ignore => stream.stop(close::STREAM_UNWANTED),
             Admission::Take(expected) => {
                 let (partial, memory, halt) = (self.partial.clone(), self.memory.clone(), self.halt.clone());
-                let (news, moved) = (self.news.clone(), self.moved.clone());
+                let (news, moved, mut gate) = (self.news.clone(), self.moved.clone(), self.gate.subscribe());
+                let read = async move {
+                    let read = read_chunk(header, stream, memory, moved).await;
+                    // An error means that the run is over, which `halt` says too.
+                    let _ = gate.wait_for(|open| *open).await;
+                    read
+                };
                 self.tasks.spawn(async move {
                     let read = tokio::select! {
-                        read = read_chunk(header, stream, memory, moved) => read,
+                        read = read => read,
                         () = halt.cancelled() => return,
                     };
                     let said = match read {
@@ -316,9 +328,13 @@ impl Run<'_> {
             }
             News::Checkpointed(result) => {
                 self.checkpointing = false;
+                self.gate.send_replace(true);
                 match result {
                     Ok(durable) => {
                         tracing::debug!(transfer = self.job.number(), chunks = durable.len(), "checkpoint");
+                        if self.window >= CHECKPOINT_BYTES {
+                            self.checkpoint();
+                        }
                         Ok(())
                     }
                     Err(error) => self.storage_failed(error),
@@ -369,6 +385,9 @@ impl Run<'_> {
         self.window += self.partial.geometry().len_of(chunk);
         self.window_opened.get_or_insert_with(Instant::now);
         if self.window >= CHECKPOINT_BYTES {
+            if self.checkpointing {
+                self.gate.send_replace(false);
+            }
             self.checkpoint();
         }
     }
@@ -382,11 +401,16 @@ impl Run<'_> {
         if self.window_opened.is_some_and(|opened| opened.elapsed() >= CHECKPOINT_INTERVAL) {
             self.checkpoint();
         }
-        let progress = Progress { moved_bytes: moved, ..self.machine.progress(self.now()) };
-        self.job.progress(progress, self.machine.missing());
+        self.show();
         self.registry.save_if_due(self.job);
         self.input(ReceiverInput::Credit(self.allowance.credit()))?;
         self.input(ReceiverInput::Tick)
+    }
+
+    fn show(&self) {
+        let moved_bytes = self.moved.load(Ordering::Relaxed);
+        let progress = Progress { moved_bytes, ..self.machine.progress(self.now()) };
+        self.job.progress(progress, self.machine.missing());
     }
 
     fn checkpoint(&mut self) {
@@ -440,11 +464,10 @@ impl Run<'_> {
         let partial = self.partial.clone();
         match blocking(move || partial.park()).await {
             Ok(Ok(())) | Err(_) => {}
-            Ok(Err(error)) => tracing::warn!(transfer = self.job.number(), %error, "the last checkpoint failed"),
+            Ok(Err(error)) => {
+                tracing::warn!(transfer = self.job.number(), %error, "the last checkpoint failed")
+            }
         }
-        let moved_bytes = self.moved.load(Ordering::Relaxed);
-        let progress = self.machine.progress(self.now());
-        self.job.progress(Progress { moved_bytes, rate: 0, streams: 0, ..progress }, self.machine.missing());
     }
 }
 
@@ -453,7 +476,7 @@ async fn read_chunk(
     stream: ChunkReceiver,
     memory: Arc<Semaphore>,
     moved: Arc<AtomicU64>,
-) -> Result<(Bytes, tokio::sync::OwnedSemaphorePermit), ChunkFailure> {
+) -> Result<(Bytes, OwnedSemaphorePermit), ChunkFailure> {
     let units = header.payload_len().div_ceil(MEMORY_UNIT) as u32;
     let held = memory.acquire_many_owned(units).await.map_err(|_| ChunkFailure::NotStored)?;
     let count = |bytes: u64| {

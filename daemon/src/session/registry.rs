@@ -38,14 +38,18 @@ impl Registry {
     pub(crate) fn load(store: Store) -> Result<Self, RunError> {
         let mut jobs = BTreeMap::new();
         for row in store.catalog().jobs()? {
-            let parsed = (serde_json::from_str::<Spec>(&row.spec), serde_json::from_str::<Summary>(&row.summary));
+            let parsed =
+                (serde_json::from_str::<Spec>(&row.spec), serde_json::from_str::<Summary>(&row.summary));
             match parsed {
                 (Ok(spec), Ok(summary)) => {
                     let summary = Summary { transfer: row.number, ..summary };
                     jobs.insert(row.number, Job::restored(spec, summary));
                 }
                 // Written by another version: history, not data, so leaving it out loses nothing.
-                _ => tracing::warn!(transfer = row.number, "a transfer in the catalog is not readable, left out"),
+                _ => tracing::warn!(
+                    transfer = row.number,
+                    "a transfer in the catalog is not readable, left out"
+                ),
             }
         }
         let registry = Self { store, jobs: Mutex::new(jobs), made: broadcast::Sender::new(64) };
@@ -129,7 +133,8 @@ impl Registry {
 
     fn prune(&self) {
         let mut jobs = self.lock();
-        let ended: Vec<u64> = jobs.iter().filter(|(_, job)| job.is_over()).map(|(number, _)| *number).collect();
+        let ended: Vec<u64> =
+            jobs.iter().filter(|(_, job)| job.is_over()).map(|(number, _)| *number).collect();
         for number in ended.iter().take(ended.len().saturating_sub(ENDED_IN_MEMORY)) {
             jobs.remove(number);
         }
@@ -179,7 +184,9 @@ fn forward(job: &Arc<Job>, to: mpsc::Sender<TransferEvent>) {
 fn row(job: &Job) -> Result<JobRow, RunError> {
     let summary = job.summary();
     let text = |result: Result<String, serde_json::Error>| {
-        result.map_err(|error| RunError::new(Failure::Other, format!("a transfer cannot be written down: {error}")))
+        result.map_err(|error| {
+            RunError::new(Failure::Other, format!("a transfer cannot be written down: {error}"))
+        })
     };
     Ok(JobRow {
         number: summary.transfer,

@@ -61,7 +61,8 @@ impl Sessions {
             }
             fruitless = if job.verified_bytes() > before { 1 } else { fruitless + 1 };
             // A peer that was never there is not waited for; one that was there may come back.
-            let patience = if job.has_started() || error.failure == Failure::Conflict { MAX_FRUITLESS_TRIES } else { 1 };
+            let patience =
+                if job.has_started() || error.failure == Failure::Conflict { MAX_FRUITLESS_TRIES } else { 1 };
             if !error.passing || fruitless >= patience {
                 job.fail(&error);
                 break;
@@ -179,7 +180,12 @@ impl Sessions {
     }
 
     /// Hashes a source, unless that is known already.
-    async fn import(&self, job: &Arc<Job>, path: &Path, stop: &CancellationToken) -> Result<Arc<Source>, RunError> {
+    async fn import(
+        &self,
+        job: &Arc<Job>,
+        path: &Path,
+        stop: &CancellationToken,
+    ) -> Result<Arc<Source>, RunError> {
         let (store, path) = (self.store.clone(), path.to_owned());
         self.hashing(job, stop, move |progress| store.import(&path, progress)).await
     }
@@ -204,9 +210,7 @@ impl Sessions {
     ) -> Result<Arc<Source>, RunError> {
         job.wait(WaitReason::Hashing);
         let (cancelled, stopped) = (job.cancelled(), stop.clone());
-        let opened = blocking(move || {
-            open(&|_| !cancelled.is_cancelled() && !stopped.is_cancelled())
-        });
+        let opened = blocking(move || open(&|_| !cancelled.is_cancelled() && !stopped.is_cancelled()));
         match opened.await? {
             Ok(source) => {
                 job.resume();
@@ -373,7 +377,8 @@ impl Sessions {
             PublishName::Exactly(name) => folder.join(name),
         };
         let (store, id, size) = (self.store.clone(), permit.file_id(), permit.geometry().size());
-        Ok(blocking(move || Ok::<_, StoreError>(store.is_identical(&path, id, size)?.then_some(path))).await??)
+        Ok(blocking(move || Ok::<_, StoreError>(store.is_identical(&path, id, size)?.then_some(path)))
+            .await??)
     }
 
     /// Removes what a cancelled transfer left on this machine.
@@ -398,7 +403,9 @@ impl Sessions {
         let key = PartialKey { file_id: id, from };
         match blocking(move || store.discard_partial(&folder, &key)).await {
             Ok(Ok(())) | Err(_) => {}
-            Ok(Err(error)) => tracing::warn!(transfer = job.number(), %error, "a partial could not be removed"),
+            Ok(Err(error)) => {
+                tracing::warn!(transfer = job.number(), %error, "a partial could not be removed")
+            }
         }
     }
 }

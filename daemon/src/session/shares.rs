@@ -102,13 +102,14 @@ pub(crate) fn granted(share: Option<Share>, peer: &PeerId, rights: Rights) -> Op
     share.filter(|share| Audience::of_share(share).admits(peer, rights))
 }
 
-/// Whether this share is open to anyone.
-pub(crate) fn is_public(share: &Share) -> bool {
-    Audience::of_share(share) == Audience::Public
-}
-
 /// Lets the peer that sent a file fetch it back.
-pub(crate) fn share_back(existing: Option<Share>, id: FileId, path: std::path::PathBuf, peer: PeerId, now_ms: u64) -> Share {
+pub(crate) fn share_back(
+    existing: Option<Share>,
+    id: FileId,
+    path: std::path::PathBuf,
+    peer: PeerId,
+    now_ms: u64,
+) -> Share {
     match existing {
         Some(share) => {
             let audience = Audience::of_share(&share).with(peer).stored();
@@ -140,7 +141,8 @@ mod tests {
 
     #[test]
     fn an_unreadable_audience_admits_nobody() {
-        let share = Share { file_id: FileId([0; 32]), path: "/a".into(), audience: "?".into(), created_ms: 0 };
+        let share =
+            Share { file_id: FileId([0; 32]), path: "/a".into(), audience: "?".into(), created_ms: 0 };
         assert!(granted(Some(share.clone()), &A, FETCH).is_none());
         let back = share_back(Some(share), FileId([0; 32]), "/a".into(), A, 0);
         assert!(granted(Some(back.clone()), &A, FETCH).is_some());

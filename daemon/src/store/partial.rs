@@ -16,7 +16,7 @@ use std::{
     io,
     ops::Range,
     os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
+    path::{PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -51,6 +51,7 @@ pub(crate) struct Partial {
     geometry: Geometry,
     verified: ChunkSet,
     doubtful: ChunkSet,
+    claimed: ChunkSet,
     /// Held through a whole checkpoint, so that there is one at a time.
     pub(super) journal: Mutex<Journal>,
     state: Mutex<State>,
@@ -134,6 +135,7 @@ impl Partial {
             geometry: parts.geometry,
             verified: parts.verified,
             doubtful: parts.doubtful,
+            claimed: state.claimed.clone(),
             journal: Mutex::new(Journal { log, anchored, ended: false }),
             state: Mutex::new(state),
             reserved: Mutex::new(0),
@@ -150,14 +152,14 @@ impl Partial {
         self.spec.key.file_id
     }
 
-    /// The destination folder.
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder.path
-    }
-
     /// Chunks that were durable and could be believed when the partial was opened.
     pub(crate) fn verified(&self) -> ChunkSet {
         self.verified.clone()
+    }
+
+    /// Those of the doubtful chunks that an earlier run recorded as durable.
+    pub(crate) fn claimed(&self) -> ChunkSet {
+        self.claimed.clone()
     }
 
     /// Chunks that may have been here when the partial was opened; each counts once [`Self::recheck`] has found it

@@ -36,8 +36,6 @@ struct Shared {
 pub(crate) struct PathStats {
     /// Current estimate of the round-trip time.
     pub(crate) rtt: Duration,
-    /// Largest UDP payload that is known to get through, in bytes.
-    pub(crate) mtu: u16,
     /// Frames with stream data that were sent. They stop when the peer grants no more and the path is gone.
     pub(crate) stream_frames: u64,
 }
@@ -91,8 +89,7 @@ impl Connection {
     /// How the way to the peer is now.
     pub(crate) fn stats(&self) -> PathStats {
         let stats = self.quic.stats();
-        let stream_frames = stats.frame_tx.stream;
-        PathStats { rtt: stats.path.rtt, mtu: stats.path.current_mtu, stream_frames }
+        PathStats { rtt: stats.path.rtt, stream_frames: stats.frame_tx.stream }
     }
 
     /// Opens the control stream of a new transfer. The peer sees it with the first message. Waits while the peer

@@ -14,8 +14,8 @@ mod socket;
 mod tests;
 mod tls;
 
-pub(crate) use chunk_stream::{ChunkReceiver, ChunkSender, ChunkStreamError, InFlight};
-pub(crate) use connection::{Connection, PathStats};
-pub(crate) use control_stream::{ControlReceiver, ControlSender, ControlStream};
+pub(crate) use chunk_stream::{ChunkReceiver, ChunkStreamError};
+pub(crate) use connection::Connection;
+pub(crate) use control_stream::ControlStream;
 pub(crate) use endpoint::{Endpoint, Incoming};
 pub(crate) use error::TransportError;

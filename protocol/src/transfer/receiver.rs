@@ -29,6 +29,9 @@ pub struct ReceiverStart {
     pub verified: ChunkSet,
     /// Chunks whose bytes may be here, to be hashed before they count.
     pub doubtful: ChunkSet,
+    /// Those of the doubtful ones that verified in an earlier run, as far as the partial's records tell. They
+    /// were in `Accept`, and are shown as verified until a hash says otherwise.
+    pub claimed: ChunkSet,
 }
 
 /// What happened.
@@ -139,6 +142,8 @@ pub struct Receiver {
     asked_pages: BTreeSet<u32>,
     verified: ChunkSet,
     doubtful: ChunkSet,
+    /// Chunks that the provider was told of and that have not been hashed anew yet.
+    claimed: ChunkSet,
     rechecking: BTreeSet<u32>,
     /// Chunks that are neither verified, nor doubtful, nor wanted.
     todo: ChunkSet,
@@ -161,8 +166,10 @@ pub struct Receiver {
 impl Receiver {
     /// Begins after this side's `Accept`.
     pub fn new(start: ReceiverStart, now: Now) -> Self {
-        let ReceiverStart { geometry, file_id, verified, mut doubtful } = start;
+        let ReceiverStart { geometry, file_id, verified, mut doubtful, mut claimed } = start;
+        doubtful.union(&claimed);
         doubtful.subtract(&verified);
+        claimed.subtract(&verified);
         let mut todo = verified.missing(geometry.chunks());
         todo.subtract(&doubtful);
         let mut receiver = Self {
@@ -173,6 +180,7 @@ impl Receiver {
             asked_pages: BTreeSet::new(),
             verified,
             doubtful,
+            claimed,
             rechecking: BTreeSet::new(),
             todo,
             wanted: BTreeMap::new(),
@@ -231,10 +239,15 @@ impl Receiver {
             ReceiverInput::ChunkFailed { chunk, reason } => self.chunk_failed(chunk, reason)?,
             ReceiverInput::Rechecked { chunk, good } => {
                 if self.rechecking.remove(&chunk) {
-                    if good {
-                        self.count(chunk, now);
-                    } else {
-                        self.todo.insert(chunk);
+                    match (self.claimed.remove(chunk), good) {
+                        // The provider knows of it since `Accept`.
+                        (true, true) => {
+                            self.verified.insert(chunk);
+                        }
+                        (false, true) => self.count(chunk, now),
+                        (_, false) => {
+                            self.todo.insert(chunk);
+                        }
                     }
                 }
             }
@@ -270,10 +283,11 @@ impl Receiver {
     /// The numbers for a progress line. `moved_bytes` is left to the caller, who sees the streams.
     pub fn progress(&self, now: Now) -> Progress {
         let streams = self.wanted.values().filter(|admitted| **admitted).count() as u32;
+        let shown = self.shown();
         Progress {
-            verified_bytes: bytes_of(self.geometry, &self.verified),
+            verified_bytes: bytes_of(self.geometry, &shown),
             total_bytes: self.geometry.size(),
-            chunks_verified: self.verified.len(),
+            chunks_verified: shown.len(),
             chunks_total: self.geometry.chunks(),
             chunks_failed: self.failed,
             moved_bytes: 0,
@@ -290,7 +304,13 @@ impl Receiver {
 
     /// Chunks that are not verified.
     pub fn missing(&self) -> Vec<ChunkRange> {
-        self.verified.missing(self.geometry.chunks()).ranges()
+        self.shown().missing(self.geometry.chunks()).ranges()
+    }
+
+    fn shown(&self) -> ChunkSet {
+        let mut shown = self.verified.clone();
+        shown.union(&self.claimed);
+        shown
     }
 
     /// Chunks from the first on that are verified without a gap.

@@ -81,7 +81,8 @@ impl World {
     fn new(chunks: u32, durable: ChunkSet) -> Self {
         let file = File::new(chunks);
         let stored = durable.iter().map(|chunk| (chunk, file.values[chunk as usize])).collect();
-        let (provider, receiver) = Self::conversation(&file, &durable, ChunkSet::new(), Now::ZERO);
+        let (provider, receiver) =
+            Self::conversation(&file, &durable, ChunkSet::new(), ChunkSet::new(), Now::ZERO);
         let mut world = Self {
             file,
             provider,
@@ -101,12 +102,20 @@ impl World {
         world
     }
 
-    fn conversation(file: &File, verified: &ChunkSet, doubtful: ChunkSet, now: Now) -> (Provider, Receiver) {
-        let have = verified.wire().into_iter().next().unwrap_or_default();
-        let accept = Accept { chunk_log2: 18, have_count: verified.len(), have };
+    fn conversation(
+        file: &File,
+        verified: &ChunkSet,
+        doubtful: ChunkSet,
+        claimed: ChunkSet,
+        now: Now,
+    ) -> (Provider, Receiver) {
+        let mut told = verified.clone();
+        told.union(&claimed);
+        let have = told.wire().into_iter().next().unwrap_or_default();
+        let accept = Accept { chunk_log2: 18, have_count: told.len(), have };
         let provider = Provider::new(file.geometry, file.id, &accept, now).unwrap();
         let (geometry, file_id) = (file.geometry, file.id);
-        let start = ReceiverStart { geometry, file_id, verified: verified.clone(), doubtful };
+        let start = ReceiverStart { geometry, file_id, verified: verified.clone(), doubtful, claimed };
         (provider, Receiver::new(start, now))
     }
 
@@ -222,16 +231,18 @@ impl World {
                 self.stored.remove(&chunk);
             }
         }
-        let (mut verified, mut doubtful) = (self.durable.clone(), ChunkSet::new());
+        let (mut verified, mut doubtful, mut claimed) =
+            (self.durable.clone(), ChunkSet::new(), ChunkSet::new());
         if !believe {
             doubtful = self.stored.keys().copied().collect();
             verified = ChunkSet::new();
             if let Some(rotten) = rot.and_then(|n| doubtful.iter().nth(n as usize)) {
                 self.stored.insert(rotten, Cv([9; 32]));
             }
-            self.durable = ChunkSet::new();
+            claimed = std::mem::take(&mut self.durable);
         }
-        (self.provider, self.receiver) = Self::conversation(&self.file, &verified, doubtful, self.now);
+        (self.provider, self.receiver) =
+            Self::conversation(&self.file, &verified, doubtful, claimed, self.now);
         self.act();
     }
 

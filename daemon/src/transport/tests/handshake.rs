@@ -40,8 +40,8 @@ async fn outcomes(client: &Endpoint, server: &Endpoint) -> (TransportError, Tran
             Err(error) => error,
         }
     };
-    let (dialled, accepted) = tokio::join!(dial, accept(server));
-    (dialled, accepted.expect_err("the server let the client in"))
+    let serve = async { accept(server).await.expect_err("the server took the connection") };
+    tokio::join!(dial, serve)
 }
 
 #[tokio::test]

@@ -1,0 +1,260 @@
+//! What holds for this daemon: flag before environment before config file before default, each value with its
+//! origin.
+
+mod file;
+mod show;
+
+use std::{
+    ffi::OsString,
+    fmt, io,
+    net::{Ipv6Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    args::{Args, parse_listen},
+    logging,
+    peers::DEFAULT_PORT,
+};
+
+const CONFIG_FILE: &str = "config.toml";
+const DEFAULT_LOG: &str = "info";
+
+const ENV_HOME: &str = "P2P_HOME";
+const ENV_LISTEN: &str = "P2P_LISTEN";
+const ENV_INBOX: &str = "P2P_INBOX";
+const ENV_CONFIG: &str = "P2P_CONFIG";
+const ENV_LOG: &str = "P2P_LOG";
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The command line.
+    Flag,
+    /// This variable of the environment.
+    Env(&'static str),
+    /// This config file.
+    File(PathBuf),
+    /// Nobody said anything else.
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag => f.write_str("flag"),
+            Self::Env(name) => write!(f, "env {name}"),
+            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// A value and where it comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Setting<T> {
+    /// What holds.
+    pub(crate) value: T,
+    /// Who said so.
+    pub(crate) origin: Origin,
+}
+
+impl<T> Setting<T> {
+    fn new(value: T, origin: Origin) -> Self {
+        Self { value, origin }
+    }
+}
+
+/// What happens to a trusted peer's offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Accept {
+    /// It is taken.
+    Always,
+}
+
+/// Everything that can be set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Settings {
+    /// The state folder, absolute.
+    pub(crate) home: Setting<PathBuf>,
+    /// The config file, absolute; the default one need not exist.
+    pub(crate) config: Setting<PathBuf>,
+    /// Addresses to listen on, at least one.
+    pub(crate) listen: Setting<Vec<SocketAddr>>,
+    /// Where received files land, absolute.
+    pub(crate) inbox: Setting<PathBuf>,
+    /// What to log; a valid filter.
+    pub(crate) log: Setting<String>,
+    /// What happens to a trusted peer's offer.
+    pub(crate) accept: Setting<Accept>,
+}
+
+/// Why there are no settings.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    /// The platform names no folder, as where HOME is not set.
+    #[error("no {what} is known for this user; give one with {flag} or {env}")]
+    NoFolder { what: &'static str, flag: &'static str, env: &'static str },
+    /// A variable of the environment has a value that makes no sense.
+    #[error("{name}: {why}")]
+    Env { name: &'static str, why: String },
+    /// A flag has a value that makes no sense.
+    #[error("{name}: {why}")]
+    Flag { name: &'static str, why: String },
+    /// The config file cannot be read.
+    #[error("{path}: cannot read the config file: {source}")]
+    Read { path: PathBuf, source: io::Error },
+    /// Something in the config file makes no sense. Lines and columns count from one.
+    #[error("{path}:{line}:{column}: {problem}")]
+    File { path: PathBuf, line: usize, column: usize, problem: FileProblem },
+}
+
+/// What makes no sense in a config file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum FileProblem {
+    /// Not TOML.
+    #[error("{0}")]
+    Syntax(String),
+    /// No setting has this name.
+    #[error("unknown key `{key}`; did you mean `{nearest}`?")]
+    UnknownKey { key: String, nearest: &'static str },
+    /// The setting says where this file is, so it cannot stand in it.
+    #[error("`{key}` cannot be set here; use --{key} or {env}")]
+    NotHere { key: &'static str, env: &'static str },
+    /// A value of the wrong type.
+    #[error("`{key}` must be {wants}")]
+    Type { key: &'static str, wants: &'static str },
+    /// A value of the right type that makes no sense.
+    #[error("`{key}`: {why}")]
+    Value { key: &'static str, why: String },
+}
+
+/// What the process finds around it.
+struct Surroundings<'a> {
+    env: &'a dyn Fn(&str) -> Option<OsString>,
+    /// The platform's folder for state.
+    state: Option<PathBuf>,
+    /// The user's folder for downloads.
+    downloads: Option<PathBuf>,
+    /// The user's home folder, for `~/`.
+    user: Option<PathBuf>,
+}
+
+impl Surroundings<'_> {
+    /// A variable that is set to something.
+    fn env(&self, name: &str) -> Option<OsString> {
+        (self.env)(name).filter(|value| !value.is_empty())
+    }
+
+    fn env_text(&self, name: &'static str) -> Result<Option<String>, ConfigError> {
+        let text = self.env(name).map(OsString::into_string).transpose();
+        text.map_err(|_| ConfigError::Env { name, why: "not valid UTF-8".to_owned() })
+    }
+
+    /// A path in a variable. A relative one would mean another folder each time the daemon is started.
+    fn env_path(&self, name: &'static str) -> Result<Option<PathBuf>, ConfigError> {
+        match self.env(name).map(PathBuf::from) {
+            Some(path) if path.is_relative() => {
+                Err(ConfigError::Env { name, why: format!("{} is not an absolute path", path.display()) })
+            }
+            path => Ok(path),
+        }
+    }
+}
+
+impl Settings {
+    /// What holds for this process.
+    ///
+    /// # Errors
+    /// A value makes no sense; the message says which, and where it stands.
+    pub(crate) fn resolve(args: &Args) -> Result<Self, ConfigError> {
+        let project = directories::ProjectDirs::from("", "", "p2p");
+        let user = directories::UserDirs::new();
+        Self::resolve_in(
+            args,
+            &Surroundings {
+                env: &|name| std::env::var_os(name),
+                state: project.map(|dirs| dirs.state_dir().unwrap_or(dirs.data_local_dir()).to_owned()),
+                downloads: user.as_ref().map(|dirs| match dirs.download_dir() {
+                    Some(downloads) => downloads.to_owned(),
+                    None => dirs.home_dir().join("Downloads"),
+                }),
+                user: user.map(|dirs| dirs.home_dir().to_owned()),
+            },
+        )
+    }
+
+    fn resolve_in(args: &Args, around: &Surroundings<'_>) -> Result<Self, ConfigError> {
+        let home = match (&args.home, around.env(ENV_HOME)) {
+            (Some(path), _) => Setting::new(absolute(path, "--home")?, Origin::Flag),
+            (None, Some(path)) => Setting::new(absolute(Path::new(&path), ENV_HOME)?, Origin::Env(ENV_HOME)),
+            (None, None) => {
+                let no = ConfigError::NoFolder { what: "state folder", flag: "--home", env: ENV_HOME };
+                Setting::new(around.state.clone().ok_or(no)?, Origin::Default)
+            }
+        };
+        let config = match (&args.config, around.env_path(ENV_CONFIG)?) {
+            (Some(path), _) => Setting::new(absolute(path, "--config")?, Origin::Flag),
+            (None, Some(path)) => Setting::new(path, Origin::Env(ENV_CONFIG)),
+            (None, None) => Setting::new(home.value.join(CONFIG_FILE), Origin::Default),
+        };
+        let file = file::read(&config, around.user.as_deref())?;
+        let from_file = || Origin::File(config.value.clone());
+
+        let listen = match (args.listen.as_slice(), around.env_text(ENV_LISTEN)?, file.listen) {
+            ([_, ..], _, _) => Setting::new(args.listen.clone(), Origin::Flag),
+            ([], Some(list), _) => Setting::new(
+                parse_list(&list).map_err(|why| ConfigError::Env { name: ENV_LISTEN, why })?,
+                Origin::Env(ENV_LISTEN),
+            ),
+            ([], None, Some(addresses)) => Setting::new(addresses, from_file()),
+            ([], None, None) => {
+                Setting::new(vec![(Ipv6Addr::UNSPECIFIED, DEFAULT_PORT).into()], Origin::Default)
+            }
+        };
+        let inbox = match (&args.inbox, around.env_path(ENV_INBOX)?, file.inbox) {
+            (Some(path), _, _) => Setting::new(absolute(path, "--inbox")?, Origin::Flag),
+            (None, Some(path), _) => Setting::new(path, Origin::Env(ENV_INBOX)),
+            (None, None, Some(path)) => Setting::new(path, from_file()),
+            (None, None, None) => {
+                let no = ConfigError::NoFolder { what: "download folder", flag: "--inbox", env: ENV_INBOX };
+                Setting::new(around.downloads.as_ref().ok_or(no)?.join("p2p"), Origin::Default)
+            }
+        };
+        let log = match (&args.log, around.env_text(ENV_LOG)?, file.log) {
+            (Some(filter), _, _) => {
+                check_filter(filter).map_err(|why| ConfigError::Flag { name: "--log", why })?;
+                Setting::new(filter.clone(), Origin::Flag)
+            }
+            (None, Some(filter), _) => {
+                check_filter(&filter).map_err(|why| ConfigError::Env { name: ENV_LOG, why })?;
+                Setting::new(filter, Origin::Env(ENV_LOG))
+            }
+            (None, None, Some(filter)) => Setting::new(filter, from_file()),
+            (None, None, None) => Setting::new(DEFAULT_LOG.to_owned(), Origin::Default),
+        };
+        let accept = match file.accept {
+            Some(accept) => Setting::new(accept, from_file()),
+            None => Setting::new(Accept::Always, Origin::Default),
+        };
+        Ok(Self { home, config, listen, inbox, log, accept })
+    }
+}
+
+/// A path on the command line is relative to where that was typed.
+fn absolute(path: &Path, name: &'static str) -> Result<PathBuf, ConfigError> {
+    std::path::absolute(path).map_err(|error| ConfigError::Flag { name, why: error.to_string() })
+}
+
+fn parse_list(list: &str) -> Result<Vec<SocketAddr>, String> {
+    list.split(',').map(|text| parse_listen(text.trim())).collect()
+}
+
+fn check_filter(filter: &str) -> Result<(), String> {
+    logging::parse_filter(filter).map(|_| ()).map_err(|error| {
+        format!("{filter:?} is no log filter ({error}); try info, debug or info,quinn=debug")
+    })
+}
+
+#[cfg(test)]
+mod tests;

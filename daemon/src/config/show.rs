@@ -1,0 +1,65 @@
+//! The settings as `p2p config` shows them.
+
+use std::{net::SocketAddr, path::Path};
+
+use serde::Serialize;
+
+use super::{Accept, Origin, Settings};
+
+/// The settings as one line of JSON.
+#[derive(Serialize)]
+struct Line {
+    event: &'static str,
+    settings: Vec<Shown>,
+}
+
+#[derive(Serialize)]
+struct Shown {
+    key: &'static str,
+    value: toml::Value,
+    origin: String,
+}
+
+impl Settings {
+    /// One `key = value  # from origin` a line; without the origins it would be a config file.
+    pub(crate) fn for_people(&self) -> String {
+        let line = |shown: Shown| format!("{} = {}  # from {}\n", shown.key, shown.value, shown.origin);
+        self.shown().into_iter().map(line).collect()
+    }
+
+    /// One object: `{"event":"config","settings":[{"key","value","origin"}]}`.
+    ///
+    /// # Errors
+    /// The values cannot be written as JSON.
+    pub(crate) fn for_programs(&self) -> Result<String, serde_json::Error> {
+        serde_json::to_string(&Line { event: "config", settings: self.shown() })
+    }
+
+    fn shown(&self) -> Vec<Shown> {
+        let one = |key, value, origin: &Origin| Shown { key, value, origin: origin.to_string() };
+        vec![
+            one("home", path(&self.home.value), &self.home.origin),
+            one("config", path(&self.config.value), &self.config.origin),
+            one("listen", addresses(&self.listen.value), &self.listen.origin),
+            one("inbox", path(&self.inbox.value), &self.inbox.origin),
+            one("log", self.log.value.clone().into(), &self.log.origin),
+            one("accept", self.accept.value.word().into(), &self.accept.origin),
+        ]
+    }
+}
+
+impl Accept {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Always => "always",
+        }
+    }
+}
+
+fn path(path: &Path) -> toml::Value {
+    path.to_string_lossy().into_owned().into()
+}
+
+fn addresses(addresses: &[SocketAddr]) -> toml::Value {
+    addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().into()
+}

@@ -1,0 +1,207 @@
+use std::{collections::HashMap, fs};
+
+use super::*;
+
+/// A user with folders of their own, an environment, and perhaps a config file.
+struct World {
+    temp: tempfile::TempDir,
+    env: HashMap<&'static str, String>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self { temp: tempfile::tempdir().unwrap(), env: HashMap::new() }
+    }
+
+    fn env(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.env.insert(name, value.into());
+        self
+    }
+
+    fn path(&self, below: &str) -> PathBuf {
+        self.temp.path().join(below)
+    }
+
+    fn file(self, text: &str) -> Self {
+        fs::create_dir_all(self.path("state")).unwrap();
+        fs::write(self.path("state/config.toml"), text).unwrap();
+        self
+    }
+
+    fn resolve(&self, args: &Args) -> Result<Settings, ConfigError> {
+        Settings::resolve_in(
+            args,
+            &Surroundings {
+                env: &|name| self.env.get(name).map(OsString::from),
+                state: Some(self.path("state")),
+                downloads: Some(self.path("Downloads")),
+                user: Some(self.path("")),
+            },
+        )
+    }
+
+    fn settings(&self) -> Settings {
+        self.resolve(&Args::default()).unwrap()
+    }
+
+    fn error(&self) -> String {
+        self.resolve(&Args::default()).unwrap_err().to_string()
+    }
+}
+
+fn addresses(list: &[&str]) -> Vec<SocketAddr> {
+    list.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+#[test]
+fn everything_has_a_default() {
+    let world = World::new();
+    let settings = world.settings();
+    assert_eq!(settings.home, Setting::new(world.path("state"), Origin::Default));
+    assert_eq!(settings.config, Setting::new(world.path("state/config.toml"), Origin::Default));
+    assert_eq!(settings.listen, Setting::new(addresses(&["[::]:4419"]), Origin::Default));
+    assert_eq!(settings.inbox, Setting::new(world.path("Downloads/p2p"), Origin::Default));
+    assert_eq!(settings.log, Setting::new("info".to_owned(), Origin::Default));
+    assert_eq!(settings.accept, Setting::new(Accept::Always, Origin::Default));
+}
+
+#[test]
+fn flag_before_environment_before_file_before_default() {
+    let text = "listen = '127.0.0.1:1'\ninbox = '/file'\nlog = 'error'\naccept = 'always'\n";
+    let world = World::new().file(text);
+    let from_file = Origin::File(world.path("state/config.toml"));
+    let settings = world.settings();
+    assert_eq!(settings.listen, Setting::new(addresses(&["127.0.0.1:1"]), from_file.clone()));
+    assert_eq!(settings.inbox, Setting::new("/file".into(), from_file.clone()));
+    assert_eq!(settings.log, Setting::new("error".to_owned(), from_file.clone()));
+    assert_eq!(settings.accept, Setting::new(Accept::Always, from_file));
+
+    let world =
+        world.env(ENV_LISTEN, "127.0.0.1:2, [::1]:3").env(ENV_INBOX, "/env").env(ENV_LOG, "warn,quinn=off");
+    let settings = world.settings();
+    let listen = addresses(&["127.0.0.1:2", "[::1]:3"]);
+    assert_eq!(settings.listen, Setting::new(listen, Origin::Env(ENV_LISTEN)));
+    assert_eq!(settings.inbox, Setting::new("/env".into(), Origin::Env(ENV_INBOX)));
+    assert_eq!(settings.log, Setting::new("warn,quinn=off".to_owned(), Origin::Env(ENV_LOG)));
+
+    let args = Args {
+        listen: addresses(&["0.0.0.0:0"]),
+        inbox: Some("/flag".into()),
+        log: Some("debug".to_owned()),
+        ..Args::default()
+    };
+    let settings = world.resolve(&args).unwrap();
+    assert_eq!(settings.listen, Setting::new(addresses(&["0.0.0.0:0"]), Origin::Flag));
+    assert_eq!(settings.inbox, Setting::new("/flag".into(), Origin::Flag));
+    assert_eq!(settings.log, Setting::new("debug".to_owned(), Origin::Flag));
+}
+
+#[test]
+fn home_decides_where_the_config_file_is() {
+    let world = World::new().file("log = 'error'\n");
+    fs::create_dir(world.path("other")).unwrap();
+    fs::write(world.path("other/config.toml"), "log = 'warn'\n").unwrap();
+    let other = world.path("other").to_str().unwrap().to_owned();
+    let world = world.env(ENV_HOME, other);
+    let settings = world.settings();
+    assert_eq!(settings.home.origin, Origin::Env(ENV_HOME));
+    assert_eq!(settings.log.value, "warn");
+    let args = Args { home: Some(world.path("state")), ..Args::default() };
+    assert_eq!(world.resolve(&args).unwrap().log.value, "error");
+    let elsewhere = world.path("state/config.toml").to_str().unwrap().to_owned();
+    let world = world.env(ENV_CONFIG, elsewhere);
+    let settings = world.settings();
+    assert_eq!((settings.config.origin, settings.log.value), (Origin::Env(ENV_CONFIG), "error".to_owned()));
+}
+
+#[test]
+fn relative_paths_count_on_the_command_line_only() {
+    let world = World::new();
+    let args = Args { inbox: Some("in".into()), home: Some("h".into()), ..Args::default() };
+    let (settings, here) = (world.resolve(&args).unwrap(), std::env::current_dir().unwrap());
+    assert_eq!((settings.inbox.value, settings.home.value), (here.join("in"), here.join("h")));
+    assert!(World::new().env(ENV_INBOX, "in").error().contains("P2P_INBOX: in is not an absolute path"));
+    assert!(World::new().file("inbox = 'in'").error().contains("`inbox`: \"in\" is not an absolute path"));
+    let world = World::new().file("inbox = '~/in'");
+    assert_eq!(world.settings().inbox.value, world.path("in"));
+}
+
+#[test]
+fn a_config_file_that_was_named_must_exist() {
+    let world = World::new();
+    let args = Args { config: Some(world.path("none.toml")), ..Args::default() };
+    let error = world.resolve(&args).unwrap_err();
+    assert!(matches!(&error, ConfigError::Read { path, .. } if *path == world.path("none.toml")), "{error}");
+}
+
+#[test]
+fn mistakes_in_the_file_have_a_place_and_a_way_out() {
+    let of = |text: &str| {
+        let world = World::new().file(text);
+        let prefix = format!("{}:", world.path("state/config.toml").display());
+        world.error().strip_prefix(&prefix).expect("the path comes first").to_owned()
+    };
+    assert_eq!(of("\nlisten = '0.0.0.0:1'\n  lisen = 1"), "3:3: unknown key `lisen`; did you mean `listen`?");
+    assert_eq!(of("Inbx = 1"), "1:1: unknown key `Inbx`; did you mean `inbox`?");
+    assert_eq!(of("home = '/x'"), "1:1: `home` cannot be set here; use --home or P2P_HOME");
+    assert_eq!(of("[config]\n"), "1:2: `config` cannot be set here; use --config or P2P_CONFIG");
+    assert_eq!(of("log = 3"), "1:7: `log` must be a string");
+    assert!(of("listen = []").starts_with("1:10: `listen` must be an address such as"));
+    assert!(of("listen = [\n 3]").starts_with("2:2: `listen` must be an address such as"));
+    assert!(of("listen = ['0.0.0.0:1',\n 'x']").starts_with("2:2: `listen`: \"x\" is no address and port"));
+    assert!(of("log = 'p2p=loud'").starts_with("1:7: `log`: \"p2p=loud\" is no log filter"));
+    assert_eq!(
+        of("accept = \"ask\""),
+        "1:10: `accept`: waiting offers come with `p2p inbox`, which this version does not have yet"
+    );
+    assert_eq!(of("accept = 'no'"), "1:10: `accept`: \"no\" is neither \"always\" nor \"ask\"");
+    assert!(of("\nlog").starts_with("2:"), "{}", of("\nlog"));
+    assert!(of("log = 'a'\nlog = 'b'").starts_with("2:1: "), "{}", of("log = 'a'\nlog = 'b'"));
+}
+
+#[test]
+fn mistakes_in_the_environment_and_on_the_command_line_name_it() {
+    assert!(
+        World::new().env(ENV_LISTEN, "0.0.0.0:1,x").error().starts_with("P2P_LISTEN: \"x\" is no address")
+    );
+    assert!(World::new().env(ENV_LOG, "a=b=c").error().starts_with("P2P_LOG: "));
+    let args = Args { log: Some("a=b=c".to_owned()), ..Args::default() };
+    assert!(World::new().resolve(&args).unwrap_err().to_string().starts_with("--log: "));
+    assert_eq!(World::new().env(ENV_LISTEN, "").settings().listen.origin, Origin::Default);
+}
+
+#[test]
+fn a_user_without_folders_is_told_what_to_give() {
+    let around = Surroundings { env: &|_| None, state: None, downloads: None, user: None };
+    let error = Settings::resolve_in(&Args::default(), &around).unwrap_err().to_string();
+    assert_eq!(error, "no state folder is known for this user; give one with --home or P2P_HOME");
+    let args = Args { home: Some("/nowhere".into()), ..Args::default() };
+    let error = Settings::resolve_in(&args, &around).unwrap_err().to_string();
+    assert_eq!(error, "no download folder is known for this user; give one with --inbox or P2P_INBOX");
+}
+
+#[test]
+fn what_is_shown_tells_value_and_origin() {
+    let world = World::new().file("inbox = '/in \"x\"'").env(ENV_LISTEN, "0.0.0.0:0,[::1]:1");
+    let args = Args { log: Some("debug".to_owned()), ..Args::default() };
+    let settings = world.resolve(&args).unwrap();
+    let (state, file) = (world.path("state"), world.path("state/config.toml"));
+    let (state, file) = (state.display(), file.display());
+    let lines = [
+        format!("home = \"{state}\"  # from default"),
+        format!("config = \"{file}\"  # from default"),
+        "listen = [\"0.0.0.0:0\", \"[::1]:1\"]  # from env P2P_LISTEN".to_owned(),
+        format!("inbox = '/in \"x\"'  # from file {file}"),
+        "log = \"debug\"  # from flag".to_owned(),
+        "accept = \"always\"  # from default".to_owned(),
+    ];
+    assert_eq!(settings.for_people().lines().collect::<Vec<_>>(), lines);
+
+    let shown: serde_json::Value = serde_json::from_str(&settings.for_programs().unwrap()).unwrap();
+    assert_eq!(shown["event"], "config");
+    assert_eq!(shown["settings"][2]["key"], "listen");
+    assert_eq!(shown["settings"][2]["value"], serde_json::json!(["0.0.0.0:0", "[::1]:1"]));
+    assert_eq!(shown["settings"][2]["origin"], "env P2P_LISTEN");
+    assert_eq!(shown["settings"][3]["origin"], format!("file {file}"));
+    assert!(settings.for_programs().unwrap().starts_with("{\"event\":\"config\","));
+}

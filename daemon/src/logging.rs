@@ -1,0 +1,39 @@
+//! The log: one line an event, on standard error.
+
+use std::io::{self, IsTerminal};
+
+use tracing_subscriber::{EnvFilter, filter::ParseError, fmt, util::TryInitError};
+use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
+
+/// What a filter such as `info,p2p_daemon=debug` lets through.
+///
+/// # Errors
+/// The text is no filter.
+pub(crate) fn parse_filter(text: &str) -> Result<EnvFilter, ParseError> {
+    EnvFilter::builder().parse(text)
+}
+
+/// Begins to log for the whole process.
+///
+/// # Errors
+/// Something logs in this process already.
+pub(crate) fn start(filter: EnvFilter) -> Result<(), TryInitError> {
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let lines = fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal() && !no_color);
+    tracing_subscriber::registry().with(filter).with(lines).try_init()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_are_checked() {
+        for good in ["info", "off", "debug,quinn=warn", "p2p_daemon::session=trace,info"] {
+            assert!(parse_filter(good).is_ok(), "{good}");
+        }
+        for bad in ["p2p_daemon=loud", "a=b=c"] {
+            assert!(parse_filter(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Where a hostile peer does its work, and what must be true afterwards.
+
+use std::path::PathBuf;
+
+use super::Hostile;
+use crate::{Daemon, data, trust_each_other, words};
+
+/// A daemon that trusts a hostile peer, and an honest one beside it.
+#[derive(Debug)]
+pub struct Scene {
+    /// The daemon that is attacked.
+    pub victim: Daemon,
+    /// A daemon that it also talks to.
+    pub honest: Daemon,
+    /// The one who attacks.
+    pub hostile: Hostile,
+    /// What was there before.
+    before: Vec<PathBuf>,
+}
+
+impl Scene {
+    /// Three peers, of whom the victim trusts the two others. Must be called inside a tokio run-time.
+    pub fn new() -> Self {
+        let scene = Self::with_stranger();
+        scene
+            .victim
+            .cli()
+            .run(words!["peers", "trust", scene.hostile.peer_id(), "--name", "hostile"])
+            .success();
+        scene
+    }
+
+    /// The same with a hostile peer that the victim does not know.
+    pub fn with_stranger() -> Self {
+        let (victim, honest) = (Daemon::start("victim"), Daemon::start("honest"));
+        trust_each_other(&[&victim, &honest]);
+        let before = outside(&victim);
+        Self { victim, honest, hostile: Hostile::new(), before }
+    }
+
+    /// Fails unless the victim lives, has logged these words, has written nothing outside its inbox and home, and
+    /// still takes a file from the honest peer.
+    pub fn check(&mut self, logged: &[&str]) {
+        let seed = 0xbeef;
+        let file = self.honest.new_file("honest.bin", seed, 3 * data::CHUNK + 17);
+        self.honest.cli().json(words!["send", file, "--to", self.victim.address()]).success();
+        let received = self.victim.received();
+        let arrived = received.iter().find(|path| path.ends_with("honest.bin"));
+        data::assert_same(&file, arrived.unwrap_or_else(|| panic!("honest.bin is not among {received:?}")));
+        for words in logged {
+            self.victim.wait_for_log(words);
+        }
+        assert!(self.victim.is_alive(), "the attacked daemon has ended");
+        assert!(!self.victim.log().contains("panicked"), "the attacked daemon has panicked");
+        assert_eq!(outside(&self.victim), self.before, "files outside inbox and home");
+        for path in data::files_below(self.victim.inbox()) {
+            assert!(!path.is_symlink(), "{} is a link", path.display());
+        }
+    }
+}
+
+impl Default for Scene {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Files below a daemon's root that lie neither in its home nor in its inbox.
+fn outside(daemon: &Daemon) -> Vec<PathBuf> {
+    let (home, inbox) = (daemon.place().home_path(), daemon.inbox());
+    let files = data::files_below(daemon.place().root());
+    files.into_iter().filter(|path| !path.starts_with(home) && !path.starts_with(inbox)).collect()
+}

@@ -1,0 +1,63 @@
+//! A small file system that can be filled up, where this process may mount one.
+
+use std::{
+    fs::File,
+    io::Write,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use tempfile::TempDir;
+
+/// A mounted tmpfs; it is unmounted when this is dropped.
+#[derive(Debug)]
+pub struct Tmpfs {
+    folder: TempDir,
+}
+
+impl Tmpfs {
+    /// A file system of this many bytes. `None`, with a word on standard error, where mounting is not allowed:
+    /// what was to be tested on it is then left out.
+    pub fn mount(bytes: u64) -> Option<Self> {
+        let folder = TempDir::with_prefix("p2p-tmpfs-").expect("a temporary folder");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={bytes},mode=0700"), "p2p-test"])
+            .arg(folder.path())
+            .output();
+        match mounted {
+            Ok(output) if output.status.success() => Some(Self { folder }),
+            _ => {
+                eprintln!("left out: this process may not mount a tmpfs");
+                None
+            }
+        }
+    }
+
+    /// Where it is mounted.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Takes all space that is left, into one file whose path is returned.
+    pub fn fill(&self) -> PathBuf {
+        let path = self.path().join("ballast");
+        let mut file = File::create(&path).expect("the file system is writable");
+        // Smaller and smaller pieces, until not even a byte fits.
+        let mut piece = vec![1; 1 << 20];
+        while !piece.is_empty() {
+            while file.write_all(&piece).is_ok() {}
+            piece.truncate(piece.len() / 2);
+        }
+        path
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        // Lazily, since a daemon that is killed a moment later may still be there.
+        let unmounted = Command::new("umount").arg("-l").arg(self.path()).status();
+        if !matches!(unmounted, Ok(status) if status.success()) {
+            eprintln!("{} is still mounted: {unmounted:?}", self.path().display());
+        }
+    }
+}

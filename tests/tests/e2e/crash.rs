@@ -1,0 +1,318 @@
+//! Daemons that are killed, and what is left to do afterwards.
+//!
+//! The daemons stand behind a relay of known rate, so that a kill hits the middle, and so that what a crash may cost
+//! is known: two checkpoint windows of a second each, and the chunks that were on their way.
+
+use std::fs;
+
+use p2p_tests::{Daemon, Output, Pair, Relay, data, data::MIB, words};
+
+/// Bytes per second.
+const RATE: u64 = 6 * MIB;
+/// Chunks on their way when a daemon is killed.
+const IN_FLIGHT: u64 = 6 * MIB;
+/// What a crash may cost beyond what was missing: two windows, and what was on its way.
+const IN_DOUBT: u64 = 2 * RATE + IN_FLIGHT;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Killed {
+    Provider,
+    Receiver,
+    Both,
+}
+
+impl Killed {
+    const ALL: [Self; 3] = [Self::Provider, Self::Receiver, Self::Both];
+
+    fn kill(self, provider: &mut Daemon, receiver: &mut Daemon) {
+        if self != Self::Receiver {
+            provider.kill9();
+        }
+        if self != Self::Provider {
+            receiver.kill9();
+        }
+    }
+
+    fn start_again(self, provider: &mut Daemon, receiver: &mut Daemon) {
+        if self != Self::Receiver {
+            provider.start_again();
+        }
+        if self != Self::Provider {
+            receiver.start_again();
+        }
+    }
+}
+
+/// Kills daemons once the receiver has verified `at` bytes, starts them again and asks again; returns what the second
+/// command said and how many bytes were missing at the kill.
+fn send_killed(killed: Killed, len: u64, at: u64) -> (Output, u64) {
+    let (Pair { mut a, mut b }, relay) = Pair::with_relay();
+    relay.set_rate(RATE);
+    let file = a.new_file("big.bin", at, len);
+    let mut sending = a.cli().start_json(words!["send", file, "--to", relay.address()]);
+    let verified = sending.wait_for_verified(at);
+    killed.kill(&mut a, &mut b);
+    sending.kill9();
+    assert!(b.received().is_empty(), "{:?} before everything was verified", b.received());
+    killed.start_again(&mut a, &mut b);
+    let again = a.cli().json(words!["send", file, "--to", relay.address()]).success();
+    data::assert_same(&file, &b.inbox().join("big.bin"));
+    b.settled();
+    assert_eq!(b.received().len(), 1, "{:?}", b.received());
+    assert!(b.partials().is_empty(), "{:?}", b.partials());
+    (again, len - verified)
+}
+
+fn fetch_killed(killed: Killed, len: u64, at: u64) -> (Output, u64) {
+    let Pair { mut a, mut b } = Pair::new();
+    let relay = Relay::to(a.address());
+    relay.set_rate(RATE);
+    let file = a.new_file("big.bin", at, len);
+    let id = a.cli().run(words!["share", file]).success().text();
+    let mut fetching = b.cli().start_json(words!["fetch", id, "--from", relay.address()]);
+    let verified = fetching.wait_for_verified(at);
+    killed.kill(&mut a, &mut b);
+    fetching.kill9();
+    killed.start_again(&mut a, &mut b);
+    let again = b.cli().json(words!["fetch", id, "--from", relay.address()]).success();
+    data::assert_same(&file, &b.inbox().join("big.bin"));
+    assert_eq!(b.received().len(), 1, "{:?}", b.received());
+    assert!(b.partials().is_empty(), "{:?}", b.partials());
+    (again, len - verified)
+}
+
+fn assert_only_what_was_missing(again: &Output, missing: u64) {
+    let allowed = missing + IN_DOUBT;
+    assert!(again.moved() <= allowed, "{} moved, {missing} were missing\n{again}", again.moved());
+}
+
+#[test]
+fn a_killed_send_goes_on_early() {
+    for killed in Killed::ALL {
+        send_killed(killed, 16 * MIB, MIB);
+    }
+}
+
+#[test]
+fn a_killed_send_goes_on_in_the_middle() {
+    for killed in Killed::ALL {
+        send_killed(killed, 16 * MIB, 8 * MIB);
+    }
+}
+
+#[test]
+fn a_killed_send_goes_on_late() {
+    for killed in Killed::ALL {
+        send_killed(killed, 16 * MIB, 15 * MIB);
+    }
+}
+
+#[test]
+fn a_killed_fetch_goes_on() {
+    for (killed, at) in Killed::ALL.into_iter().zip([2 * MIB, 8 * MIB, 14 * MIB]) {
+        fetch_killed(killed, 16 * MIB, at);
+    }
+}
+
+#[test]
+fn a_send_moves_again_only_what_was_missing() {
+    for killed in [Killed::Receiver, Killed::Both] {
+        let (again, missing) = send_killed(killed, 56 * MIB, 46 * MIB);
+        assert_only_what_was_missing(&again, missing);
+    }
+}
+
+#[test]
+fn a_fetch_moves_again_only_what_was_missing() {
+    let (again, missing) = fetch_killed(Killed::Receiver, 56 * MIB, 46 * MIB);
+    assert_only_what_was_missing(&again, missing);
+}
+
+#[test]
+fn a_killed_sender_costs_nothing_that_was_verified() {
+    let (again, missing) = send_killed(Killed::Provider, 24 * MIB, 12 * MIB);
+    let moved = again.moved();
+    assert!(moved <= missing + IN_FLIGHT, "{moved} moved, {missing} were missing\n{again}");
+}
+
+#[test]
+fn a_waiting_sender_outlives_the_receivers_restart() {
+    let (Pair { a, mut b }, relay) = Pair::with_relay();
+    relay.set_rate(RATE);
+    let len = 16 * MIB;
+    let file = a.new_file("big.bin", 1, len);
+    let mut sending = a.cli().start_json(words!["send", file, "--to", relay.address()]);
+    let verified = sending.wait_for_verified(len / 2);
+    b.restart();
+    relay.set_rate(0);
+    let sent = sending.finish().success();
+    let retrying = sent.event("retrying");
+    assert!(retrying["attempt"].as_u64().is_some_and(|attempt| attempt >= 2), "{retrying}");
+    assert!(retrying["in_s"].is_number() && retrying["reason"].is_string(), "{retrying}");
+    // One command saw it all, so it counts all.
+    assert!(sent.moved() >= verified.min(len - IN_FLIGHT), "{sent}");
+    assert!(sent.moved() <= len + IN_DOUBT, "{sent}");
+    data::assert_same(&file, &b.inbox().join("big.bin"));
+}
+
+#[test]
+fn a_waiting_command_outlives_its_own_daemons_restart() {
+    let (Pair { mut a, b }, relay) = Pair::with_relay();
+    relay.set_rate(RATE);
+    let file = a.new_file("big.bin", 1, 16 * MIB);
+    let mut sending = a.cli().start_json(words!["send", file, "--to", relay.address()]);
+    sending.wait_for_verified(4 * MIB);
+    a.restart();
+    let sent = sending.finish().success();
+    assert!(sent.moved() <= 16 * MIB + IN_DOUBT, "{sent}");
+    data::assert_same(&file, &b.inbox().join("big.bin"));
+}
+
+#[test]
+fn a_waiting_command_gives_up_a_daemon_that_stays_away() {
+    let (Pair { mut a, b: _b }, relay) = Pair::with_relay();
+    relay.set_rate(RATE);
+    let file = a.new_file("big.bin", 1, 16 * MIB);
+    let mut sending = a.cli().start_json(words!["send", file, "--to", relay.address()]);
+    sending.wait_for_verified(MIB);
+    a.kill9();
+    let given_up = sending.finish().exits(3);
+    assert_eq!(given_up.event("failed")["exit_code"], 3, "{given_up}");
+}
+
+#[test]
+fn unfinished_work_is_taken_up_without_being_asked() {
+    let (Pair { mut a, b }, relay) = Pair::with_relay();
+    relay.set_rate(RATE);
+    let file = a.new_file("big.bin", 1, 16 * MIB);
+    let mut sending = a.cli().start_json(words!["send", file, "--to", relay.address()]);
+    let transfer = sending.wait_for_event("started")["transfer"].as_u64().unwrap();
+    sending.wait_for_verified(4 * MIB);
+    a.kill9();
+    sending.kill9();
+    a.start_again();
+    a.cli().json(words!["wait", transfer.to_string()]).success();
+    data::assert_same(&file, &b.inbox().join("big.bin"));
+}
+
+#[test]
+fn a_stopped_receiver_keeps_what_it_has() {
+    let (Pair { a, mut b }, relay) = Pair::with_relay();
+    relay.set_rate(RATE);
+    let len = 32 * MIB;
+    let file = a.new_file("big.bin", 1, len);
+    let mut sending = a.cli().start_json(words!["send", file, "--to", relay.address(), "--detach"]);
+    let queued = sending.wait_for_event("queued")["transfer"].as_u64().unwrap();
+    let mut watching = a.cli().start_json(words!["watch", queued.to_string()]);
+    let verified = watching.wait_for_verified(24 * MIB);
+    assert_eq!(b.sigterm().code(), Some(0));
+    assert!(!b.partials().is_empty(), "the partial is kept");
+    b.start_again();
+    let sent = watching.finish().success();
+    data::assert_same(&file, &b.inbox().join("big.bin"));
+    // After an orderly end nothing is in doubt.
+    let resumed = sent.event("started");
+    let resumed = resumed["resumed_bytes"].as_u64().unwrap();
+    assert!(
+        resumed + IN_FLIGHT >= verified,
+        "{verified} were verified, {resumed} are there afterwards\n{sent}"
+    );
+}
+
+#[test]
+fn a_stopped_sender_ends_well_and_goes_on() {
+    let (Pair { mut a, b }, relay) = Pair::with_relay();
+    relay.set_rate(RATE);
+    let file = a.new_file("big.bin", 1, 16 * MIB);
+    let mut sending = a.cli().start_json(words!["send", file, "--to", relay.address()]);
+    sending.wait_for_verified(4 * MIB);
+    assert_eq!(a.sigterm().code(), Some(0));
+    a.start_again();
+    sending.finish().success();
+    data::assert_same(&file, &b.inbox().join("big.bin"));
+}
+
+/// Files of the receiver's partial whose names end so.
+fn partials_ending(b: &Daemon, end: &str) -> Vec<std::path::PathBuf> {
+    b.partials().into_iter().filter(|path| path.to_string_lossy().ends_with(end)).collect()
+}
+
+/// Damages the receiver's partial while it is down, and checks that the content is right in the end all the same.
+fn damaged_partial(damage: impl Fn(&Daemon)) {
+    let (Pair { a, mut b }, relay) = Pair::with_relay();
+    relay.set_rate(RATE);
+    let file = a.new_file("big.bin", 1, 24 * MIB);
+    let mut sending = a.cli().start_json(words!["send", file, "--to", relay.address()]);
+    sending.wait_for_verified(14 * MIB);
+    b.kill9();
+    damage(&b);
+    b.start_again();
+    relay.set_rate(0);
+    sending.finish().success();
+    data::assert_same(&file, &b.inbox().join("big.bin"));
+    assert!(b.partials().is_empty(), "{:?}", b.partials());
+}
+
+#[test]
+fn flipped_bytes_in_a_partial_are_found() {
+    damaged_partial(|b| {
+        let parts = partials_ending(b, ".part");
+        assert_eq!(parts.len(), 1, "{:?}", b.partials());
+        for offset in [0, 100_000, 3 * MIB + 7] {
+            data::flip(&parts[0], offset);
+        }
+    });
+}
+
+#[test]
+fn a_damaged_record_of_chunks_is_not_believed() {
+    damaged_partial(|b| {
+        let logs = partials_ending(b, ".log");
+        assert_eq!(logs.len(), 1, "{:?}", b.partials());
+        let len = fs::metadata(&logs[0]).unwrap().len();
+        for offset in [len / 3, len / 2, len - 1] {
+            data::flip(&logs[0], offset);
+        }
+    });
+}
+
+#[test]
+fn a_record_that_was_cut_short_is_not_believed() {
+    damaged_partial(|b| {
+        for log in partials_ending(b, ".log") {
+            let len = fs::metadata(&log).unwrap().len();
+            fs::File::options().write(true).open(&log).unwrap().set_len(len - 3).unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_partial_that_was_cut_short_is_fetched_again() {
+    damaged_partial(|b| {
+        for part in partials_ending(b, ".part") {
+            fs::File::options().write(true).open(&part).unwrap().set_len(MIB).unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_partial_without_its_record_is_hashed() {
+    damaged_partial(|b| {
+        for path in b.partials() {
+            if !path.to_string_lossy().ends_with(".part") {
+                fs::remove_file(path).unwrap();
+            }
+        }
+    });
+}
+
+#[test]
+fn a_partial_whose_data_was_swapped_is_found_out() {
+    damaged_partial(|b| {
+        for part in partials_ending(b, ".part") {
+            let len = fs::metadata(&part).unwrap().len();
+            fs::remove_file(&part).unwrap();
+            data::write_random(&part, 12_345, len);
+        }
+    });
+}

@@ -1,0 +1,16 @@
+//! Whole transfers between real daemons, asked for with the real command line: the contract, and what happens when
+//! things break.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
+
+mod crash;
+mod jobs;
+mod lifecycle;
+mod names;
+mod network;
+mod output;
+mod shares;
+mod source;
+mod space;
+mod transfer;
+mod trust;

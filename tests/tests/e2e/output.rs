@@ -1,0 +1,243 @@
+//! What commands print, and where; exit codes; the JSON of the contract.
+
+use std::fs;
+
+use p2p_tests::{Daemon, Output, Pair, Relay, data, data::MIB, words};
+use serde_json::Value;
+
+type Fits = fn(&Value) -> bool;
+
+fn assert_keys(event: &Value, keys: &[(&str, Fits)]) {
+    for (key, fits) in keys {
+        assert!(event.get(*key).is_some_and(fits), "{key} in {event}");
+    }
+}
+
+/// Every line of standard output is a JSON object whose first key is `event`.
+fn assert_json_lines(output: &Output) {
+    for line in output.text().lines() {
+        assert!(line.starts_with("{\"event\":\""), "{line}");
+        assert!(serde_json::from_str::<Value>(line).is_ok_and(|value| value.is_object()), "{line}");
+    }
+}
+
+#[test]
+fn the_events_of_a_send_are_those_of_the_contract() {
+    let (Pair { a, b }, relay) = Pair::with_relay();
+    relay.set_rate(8 * MIB);
+    let file = a.new_file("a.iso", 1, 8 * MIB);
+    let sent = a.cli().json(words!["send", file, "--to", relay.address()]).success();
+    assert_json_lines(&sent);
+    assert!(sent.stderr.is_empty(), "{sent}");
+    let started = sent.event("started");
+    assert_keys(started, &[("transfer", Value::is_u64), ("peer", Value::is_string)]);
+    assert_eq!(
+        (started["direction"].as_str(), started["name"].as_str(), started["peer"].as_str()),
+        (Some("send"), Some("a.iso"), Some(b.peer()))
+    );
+    assert_eq!(
+        (started["total_bytes"].as_u64(), started["resumed_bytes"].as_u64()),
+        (Some(8 * MIB), Some(0))
+    );
+    let number_or_null: Fits = |value| value.is_number() || value.is_null();
+    let mode: Fits = |value| value == "sequential" || value == "parallel";
+    let progress: Vec<_> = sent.events.iter().filter(|event| event["event"] == "progress").collect();
+    assert!(progress.len() >= 2, "{sent}");
+    let mut before = 0;
+    for event in progress {
+        assert_keys(
+            event,
+            &[
+                ("transfer", Value::is_u64),
+                ("verified_bytes", Value::is_u64),
+                ("total_bytes", Value::is_u64),
+                ("chunks_verified", Value::is_u64),
+                ("chunks_total", Value::is_u64),
+                ("chunks_failed", Value::is_u64),
+                ("rate_bps", Value::is_u64),
+                ("streams", Value::is_u64),
+                ("mode", mode),
+                ("eta_s", number_or_null),
+            ],
+        );
+        let verified = event["verified_bytes"].as_u64().unwrap();
+        assert!(verified >= before && verified <= 8 * MIB, "{sent}");
+        before = verified;
+        assert_eq!(event["chunks_total"], 32, "{event}");
+    }
+    let done = sent.event("done");
+    assert_keys(
+        done,
+        &[
+            ("transfer", Value::is_u64),
+            ("path", Value::is_string),
+            ("bytes", Value::is_u64),
+            ("moved_bytes", Value::is_u64),
+            ("seconds", Value::is_number),
+            ("fetch", Value::is_string),
+        ],
+    );
+    assert_eq!(done["file_id"], data::file_id(&file), "{sent}");
+    assert!(
+        done["seconds"].as_f64().is_some_and(|seconds| seconds >= 0.5),
+        "8 MiB at 8 MiB a second\n{sent}"
+    );
+}
+
+#[test]
+fn the_events_of_a_failure_are_those_of_the_contract() {
+    let a = Daemon::start("a");
+    let failed = a.cli().json(words!["send", a.file("missing"), "--to", "127.0.0.1:1"]).exits(6);
+    assert_json_lines(&failed);
+    let event = failed.event("failed");
+    assert_eq!(
+        (event["code"].as_str(), event["exit_code"].as_u64()),
+        (Some("not_found"), Some(6)),
+        "{failed}"
+    );
+    assert!(event["message"].as_str().is_some_and(|message| message.contains("missing")), "{failed}");
+}
+
+#[test]
+fn the_events_of_a_fetch_name_their_way() {
+    let Pair { a, b } = Pair::new();
+    let file = a.new_file("f.bin", 1, 300_000);
+    let id = a.cli().run(words!["share", file]).success().text();
+    let fetched = b.cli().json(words!["fetch", id, "--from", a.address()]).success();
+    assert_json_lines(&fetched);
+    assert_eq!(fetched.event("started")["direction"], "fetch", "{fetched}");
+    let path = fetched.event("done")["path"].as_str().unwrap().to_owned();
+    data::assert_same(&file, path.as_ref());
+}
+
+#[test]
+fn people_are_told_on_standard_error() {
+    let Pair { a, b } = Pair::new();
+    let file = a.new_file("f.bin", 1, 300_000);
+    let sent = a.cli().run(words!["send", file, "--to", b.address()]).success();
+    assert!(sent.stdout.is_empty(), "{sent}");
+    assert!(sent.stderr.contains("f.bin"), "{sent}");
+    assert!(
+        !sent.stderr.contains('\u{1b}') && !sent.stderr.contains('\r'),
+        "no bars and colours in a pipe\n{sent}"
+    );
+    let shared = a.cli().run(words!["share", file]).success();
+    assert_eq!(shared.stdout, format!("{}\n", data::file_id(&file)).as_bytes(), "{shared}");
+    assert!(!shared.stderr.is_empty(), "who can fetch it\n{shared}");
+    let quiet = a.cli().run(words!["-q", "send", file, "--to", b.address()]).success();
+    assert!(quiet.stdout.is_empty() && quiet.stderr.is_empty(), "{quiet}");
+    let colored =
+        a.cli().run(words!["--color", "always", "send", a.file("missing"), "--to", b.address()]).exits(6);
+    assert!(colored.stderr.contains('\u{1b}'), "{colored}");
+    let failed = a.cli().run(words!["send", a.file("missing"), "--to", b.address()]).exits(6);
+    assert!(failed.stdout.is_empty() && failed.stderr.contains("missing"), "{failed}");
+}
+
+#[test]
+fn a_file_on_standard_output_is_alone_there_even_with_json() {
+    let Pair { a, b } = Pair::new();
+    let file = a.new_file("f.bin", 1, 300_000);
+    let id = a.cli().run(words!["share", file]).success().text();
+    let fetched = b.cli().json(words!["fetch", id, "--from", a.address(), "-o", "-"]).success();
+    assert!(fetched.stdout == data::random(1, 300_000), "{} bytes", fetched.stdout.len());
+}
+
+#[test]
+fn nonsense_is_a_usage_error() {
+    let a = Daemon::start("a");
+    let file = a.new_file("f.bin", 1, 10);
+    let id = "55".repeat(32);
+    let file = file.to_str().unwrap();
+    for words in [
+        &["frobnicate"][..],
+        &["send"],
+        &["send", file],
+        &["send", file, "--to", "host", "--accept-new-key", "--peer", "x"],
+        &["fetch", "not-an-id", "--from", "host"],
+        &["fetch", &id],
+        &["show", "seven"],
+        &["peers", "trust", "x"],
+        &["share", file, "--public", "--to", "someone"],
+        &["--color", "sometimes", "list"],
+        &["fetch", &id, "--from", "host", "-o", "-", "--detach"],
+    ] {
+        let words = words.iter().map(std::ffi::OsString::from);
+        let refused = a.cli().run(words).exits(2);
+        assert!(refused.stdout.is_empty() && !refused.stderr.is_empty(), "{refused}");
+    }
+}
+
+#[test]
+fn a_bare_ipv6_address_with_a_port_is_told_about_brackets() {
+    let a = Daemon::start("a");
+    let file = a.new_file("f.bin", 1, 10);
+    let refused = a.cli().run(words!["send", file, "--to", "fe80::1:4419"]).exits(2);
+    assert!(refused.stderr.contains('['), "{refused}");
+}
+
+#[test]
+fn verify_compares_a_file_with_an_id() {
+    let a = Daemon::start("a");
+    let file = a.new_file("f.bin", 1, 3 * MIB);
+    let id = data::file_id(&file);
+    a.cli().run(words!["verify", file, id]).success();
+    a.cli().run(words!["verify", file, "66".repeat(32)]).exits(7);
+    a.cli().run(words!["verify", a.file("missing"), id]).exits(6);
+}
+
+#[test]
+fn lists_are_for_people_and_for_scripts() {
+    let Pair { a, b } = Pair::new();
+    let file = a.new_file("f.bin", 1, 300_000);
+    a.cli().run(words!["send", file, "--to", b.address()]).success();
+    let listed = a.cli().run(words!["list"]).success();
+    assert!(listed.text().contains("f.bin") && listed.text().contains("done"), "{listed}");
+    let json = a.cli().json(words!["list"]).success();
+    assert_json_lines(&json);
+    assert_eq!(json.events.len(), 1, "{json}");
+    let number = json.events[0]["transfer"].to_string();
+    let shown = a.cli().run(words!["show", number]).success();
+    assert!(shown.text().contains(&data::file_id(&file)), "{shown}");
+    let peers = a.cli().run(words!["peers"]).success();
+    assert!(peers.text().contains(b.peer()) && peers.text().contains("trusted"), "{peers}");
+    let status = a.cli().run(words!["status"]).success();
+    assert!(status.text().contains(a.peer()) && status.text().contains(a.address()), "{status}");
+    let pid = a.pid();
+    assert_eq!(a.status()["pid"], pid);
+}
+
+#[test]
+fn all_transfers_can_be_watched() {
+    let Pair { a, b } = Pair::new();
+    let relay = Relay::to(b.address());
+    relay.set_rate(4 * MIB);
+    let mut watching = b.cli().start_json(words!["watch"]);
+    let file = a.new_file("f.bin", 1, 4 * MIB);
+    let sending = a.cli().start_json(words!["send", file, "--to", relay.address()]);
+    let started = watching.wait_for_event("started");
+    assert_eq!(started["direction"], "receive", "{started}");
+    watching.wait_for_event("done");
+    sending.finish().success();
+}
+
+#[test]
+fn completions_are_printed_for_every_shell() {
+    let a = Daemon::start("a");
+    for shell in ["bash", "zsh", "fish"] {
+        let printed = a.cli().run(words!["completions", shell]).success();
+        assert!(printed.text().contains("p2p"), "{printed}");
+    }
+}
+
+#[test]
+fn the_demo_works() {
+    let place = p2p_tests::daemon::Place::new();
+    let temporary = place.root().join("tmp");
+    fs::create_dir(&temporary).unwrap();
+    let cli = place.cli().env("TMPDIR", &temporary).may_start();
+    let demo = cli.json(words!["demo", "--size", "64MiB"]).success();
+    assert_json_lines(&demo);
+    assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0, "it cleans up after itself\n{demo}");
+    let people = cli.run(words!["demo", "--size", "16MiB"]).success();
+    assert!(people.stdout.len() + people.stderr.len() > 100, "it says what it does\n{people}");
+}

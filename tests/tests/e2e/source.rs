@@ -1,0 +1,124 @@
+//! A source that is not what it was, or not a file at all.
+
+use std::{fs, os::unix::fs::symlink, path::Path};
+
+use p2p_tests::{Daemon, Pair, Relay, data, data::MIB, words};
+
+const RATE: u64 = 6 * MIB;
+const LEN: u64 = 16 * MIB;
+
+/// Sends, changes the source in the middle, and checks that both sides notice.
+fn changed_while_sent(change: impl Fn(&Path)) {
+    let (Pair { a, b }, relay) = Pair::with_relay();
+    relay.set_rate(RATE);
+    let file = a.new_file("big.bin", 1, LEN);
+    let mut sending = a.cli().start_json(words!["send", file, "--to", relay.address()]);
+    sending.wait_for_verified(LEN / 4);
+    change(&file);
+    relay.set_rate(0);
+    let sent = sending.finish().exits(7);
+    let failed = sent.event("failed");
+    assert_eq!(
+        (failed["code"].as_str(), failed["exit_code"].as_u64()),
+        (Some("integrity"), Some(7)),
+        "{sent}"
+    );
+    assert!(sent.message().contains("big.bin"), "the path is named\n{sent}");
+    b.settled();
+    assert!(b.received().is_empty(), "{:?} from a changed source", b.received());
+}
+
+#[test]
+fn a_byte_changed_in_the_middle_is_noticed() {
+    changed_while_sent(|file| data::flip(file, LEN * 3 / 4));
+}
+
+#[test]
+fn a_byte_changed_where_it_was_sent_already_is_noticed() {
+    changed_while_sent(|file| data::flip(file, 10));
+}
+
+#[test]
+fn a_truncated_source_is_noticed() {
+    changed_while_sent(|file| fs::File::options().write(true).open(file).unwrap().set_len(LEN / 2).unwrap());
+}
+
+#[test]
+fn a_source_that_grew_is_noticed() {
+    changed_while_sent(|file| {
+        use std::io::Write;
+        fs::File::options().append(true).open(file).unwrap().write_all(b"more").unwrap();
+    });
+}
+
+#[test]
+fn a_source_replaced_by_a_link_is_noticed() {
+    changed_while_sent(|file| {
+        let other = file.with_file_name("other.bin");
+        fs::rename(file, &other).unwrap();
+        symlink(&other, file).unwrap();
+    });
+}
+
+#[test]
+fn a_source_replaced_by_another_file_is_noticed() {
+    changed_while_sent(|file| {
+        let other = file.with_file_name("other.bin");
+        data::write_random(&other, 2, LEN);
+        fs::rename(&other, file).unwrap();
+    });
+}
+
+#[test]
+fn a_shared_file_that_rotted_is_not_served() {
+    let Pair { a, b } = Pair::new();
+    let file = a.new_file("shared.bin", 1, 2 * MIB);
+    let id = a.cli().run(words!["share", file]).success().text();
+    data::flip(&file, MIB);
+    b.cli().json(words!["fetch", id, "--from", a.address()]).exits(7);
+    assert!(b.received().is_empty(), "{:?}", b.received());
+}
+
+#[test]
+fn a_shared_file_that_changes_while_it_is_fetched_is_noticed() {
+    let Pair { a, b } = Pair::new();
+    let relay = Relay::to(a.address());
+    relay.set_rate(RATE);
+    let file = a.new_file("shared.bin", 1, LEN);
+    let id = a.cli().run(words!["share", file]).success().text();
+    let mut fetching = b.cli().start_json(words!["fetch", id, "--from", relay.address()]);
+    fetching.wait_for_verified(LEN / 4);
+    data::flip(&file, LEN * 3 / 4);
+    relay.set_rate(0);
+    fetching.finish().exits(7);
+    assert!(b.received().is_empty(), "{:?}", b.received());
+}
+
+#[test]
+fn what_is_no_file_is_refused_before_anything_is_sent() {
+    let Pair { a, b } = Pair::new();
+    a.cli().json(words!["send", a.file("missing"), "--to", b.address()]).exits(6);
+    let pipe = a.file("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for path in [pipe.as_path(), Path::new("/dev/null")] {
+        let refused = a.cli().json(words!["send", path, "--to", b.address()]);
+        assert!(matches!(refused.code, Some(1 | 2)), "{refused}");
+        let shared = a.cli().json(words!["share", path]);
+        assert!(matches!(shared.code, Some(1 | 2)), "{shared}");
+    }
+    assert!(b.received().is_empty());
+}
+
+#[test]
+fn the_second_sending_of_a_file_hashes_nothing() {
+    let Pair { a, b } = Pair::new();
+    let c = Daemon::start("c");
+    c.trust(&a);
+    a.trust(&c);
+    let file = a.new_file("big.bin", 1, 4 * MIB);
+    a.cli().json(words!["send", file, "--to", b.address()]).success();
+    let id = data::file_id(&file);
+    let sent = a.cli().json(words!["send", file, "--to", c.address()]).success();
+    assert_eq!(sent.event("done")["file_id"], id, "{sent}");
+    data::assert_same(&file, &c.inbox().join("big.bin"));
+}

@@ -1,0 +1,300 @@
+//! The wire, pinned byte by byte: a change here is a change of the protocol, and `docs/protocol.md` and the ALPN
+//! name have to follow.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
+
+use std::{fs, path::Path};
+
+use data_encoding::HEXLOWER;
+use p2p_protocol::{
+    ChunkRange, Cv, FileId, PeerId,
+    control::Preamble,
+    limits::{MAX_CHUNK_HEADER_LEN, MAX_FRAME_LEN},
+    reason::{AbortReason, ChunkFailure, PeerMisbehaved, RefuseReason, close},
+    wire::{
+        ALPN,
+        chunk::{ChunkHeader, Encoding},
+        codec,
+        peer::{Accept, ChunkFailed, Done, Fetch, Kind, Message, Offer, Page, PauseReason, Seal, Want},
+    },
+};
+
+const ID: FileId = FileId([0x11; 32]);
+const ID_HEX: &str = "1111111111111111111111111111111111111111111111111111111111111111";
+const CV_HEX: &str = "2222222222222222222222222222222222222222222222222222222222222222";
+
+/// Every message once, with its bytes after the length.
+fn messages() -> Vec<(Message, String)> {
+    let offer = Offer {
+        name: "a".into(),
+        kind: Kind::File,
+        size: 0x0102,
+        allocated: 3,
+        chunk_log2: 18,
+        file_id: Some(ID),
+        resume_key: None,
+        executable: true,
+        modified_ns: Some(-2),
+    };
+    let unsealed = Offer { file_id: None, resume_key: Some([7; 16]), modified_ns: None, ..offer.clone() };
+    let ranges = vec![ChunkRange { start: 1, count: 2 }];
+    let cv = Cv([0x22; 32]);
+    vec![
+        (
+            Message::Offer(offer),
+            format!(
+                "00000000 0100000000000000 61 00000000 0201000000000000 0300000000000000 12 01 {ID_HEX} 00 01 01 feffffffffffffff"
+            ),
+        ),
+        (
+            Message::Offer(unsealed),
+            "00000000 0100000000000000 61 00000000 0201000000000000 0300000000000000 12 00 01 07070707070707070707070707070707 01 00".into(),
+        ),
+        (Message::Fetch(Fetch { file_id: ID }), format!("01000000 {ID_HEX}")),
+        (
+            Message::Accept(Accept { chunk_log2: 20, have_count: 2, have: ranges.clone() }),
+            "02000000 14 02000000 0100000000000000 01000000 02000000".into(),
+        ),
+        (Message::Refuse(RefuseReason::NotFound), "03000000 01000000".into()),
+        (Message::Top(vec![cv]), format!("04000000 0100000000000000 {CV_HEX}")),
+        (Message::NeedPages(vec![3]), "05000000 0100000000000000 03000000".into()),
+        (
+            Message::Page(Page { page: 3, values: vec![cv] }),
+            format!("06000000 03000000 0100000000000000 {CV_HEX}"),
+        ),
+        (
+            Message::Want(Want { ranges: ranges.clone(), credit: 4 }),
+            "07000000 0100000000000000 01000000 02000000 04000000".into(),
+        ),
+        (Message::Verified(ranges), "08000000 0100000000000000 01000000 02000000".into()),
+        (
+            Message::ChunkFailed(ChunkFailed { chunk: 5, reason: ChunkFailure::Truncated }),
+            "09000000 05000000 01000000".into(),
+        ),
+        (Message::Paused(PauseReason::Space), "0a000000 00000000".into()),
+        (
+            Message::Seal(Seal { file_id: ID, size: 9, chunks: 1 }),
+            format!("0b000000 {ID_HEX} 0900000000000000 01000000"),
+        ),
+        (
+            Message::Done(Done { file_id: ID, name: "é".into(), fetchable: false }),
+            format!("0c000000 {ID_HEX} 0200000000000000 c3a9 00"),
+        ),
+        (Message::Abort(AbortReason::Stalled), "0d000000 06000000".into()),
+    ]
+}
+
+fn hex(bytes: &[u8]) -> String {
+    HEXLOWER.encode(bytes)
+}
+
+fn packed(text: &str) -> String {
+    text.replace(' ', "")
+}
+
+#[test]
+fn every_message_has_its_bytes() {
+    for (message, expected) in messages() {
+        let frame = codec::frame(&message, MAX_FRAME_LEN).unwrap();
+        let (prefix, body) = frame.split_at(codec::PREFIX_LEN);
+        assert_eq!(hex(body), packed(&expected), "{message:?}");
+        assert_eq!(prefix, (body.len() as u32).to_le_bytes(), "{message:?}");
+        assert_eq!(codec::decode::<Message>(body), Ok(message));
+    }
+}
+
+#[test]
+fn every_message_is_pinned() {
+    let mut numbers: Vec<u32> = messages()
+        .iter()
+        .map(|(message, _)| {
+            // A new variant must be added to the list above before this compiles.
+            match message {
+                Message::Offer(_) => 0,
+                Message::Fetch(_) => 1,
+                Message::Accept(_) => 2,
+                Message::Refuse(_) => 3,
+                Message::Top(_) => 4,
+                Message::NeedPages(_) => 5,
+                Message::Page(_) => 6,
+                Message::Want(_) => 7,
+                Message::Verified(_) => 8,
+                Message::ChunkFailed(_) => 9,
+                Message::Paused(_) => 10,
+                Message::Seal(_) => 11,
+                Message::Done(_) => 12,
+                Message::Abort(_) => 13,
+            }
+        })
+        .collect();
+    numbers.dedup();
+    assert_eq!(numbers, (0..14).collect::<Vec<u32>>());
+    let unknown = [14, 0, 0, 0];
+    assert_eq!(codec::decode::<Message>(&unknown), Err(PeerMisbehaved::MalformedFrame));
+}
+
+/// Fails unless the values have the numbers 0, 1, 2 … on the wire, and nothing comes after the last.
+fn assert_numbers<T: wire_values::Wire>(values: &[T]) {
+    for (number, value) in values.iter().enumerate() {
+        let frame = value.frame();
+        let body = &frame[codec::PREFIX_LEN..];
+        assert_eq!(body[..4], (number as u32).to_le_bytes(), "{value:?}");
+        assert_eq!(T::decode(body).as_ref(), Ok(value));
+    }
+    let after = (values.len() as u32).to_le_bytes();
+    assert!(T::decode(&after).is_err(), "there is a value {} that is not pinned", values.len());
+}
+
+/// What can travel, without naming the serialisation library here.
+mod wire_values {
+    use super::{
+        AbortReason, ChunkFailure, Encoding, Kind, MAX_FRAME_LEN, PauseReason, PeerMisbehaved, RefuseReason,
+        codec,
+    };
+
+    pub(super) trait Wire: Sized + std::fmt::Debug + PartialEq {
+        fn frame(&self) -> Vec<u8>;
+        fn decode(body: &[u8]) -> Result<Self, PeerMisbehaved>;
+    }
+
+    macro_rules! wire {
+        ($($name:ty),*) => {$(
+            impl Wire for $name {
+                fn frame(&self) -> Vec<u8> {
+                    codec::frame(self, MAX_FRAME_LEN).unwrap()
+                }
+                fn decode(body: &[u8]) -> Result<Self, PeerMisbehaved> {
+                    codec::decode(body)
+                }
+            }
+        )*};
+    }
+
+    wire!(RefuseReason, AbortReason, ChunkFailure, Encoding, Kind, PauseReason);
+}
+
+#[test]
+fn every_reason_has_its_number() {
+    assert_numbers(&[
+        RefuseReason::NotAllowed,
+        RefuseReason::NotFound,
+        RefuseReason::Name,
+        RefuseReason::Size,
+        RefuseReason::Space { need: 1, free: 2 },
+        RefuseReason::Storage,
+        RefuseReason::Rejected,
+        RefuseReason::Busy,
+        RefuseReason::Unsupported,
+        RefuseReason::SourceChanged,
+        RefuseReason::ShuttingDown,
+    ]);
+    assert_numbers(&[
+        AbortReason::Cancelled,
+        AbortReason::SourceChanged,
+        AbortReason::SourceUnreadable,
+        AbortReason::Storage,
+        AbortReason::Integrity,
+        AbortReason::Protocol,
+        AbortReason::Stalled,
+        AbortReason::ShuttingDown,
+    ]);
+    assert_numbers(&[
+        ChunkFailure::Corrupt,
+        ChunkFailure::Truncated,
+        ChunkFailure::Stalled,
+        ChunkFailure::NotStored,
+    ]);
+    assert_numbers(&[Encoding::Raw, Encoding::Zeros]);
+    assert_numbers(&[Kind::File]);
+    assert_numbers(&[PauseReason::Space]);
+}
+
+#[test]
+fn numbers_of_a_refusal_follow_it() {
+    let frame =
+        codec::frame(&Message::Refuse(RefuseReason::Space { need: 0x0102, free: 3 }), MAX_FRAME_LEN).unwrap();
+    assert_eq!(hex(&frame), packed("18000000 03000000 04000000 0201000000000000 0300000000000000"));
+}
+
+#[test]
+fn chunk_headers_have_their_bytes() {
+    let raw = ChunkHeader { transfer: 4, index: 0x0102, len: 7, encoding: Encoding::Raw, cv: None };
+    assert_eq!(hex(&raw.encode()), packed("1500 0400000000000000 02010000 07000000 00000000 00"));
+    let zeros = ChunkHeader { encoding: Encoding::Zeros, cv: Some(Cv([0x22; 32])), ..raw };
+    assert_eq!(
+        hex(&zeros.encode()),
+        packed(&format!("3500 0400000000000000 02010000 07000000 01000000 01 {CV_HEX}"))
+    );
+    for header in [raw, zeros] {
+        assert_eq!(ChunkHeader::decode(&header.encode()[2..]), Ok(header));
+        assert!(header.encode().len() <= MAX_CHUNK_HEADER_LEN);
+    }
+}
+
+#[test]
+fn close_codes_have_their_numbers() {
+    let codes = [
+        close::IDLE,
+        close::SHUTDOWN,
+        close::NOT_TRUSTED,
+        close::WRONG_PEER,
+        close::BUSY,
+        close::STREAM_UNWANTED,
+        close::STREAM_ABORTED,
+        close::DEADLINE,
+    ];
+    assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(close::MISBEHAVED, 0x100);
+    let geometry = p2p_protocol::Geometry::new(1, 0).unwrap_err();
+    let range = p2p_protocol::bitmap::RangesError::TooMany;
+    let faults = [
+        PeerMisbehaved::FrameTooLong(1),
+        PeerMisbehaved::MalformedFrame,
+        PeerMisbehaved::UnexpectedMessage(""),
+        PeerMisbehaved::Geometry(geometry),
+        PeerMisbehaved::Ranges(range),
+        PeerMisbehaved::ForgedList(p2p_protocol::tree::TreeError::Mismatch),
+        PeerMisbehaved::UnaskedChunks,
+        PeerMisbehaved::ChunkHeader(0),
+        PeerMisbehaved::NoSuchPage(0),
+        PeerMisbehaved::TooManyPages,
+        PeerMisbehaved::Credit(0),
+        PeerMisbehaved::FalseDone,
+        PeerMisbehaved::WrongFile,
+        PeerMisbehaved::BadChunks(1),
+        PeerMisbehaved::Name(p2p_protocol::name::NameError::Dots),
+        PeerMisbehaved::TooManyWanted,
+        PeerMisbehaved::HaveCount(1),
+    ];
+    for (n, fault) in faults.iter().enumerate() {
+        assert_eq!(fault.close_code(), close::MISBEHAVED + n as u32, "{fault}");
+    }
+}
+
+#[test]
+fn identities_and_names_of_the_protocol_are_fixed() {
+    assert_eq!(ALPN, b"p2p/1");
+    assert_eq!(PeerId::from_spki(b"spki").to_string().len(), 52);
+    assert_eq!(
+        hex(&PeerId::from_spki(b"spki").0),
+        hex(&blake3::derive_key("p2p 2026-11-23 peer id from subject public key info", b"spki"))
+    );
+    assert_eq!(hex(&Preamble { version: 0x0102 }.encode()), packed("70327063746c 0201"));
+    assert_eq!(Preamble::ours().version, 1);
+}
+
+#[test]
+fn the_specification_names_every_message_and_limit() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/protocol.md");
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let words: Vec<&str> = text.split(|c: char| !c.is_alphanumeric()).collect();
+    for (message, _) in messages() {
+        assert!(words.contains(&message.name()), "docs/protocol.md does not name {}", message.name());
+    }
+    for number in [MAX_FRAME_LEN, p2p_protocol::limits::MAX_FIRST_FRAME_LEN, MAX_CHUNK_HEADER_LEN] {
+        assert!(
+            words.contains(&number.to_string().as_str()),
+            "docs/protocol.md does not have the limit {number}"
+        );
+    }
+}

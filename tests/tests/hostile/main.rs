@@ -1,0 +1,13 @@
+//! Peers that lie, and strangers that shoot at the port. Whatever they do, the daemon lives, names what they did,
+//! writes nothing where it must not, and goes on with everybody else: `Scene::check` looks at all of that after
+//! every attack.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
+
+mod chunks;
+mod datagrams;
+mod frames;
+mod keys;
+mod lists;
+mod offers;
+mod receiver;
