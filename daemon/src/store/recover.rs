@@ -57,10 +57,7 @@ impl Store {
         let stored = folder.partials(false)?.map_or(0, |partials| stored_bytes(&partials, &stem));
         check_room(self, &folder, spec.allocated.saturating_sub(stored))?;
 
-        let partials = locked_folder(&folder)?;
-        folder.sweep(disk, &partials);
-        let at = Located { partials, base: folder.path.join(PARTIALS), stem };
-        let log_file = open_locked(&at)?;
+        let (at, log_file) = enter(self, &folder, &stem)?;
         let data = open_own(self, &at, PART)?;
         let data_path = at.path(PART);
         let stamp = Stamp::of(&data.metadata().map_err(StoreError::io("look at", &data_path))?);
@@ -179,14 +176,20 @@ fn check_room(store: &Store, folder: &Folder, need: u64) -> Result<(), StoreErro
     if need <= free { Ok(()) } else { Err(StoreError::NoSpace { path: folder.path.clone(), need, free }) }
 }
 
-/// The folder of partials, made if need be; another transfer that ends may remove it at any moment.
-fn locked_folder(folder: &Folder) -> Result<Dir, StoreError> {
+/// Makes or finds the folder of partials, and takes the partial's lock in it. Another transfer that ends may remove
+/// the folder, while it is empty, at any moment.
+fn enter(store: &Store, folder: &Folder, stem: &str) -> Result<(Located, File), StoreError> {
     for _ in 0..RACES {
-        if let Some(partials) = folder.partials(true).or_else(|error| match error {
-            error if error.is_gone() => Ok(None),
-            error => Err(error),
-        })? {
-            return Ok(partials);
+        let entered = folder.partials(true).and_then(|partials| {
+            let partials = partials.ok_or_else(|| StoreError::Gone { path: folder.path.clone() })?;
+            let at = Located { partials, base: folder.path.join(PARTIALS), stem: stem.to_owned() };
+            let log = open_locked(&at)?;
+            folder.sweep(&**store.disk(), &at.partials);
+            Ok((at, log))
+        });
+        match entered {
+            Err(error) if error.is_gone() && folder.path.is_dir() => {}
+            other => return other,
         }
     }
     Err(StoreError::Gone { path: folder.path.clone() })

@@ -148,18 +148,21 @@ fn failure(path: &Path) -> impl Fn(rusqlite::Error) -> StoreError {
 
 /// Whether the file is not a sound catalog; anything else (full, read-only, locked) may pass.
 fn is_damage(error: &rusqlite::Error) -> bool {
-    match error.sqlite_error_code() {
-        // `Unknown` is SQLite's general error: a table or column that should be there is not.
-        Some(code) => {
-            matches!(code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown)
-        }
-        None => matches!(
-            error,
-            rusqlite::Error::SqlInputError { .. }
-                | rusqlite::Error::InvalidColumnType(..)
-                | rusqlite::Error::FromSqlConversionFailure(..)
-                | rusqlite::Error::IntegralValueOutOfRange(..)
-        ),
+    use rusqlite::Error;
+    // What SQLite says when tables are not those that the schema's version promises.
+    const WRONG_TABLES: [&str; 4] = ["no such table", "no such column", "has no column", "already exists"];
+    let (error, said) = match error {
+        Error::SqliteFailure(error, said) => (error, said.as_deref().unwrap_or_default()),
+        Error::SqlInputError { error, msg, .. } => (error, msg.as_str()),
+        Error::InvalidColumnType(..)
+        | Error::FromSqlConversionFailure(..)
+        | Error::IntegralValueOutOfRange(..) => return true,
+        _ => return false,
+    };
+    match error.code {
+        ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => true,
+        ErrorCode::Unknown => WRONG_TABLES.iter().any(|words| said.contains(words)),
+        _ => false,
     }
 }
 

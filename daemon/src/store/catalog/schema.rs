@@ -57,6 +57,10 @@ pub(super) fn prepare(connection: &mut Connection) -> rusqlite::Result<Result<()
     }
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
+    if found == VERSION {
+        // Nothing is written, so that a full disk does not keep the daemon from starting.
+        return Ok(Ok(()));
+    }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for step in STEPS.iter().skip(version(&transaction)? as usize) {
         transaction.execute_batch(step)?;

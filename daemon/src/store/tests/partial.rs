@@ -505,3 +505,25 @@ fn many_threads_write_while_checkpoints_run() {
     let published = partial.publish(&name("x")).unwrap();
     assert_eq!(read(&published.path), content.bytes);
 }
+
+#[test]
+fn transfers_that_end_do_not_pull_the_folder_from_under_others() {
+    let bed = Bed::new();
+    std::thread::scope(|scope| {
+        for seed in 0..4 {
+            let bed = &bed;
+            scope.spawn(move || {
+                let content = Content::new(noise(10, seed));
+                for _ in 0..200 {
+                    let partial = bed.open(&content);
+                    content.write_all(&partial);
+                    if seed % 2 == 0 {
+                        partial.checkpoint().unwrap();
+                    }
+                    partial.discard().unwrap();
+                }
+            });
+        }
+    });
+    assert!(!bed.inbox().join(PARTIALS).exists());
+}
