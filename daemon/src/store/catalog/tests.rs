@@ -154,3 +154,26 @@ fn old_history_is_dropped_but_nothing_unfinished() {
     let last = catalog.insert_job(&row(State::Done)).unwrap();
     assert_eq!(last.cast_signed(), jobs::ENDED_JOBS_KEPT + extra + 2);
 }
+
+#[test]
+fn a_full_disk_is_told_and_loses_nothing() {
+    let (_folder, home) = home();
+    let catalog = Catalog::open(&home).unwrap();
+    let number = catalog.insert_job(&row(State::Active)).unwrap();
+    let limit = |catalog: &Catalog, pages: u32| {
+        catalog
+            .ask(move |database| {
+                database.connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
+            })
+            .unwrap();
+    };
+    limit(&catalog, 1);
+    let large = JobRow { number, summary: "x".repeat(1 << 20), ..row(State::Done) };
+    let error = catalog.update_job(&large).unwrap_err();
+    assert!(error.is_full() && !error.is_gone(), "{error}");
+    assert_eq!(set_aside_files(&home), 0);
+    assert_eq!(catalog.jobs().unwrap(), [JobRow { number, ..row(State::Active) }]);
+    limit(&catalog, u32::MAX);
+    catalog.update_job(&large).unwrap();
+    assert_eq!(catalog.jobs().unwrap(), [large]);
+}

@@ -258,3 +258,24 @@ fn live(bed: &Bed, content: &Content) -> Result<Published, StoreError> {
     }
     partial.publish(&name("x"))
 }
+
+#[test]
+fn a_record_that_was_never_synced_is_written_again_by_the_next_run() {
+    let bed = Bed::new();
+    let content = eight();
+    let partial = bed.open(&content);
+    partial.write(content.chunk(0)).unwrap();
+    // The first checkpoint syncs its data with `SyncAll`; this is the log's.
+    bed.disk.fail(Op::SyncData, Errno::IO, 0, 1);
+    lost(partial.checkpoint().unwrap_err());
+    partial.write(content.chunk(1)).unwrap();
+    drop(partial);
+    // Killed: the record can be read back, and is not on the disk.
+    let partial = bed.open(&content);
+    assert!(partial.recheck(0, content.expected(0)).unwrap());
+    assert_eq!(partial.checkpoint().unwrap(), set([0]));
+    drop(partial);
+    bed.disk.power_loss(|| false);
+    let file = std::fs::File::open(bed.partial_file(&content, LOG)).unwrap();
+    assert_eq!(log::Contents::read(&disk::System, &file).unwrap().claimed, set([0]));
+}
