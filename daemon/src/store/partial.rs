@@ -16,7 +16,7 @@ use std::{
     io,
     ops::Range,
     os::unix::fs::MetadataExt,
-    path::{PathBuf},
+    path::PathBuf,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
