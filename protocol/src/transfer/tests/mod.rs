@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use self::world::{Fate, File, Step, World};
 use super::*;
 use crate::{
-    ChunkRange, ChunkSet,
+    ChunkRange, ChunkSet, Cv,
     limits::{MAX_CHUNK_FAILURES, MAX_UNASKED_CHUNKS, PAGE_CHUNKS, TRANSFER_PROGRESS_DEADLINE},
     reason::{AbortReason, ChunkFailure, PeerMisbehaved},
     wire::{
