@@ -123,7 +123,7 @@ pub(crate) enum Line<'a> {
         #[serde(serialize_with = "text")]
         file_id: FileId,
         bytes: u64,
-        resumed_bytes: u64,
+        kept_bytes: u64,
         moved_bytes: u64,
         seconds: f64,
         rate_bps: Option<u64>,

@@ -115,8 +115,8 @@ fn nobody_reading_is_no_noise() {
 fn id_and_config_are_what_the_daemon_beside_prints() {
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path().join("home");
-    let script = "#!/bin/sh\ncase \"$4\" in\nid) echo me;;\nconfig) echo \"inbox = $2\";;\n\
-                  *) echo \"cannot read $2\" >&2; exit 8;;\nesac\n";
+    let script = "#!/bin/sh\ncase \"$2\" in\nid) echo me;;\nconfig) echo \"inbox = $4\";;\n\
+                  *) echo \"cannot read $4\" >&2; exit 8;;\nesac\n";
     let p2p = with_daemon_program(folder.path(), script);
     let run = |words: &[&str]| Command::new(&p2p).arg("--home").arg(&home).args(words).output().unwrap();
 

@@ -245,13 +245,12 @@ impl Failure {
             Self::Usage => "usage",
             Self::Daemon => "daemon",
             Self::Unreachable => "unreachable",
-            Self::Refused => "refused",
+            Self::Refused | Self::UnknownKey => "refused",
             Self::NotFound => "not_found",
             Self::Integrity => "integrity",
             Self::Storage => "storage",
             Self::Conflict => "conflict",
             Self::Cancelled => "cancelled",
-            Self::UnknownKey => "unknown_key",
         }
     }
 }

@@ -250,6 +250,16 @@ impl Daemon {
         self.child.as_ref().map(Child::id).expect("the daemon runs")
     }
 
+    /// The most memory that it has had since its start, in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        let status =
+            fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a process has a status");
+        let line =
+            status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the kernel counts memory");
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number of KiB");
+        kib << 10
+    }
+
     /// Whether its process is there.
     pub fn is_alive(&mut self) -> bool {
         self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))

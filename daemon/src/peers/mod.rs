@@ -81,10 +81,7 @@ impl PeersError {
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum KeyError {
     /// It was never seen there, and its peer is not trusted.
-    #[error(
-        "the key at {target} is not known yet: {found}. Compare it with what `p2p id` prints there; if it is the \
-         same, run this again with --peer {found} (or with --accept-new-key, without comparing)"
-    )]
+    #[error("the key at {target} is not known yet: {found}")]
     Unknown { target: String, found: PeerId },
     /// Another one was found there before.
     #[error(

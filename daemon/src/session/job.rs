@@ -183,7 +183,7 @@ impl Job {
     }
 
     /// A transfer of an earlier daemon, as its catalog kept it.
-    pub(crate) fn restored(spec: Spec, summary: Summary) -> Arc<Self> {
+    pub(crate) fn restored(spec: Spec, summary: Summary, last: Option<TransferEvent>) -> Arc<Self> {
         let mut state = JobState::waiting(summary.name, summary.target, summary.file_id, summary.peer);
         state.path = summary.path;
         state.moved_before = summary.progress.moved_bytes;
@@ -191,6 +191,7 @@ impl Job {
         state.error = summary.error;
         state.ended_ms = summary.ended_ms;
         state.state = if summary.state == State::Active { State::Waiting } else { summary.state };
+        state.last = last;
         if !state.is_over() {
             state.waiting = Some(WaitReason::Peer);
         }
@@ -446,6 +447,11 @@ impl Job {
             state.watchers.push(sender);
         }
         receiver
+    }
+
+    /// How the job ended, if it has.
+    pub(crate) fn last_event(&self) -> Option<TransferEvent> {
+        self.lock().last.clone()
     }
 
     /// The job as a line of a list.

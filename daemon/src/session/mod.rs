@@ -29,7 +29,7 @@ use p2p_protocol::{
     control::{
         FetchRequest, Output, PeerInfo, SendRequest, ShareRequest, State, TransferEvent, TrustRequest,
     },
-    limits::{DRAIN_DEADLINE, TRANSFER_PROGRESS_DEADLINE, UNVERIFIED_BUDGET},
+    limits::{DRAIN_DEADLINE, UNVERIFIED_BUDGET},
     reason::{AbortReason, Failure, RefuseReason, close},
     wire::peer::Message,
 };
@@ -43,7 +43,7 @@ pub(crate) use registry::Registry;
 use crate::{
     peers::Peers,
     store::{Share, Store, StoreError},
-    transport::{ControlStream, Endpoint},
+    transport::{ControlStream, Endpoint, TransportError},
 };
 use budget::Pool;
 use job::{Spec, now_ms};
@@ -329,11 +329,12 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
         .map_err(|error| RunError::new(Failure::Other, format!("a background task failed: {error}")))
 }
 
-/// Says something to a peer, which has to take it in time.
+/// Says something to a peer. One that does not listen any longer has said why, or will: that is for the next
+/// read to find.
 async fn say(control: &mut ControlStream, message: &Message) -> Result<(), RunError> {
-    match tokio::time::timeout(TRANSFER_PROGRESS_DEADLINE, control.sender.send(message)).await {
-        Ok(sent) => Ok(sent?),
-        Err(_) => Err(RunError::stalled()),
+    match control.sender.send(message).await {
+        Err(TransportError::Stopped { .. }) => Ok(()),
+        sent => Ok(sent?),
     }
 }
 

@@ -11,6 +11,7 @@ use p2p_protocol::{
     limits::{MAX_INCOMING_PER_PEER, MAX_JOBS},
     reason::Failure,
 };
+use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc};
 
 use super::{
@@ -23,6 +24,14 @@ use crate::store::{JobRow, Store};
 const ENDED_IN_MEMORY: usize = 1000;
 /// How often a running transfer's numbers go to the catalog.
 const SAVE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the catalog keeps of a transfer besides what it is about.
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    summary: Summary,
+    /// How it ended.
+    last: Option<TransferEvent>,
+}
 
 /// The transfers.
 #[derive(Debug)]
@@ -39,11 +48,11 @@ impl Registry {
         let mut jobs = BTreeMap::new();
         for row in store.catalog().jobs()? {
             let parsed =
-                (serde_json::from_str::<Spec>(&row.spec), serde_json::from_str::<Summary>(&row.summary));
+                (serde_json::from_str::<Spec>(&row.spec), serde_json::from_str::<Saved>(&row.summary));
             match parsed {
-                (Ok(spec), Ok(summary)) => {
+                (Ok(spec), Ok(Saved { summary, last })) => {
                     let summary = Summary { transfer: row.number, ..summary };
-                    jobs.insert(row.number, Job::restored(spec, summary));
+                    jobs.insert(row.number, Job::restored(spec, summary, last));
                 }
                 // Written by another version: history, not data, so leaving it out loses nothing.
                 _ => tracing::warn!(
@@ -193,8 +202,8 @@ fn row(job: &Job) -> Result<JobRow, RunError> {
         direction: summary.direction,
         state: summary.state,
         spec: text(serde_json::to_string(job.spec()))?,
-        summary: text(serde_json::to_string(&summary))?,
         created_ms: summary.created_ms,
         ended_ms: summary.ended_ms.or_else(|| job.is_over().then(now_ms)),
+        summary: text(serde_json::to_string(&Saved { summary, last: job.last_event() }))?,
     })
 }

@@ -1,6 +1,6 @@
 //! A source that is not what it was, or not a file at all.
 
-use std::{fs, os::unix::fs::symlink, path::Path};
+use std::{fs, os::unix::fs::symlink, path::Path, time::Instant};
 
 use p2p_tests::{Daemon, Pair, Relay, data, data::MIB, words};
 
@@ -110,7 +110,7 @@ fn what_is_no_file_is_refused_before_anything_is_sent() {
 }
 
 #[test]
-fn the_second_sending_of_a_file_hashes_nothing() {
+fn one_file_can_be_sent_to_several_peers() {
     let Pair { a, b } = Pair::new();
     let c = Daemon::start("c");
     c.trust(&a);
@@ -121,4 +121,21 @@ fn the_second_sending_of_a_file_hashes_nothing() {
     let sent = a.cli().json(words!["send", file, "--to", c.address()]).success();
     assert_eq!(sent.event("done")["file_id"], id, "{sent}");
     data::assert_same(&file, &c.inbox().join("big.bin"));
+}
+
+#[test]
+fn hashing_can_be_cancelled_and_takes_no_memory() {
+    let Pair { a, b } = Pair::new();
+    // Hashing this takes minutes, whatever the machine.
+    let file = a.file("huge.img");
+    data::write_sparse(&file, 4 << 40, &[]);
+    let mut sending = a.cli().start_json(words!["send", file, "--to", b.address()]);
+    let waiting = sending.wait_for_event("waiting");
+    assert_eq!(waiting["reason"], "hashing", "{waiting}");
+    a.cli().json(words!["cancel", waiting["transfer"].to_string()]).success();
+    let asked = Instant::now();
+    sending.finish().exits(1);
+    assert!(asked.elapsed().as_secs() < 30, "a cancelled hashing goes on");
+    assert!(a.peak_memory() < 256 * MIB, "{} bytes of memory", a.peak_memory());
+    a.settled();
 }

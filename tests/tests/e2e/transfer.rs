@@ -56,7 +56,13 @@ fn sizes_around_every_boundary_are_exact() {
 
 #[test]
 fn a_gibibyte_goes_both_ways() {
-    send_and_fetch(&Pair::new(), "gibibyte.bin", 99, 1 << 30);
+    let pair = Pair::new();
+    send_and_fetch(&pair, "gibibyte.bin", 99, 1 << 30);
+    for daemon in [&pair.a, &pair.b] {
+        let peak = daemon.peak_memory();
+        println!("{} MiB at most", peak / MIB);
+        assert!(peak < 384 * MIB, "{peak} bytes of memory for a file of any size");
+    }
 }
 
 #[test]

@@ -10,7 +10,8 @@ use p2p_protocol::{
 };
 use p2p_tests::{
     data::CHUNK,
-    hostile::{Content, Conversation, Ended, Scene},
+    hostile::{Content, Conversation, Ended, Heard, Scene},
+    words,
 };
 
 const CHUNKS: u64 = 8;
@@ -42,11 +43,12 @@ fn corrupt(content: &Content, transfer: u64, chunk: u32) -> Vec<u8> {
     bytes
 }
 
-/// What the victim's own list says of the hostile transfer.
-fn numbers_of_it(scene: &Scene, key: &str) -> u64 {
+/// What the victim shows of the hostile transfer.
+fn shown(scene: &Scene) -> serde_json::Value {
     let transfers = scene.victim.transfers();
     let it = transfers.iter().find(|line| line["name"] == "hostile.bin");
-    it.and_then(|line| line[key].as_u64()).unwrap_or_else(|| panic!("no {key} in {transfers:?}"))
+    let number = it.unwrap_or_else(|| panic!("{transfers:?}"))["transfer"].to_string();
+    scene.victim.cli().json(words!["show", number]).success().event("detail").clone()
 }
 
 /// Spoils one chunk's stream once, is honest otherwise, and expects the victim to drop the chunk for this reason, to
@@ -61,7 +63,10 @@ async fn spoiled_once(spoil: impl Fn(&Content, &Conversation, u32) -> Vec<u8>, e
     assert_eq!(failed, ChunkFailed { chunk: bad, reason: expected });
     conversation.provide(&content, wanted).await;
     assert_eq!(std::fs::read(scene.victim.inbox().join("hostile.bin")).unwrap(), content.bytes());
-    assert_eq!(numbers_of_it(&scene, "chunks_failed"), 1);
+    let shown = shown(&scene);
+    let word = format!("{expected:?}").to_lowercase();
+    assert_eq!(shown["chunks_failed"], 1, "{shown}");
+    assert_eq!(shown["failed_chunks"], serde_json::json!([{ "chunk": bad, "reason": word }]), "{shown}");
     scene.check(&["chunk failed"]);
 }
 
@@ -117,15 +122,15 @@ async fn a_chunk_that_never_verifies_ends_the_connection() {
     conversation.connection().send_stream(&corrupt(&content, conversation.id(), bad)).await;
     let ended = loop {
         match conversation.hear().await {
-            p2p_tests::hostile::Heard::Message(Message::Want(want)) => {
+            Heard::Message(Message::Want(want)) => {
                 if want.ranges.iter().any(|range| (range.start..range.start + range.count).contains(&bad)) {
                     conversation.connection().send_stream(&corrupt(&content, conversation.id(), bad)).await;
                 }
             }
-            p2p_tests::hostile::Heard::Message(Message::ChunkFailed(failed)) => assert_eq!(failed.chunk, bad),
-            p2p_tests::hostile::Heard::Message(other) => panic!("{other:?} after a bad chunk"),
-            p2p_tests::hostile::Heard::End => break conversation.connection().ended().await,
-            p2p_tests::hostile::Heard::Closed(ended) => break ended,
+            Heard::Message(Message::ChunkFailed(failed)) => assert_eq!(failed.chunk, bad),
+            Heard::Message(other) => panic!("{other:?} after a bad chunk"),
+            Heard::End => break conversation.connection().ended().await,
+            Heard::Closed(ended) => break ended,
         }
     };
     let fault = PeerMisbehaved::BadChunks(MAX_CHUNK_FAILURES);

@@ -145,6 +145,39 @@ async fn an_impossible_acceptance_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_complaint_about_a_chunk_is_shown_and_answered() {
+    let mut scene = attacked();
+    let (running, mut conversation, offer) = offered(&scene).await;
+    let streams = conversation.connection().0.clone();
+    let receive = async |count: usize| {
+        for _ in 0..count {
+            let mut stream = streams.accept_uni().await.unwrap();
+            assert!(stream.read_to_end(2 * CHUNK as usize).await.unwrap().len() as u64 > CHUNK);
+        }
+    };
+    conversation.say(nothing_yet(&offer)).await;
+    conversation.say(want(0, 8, 8)).await;
+    receive(8).await;
+    conversation.say(Message::ChunkFailed(ChunkFailed { chunk: 3, reason: ChunkFailure::Corrupt })).await;
+    conversation.say(want(3, 1, 8)).await;
+    receive(1).await;
+    conversation.say(Message::Verified(vec![ChunkRange { start: 0, count: 8 }])).await;
+    let file_id = offer.file_id.unwrap();
+    conversation.say(Message::Done(Done { file_id, name: "theirs.bin".into(), fetchable: false })).await;
+    let sent = finish(running).await.success();
+    let complaint = sent.event("chunk_failed");
+    assert_eq!(
+        (complaint["chunk"].as_u64(), complaint["reason"].as_str()),
+        (Some(3), Some("corrupt")),
+        "{sent}"
+    );
+    assert_eq!(complaint["peer"], scene.hostile.peer_id(), "{sent}");
+    assert_eq!(sent.event("done")["path"], "theirs.bin", "{sent}");
+    assert_eq!(sent.moved(), 9 * CHUNK, "{sent}");
+    check(&mut scene, &["damaged on the way"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_that_never_wants_anything_holds_up_nobody() {
     let mut scene = attacked();
     let (running, mut conversation, offer) = offered(&scene).await;

@@ -91,13 +91,13 @@ fn say(ctx: &Context, step: &str) -> Result<(), CliError> {
 }
 
 fn show(ctx: &Context, report: &Report) -> Result<(), CliError> {
-    let Report { file_id, bytes, resumed_bytes, moved_bytes, before, after, down } = report;
+    let Report { file_id, bytes, kept_bytes, moved_bytes, before, after, down } = report;
     let rate = format::mean_rate(*moved_bytes, *before + *after);
     let again = moved_bytes.saturating_sub(*bytes);
     ctx.out.json(&Line::DemoDone {
         file_id: *file_id,
         bytes: *bytes,
-        resumed_bytes: *resumed_bytes,
+        kept_bytes: *kept_bytes,
         moved_bytes: *moved_bytes,
         seconds: (*before + *after + *down).as_millis() as f64 / 1000.0,
         rate_bps: rate,
@@ -110,7 +110,7 @@ fn show(ctx: &Context, report: &Report) -> Result<(), CliError> {
         out.say(&format!("  rate         {}", format::rate(rate)));
     }
     out.say(&format!("  down for     {} (receiver killed, restarted, found again)", format::duration(*down)));
-    out.say(&format!("  resumed at   {}, verified before the kill", format::bytes(*resumed_bytes)));
+    out.say(&format!("  kept         {} from before the kill", format::bytes(*kept_bytes)));
     out.say(&format!(
         "  moved        {} in all, so {} went twice",
         format::bytes(*moved_bytes),

@@ -43,8 +43,8 @@ pub(crate) enum Outcome {
 pub(crate) struct Report {
     pub(crate) file_id: FileId,
     pub(crate) bytes: u64,
-    /// Verified when the transfer resumed.
-    pub(crate) resumed_bytes: u64,
+    /// What did not have to be moved again after the kill.
+    pub(crate) kept_bytes: u64,
     pub(crate) moved_bytes: u64,
     /// From the start to the kill.
     pub(crate) before: Duration,
@@ -117,8 +117,8 @@ impl<'a> Room<'a> {
         let mut view = View::of_new(ctx, &receiver.address);
         let mut receiver = receiver;
         let mut times = Times::default();
-        let mut resumed = None;
         let mut moved = 0;
+        let mut moved_before = 0;
         loop {
             let event = match events.next().await? {
                 Some(Event::Transfer(event)) => event,
@@ -132,16 +132,18 @@ impl<'a> Room<'a> {
             };
             let mut kill = false;
             match &event {
-                TransferEvent::Started { resumed_bytes, .. } => {
+                TransferEvent::Started { .. } => {
                     times.started.get_or_insert_with(Instant::now);
                     if times.killed.is_some() {
                         times.resumed.get_or_insert_with(Instant::now);
-                        resumed.get_or_insert(*resumed_bytes);
                     }
                 }
                 TransferEvent::Progress { progress, .. } => {
                     let verified = format::percent(progress.verified_bytes, self.size);
                     kill = times.killed.is_none() && (KILL_AT..100).contains(&verified);
+                    if times.resumed.is_none() {
+                        moved_before = progress.moved_bytes;
+                    }
                 }
                 TransferEvent::Done { moved_bytes, .. } => moved = *moved_bytes,
                 _ => {}
@@ -157,7 +159,9 @@ impl<'a> Room<'a> {
                     let (Some(file_id), Some(killed)) = (done, times.killed) else {
                         return Ok(Outcome::TooFast);
                     };
-                    return self.check(file_id, resumed, moved, &times, killed);
+                    let again = moved.saturating_sub(moved_before);
+                    let kept = self.size.saturating_sub(again);
+                    return self.check(file_id, kept, moved, &times, killed);
                 }
             }
             if kill {
@@ -174,7 +178,7 @@ impl<'a> Room<'a> {
     fn check(
         &self,
         promised: FileId,
-        resumed: Option<u64>,
+        kept_bytes: u64,
         moved_bytes: u64,
         times: &Times,
         killed: Instant,
@@ -186,12 +190,14 @@ impl<'a> Room<'a> {
             return Err(CliError::new(Failure::Integrity, "what arrived is not what was sent")
                 .hint(format!("sent {promised}, arrived {actual}; please report this")));
         }
-        let Some(resumed_bytes @ 1..) = resumed else { return Ok(Outcome::NothingKept) };
+        if kept_bytes == 0 {
+            return Ok(Outcome::NothingKept);
+        }
         let (started, back) = (times.started.unwrap_or(killed), times.resumed.unwrap_or(now));
         Ok(Outcome::Shown(Report {
             file_id: actual,
             bytes: self.size,
-            resumed_bytes,
+            kept_bytes,
             moved_bytes,
             before: killed.duration_since(started),
             after: now.duration_since(back),

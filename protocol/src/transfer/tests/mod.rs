@@ -1,0 +1,300 @@
+//! The two machines against each other: chunks lost, doubled, reordered and corrupted, the conversation cut
+//! anywhere, either side restarted from what was durable. It always completes, and no chunk counts that was
+//! not verified.
+
+mod world;
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use self::world::{Fate, File, Step, World};
+use super::*;
+use crate::{
+    ChunkRange, ChunkSet, Cv,
+    limits::{MAX_CHUNK_FAILURES, MAX_UNASKED_CHUNKS, PAGE_CHUNKS, TRANSFER_PROGRESS_DEADLINE},
+    reason::{AbortReason, ChunkFailure, PeerMisbehaved},
+    wire::{
+        chunk::ChunkHeader,
+        peer::{Accept, ChunkFailed, Done, Message, Page, PauseReason, Want},
+    },
+};
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let fate = prop_oneof![
+        12 => Just(Fate::Whole),
+        1 => Just(Fate::Doubled),
+        1 => Just(Fate::Corrupt),
+        1 => Just(Fate::Short),
+        1 => Just(Fate::NoSpace),
+    ];
+    let step = prop_oneof![
+        20 => Just(Step::Control),
+        12 => (any::<u8>(), fate).prop_map(|(at, fate)| Step::Chunk(at, fate)),
+        3 => Just(Step::Checkpoint),
+        1 => Just(Step::SyncFails),
+        1 => (any::<bool>(), proptest::option::of(0u32..8)).prop_map(|(b, r)| Step::Restart(b, r)),
+        2 => (1u32..20).prop_map(Step::Credit),
+        2 => Just(Step::Time),
+    ];
+    proptest::collection::vec(step, 0..160)
+}
+
+/// Steps in which no chunk can fail often enough to be given up.
+fn bounded(steps: Vec<Step>) -> Vec<Step> {
+    let mut faults = 0;
+    let mut doubled = 0;
+    steps
+        .into_iter()
+        .map(|step| match step {
+            Step::Chunk(at, Fate::Corrupt | Fate::Short) => {
+                faults += 1;
+                let fate = if faults < MAX_CHUNK_FAILURES { Fate::Corrupt } else { Fate::Whole };
+                Step::Chunk(at, fate)
+            }
+            Step::Chunk(at, Fate::Doubled) => {
+                doubled += 1;
+                Step::Chunk(at, if doubled < 8 { Fate::Doubled } else { Fate::Whole })
+            }
+            other => other,
+        })
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn it_always_completes(chunks in 0u32..40, steps in steps()) {
+        let mut world = World::new(chunks, ChunkSet::new());
+        for step in bounded(steps) {
+            if world.completed.is_some() {
+                break;
+            }
+            world.step(&step);
+        }
+        world.run_to_completion();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn it_completes_over_many_pages(holes in proptest::collection::vec(0u32..5, 0..40), steps in steps()) {
+        // Six pages, of which chunks around the borders and the very last one are missing.
+        let chunks = 5 * PAGE_CHUNKS as u32 + 3;
+        let mut durable = ChunkSet::full(chunks);
+        durable.remove(chunks - 1);
+        for (i, hole) in holes.iter().enumerate() {
+            let border = (i as u32 % 6) * PAGE_CHUNKS as u32;
+            durable.remove((border + hole).saturating_sub(2).min(chunks - 1));
+        }
+        let mut world = World::new(chunks, durable);
+        for step in bounded(steps) {
+            if world.completed.is_some() {
+                break;
+            }
+            if !matches!(step, Step::Restart(false, _)) {
+                world.step(&step);
+            }
+        }
+        world.run_to_completion();
+    }
+}
+
+#[test]
+fn the_first_chunk_goes_alone_and_the_last_one_early() {
+    let mut world = World::new(40, ChunkSet::new());
+    world.step(&Step::Credit(16));
+    let mut sent = Vec::new();
+    for _ in 0..10 {
+        world.step(&Step::Control);
+        sent.extend(world.flying.iter().map(|f| f.chunk).filter(|c| !sent.contains(c)).collect::<Vec<_>>());
+    }
+    assert_eq!(sent[0], 0);
+    assert!(sent[..4].contains(&39), "{sent:?}");
+}
+
+#[test]
+fn no_more_chunks_are_unverified_than_the_credit_allows() {
+    let mut world = World::new(40, ChunkSet::new());
+    world.step(&Step::Credit(3));
+    for _ in 0..20 {
+        world.step(&Step::Control);
+        world.step(&Step::Time);
+        assert!(world.flying.len() <= 3);
+    }
+}
+
+#[test]
+fn what_was_doubtful_is_hashed_and_not_fetched() {
+    let mut world = World::new(20, ChunkSet::full(20));
+    world.stored.insert(7, Cv([1; 32]));
+    world.restart(false, None);
+    let mut fetched = BTreeSet::new();
+    for _ in 0..200 {
+        world.step(&Step::Control);
+        fetched.extend(world.flying.iter().map(|f| f.chunk));
+        world.step(&Step::Chunk(0, Fate::Whole));
+    }
+    world.run_to_completion();
+    assert_eq!(fetched, BTreeSet::from([7]));
+}
+
+fn fresh_receiver(chunks: u32) -> (File, Receiver) {
+    let world = World::new(chunks, ChunkSet::new());
+    (world.file, world.receiver)
+}
+
+#[test]
+fn a_forged_list_is_named_before_any_chunk_is_wanted() {
+    let (file, mut receiver) = fresh_receiver(9);
+    let mut values = file.values.clone();
+    values.swap(0, 1);
+    let forged = ReceiverInput::Message(Message::Page(Page { page: 0, values }));
+    let error = receiver.handle(forged, Now::ZERO).unwrap_err();
+    assert!(matches!(error, PeerMisbehaved::ForgedList(_)), "{error}");
+    let (file, mut receiver) = fresh_receiver(2 * PAGE_CHUNKS as u32);
+    let mut top = file.top.clone();
+    top.swap(0, 1);
+    let error = receiver.handle(ReceiverInput::Message(Message::Top(top)), Now::ZERO).unwrap_err();
+    assert!(matches!(error, PeerMisbehaved::ForgedList(_)), "{error}");
+}
+
+#[test]
+fn unasked_and_misfitting_chunks_are_named() {
+    let (file, mut receiver) = fresh_receiver(9);
+    let header = file.header(3);
+    for _ in 0..MAX_UNASKED_CHUNKS {
+        assert_eq!(receiver.admit(&header, Now::ZERO), Ok(Admission::Ignore));
+    }
+    assert_eq!(receiver.admit(&header, Now::ZERO), Err(PeerMisbehaved::UnaskedChunks));
+    for bad in [ChunkHeader { index: 9, ..header }, ChunkHeader { len: header.len - 1, ..header }] {
+        let (_, mut receiver) = fresh_receiver(9);
+        assert_eq!(receiver.admit(&bad, Now::ZERO), Err(PeerMisbehaved::ChunkHeader(bad.index)));
+    }
+}
+
+#[test]
+fn a_chunk_that_never_verifies_ends_the_transfer() {
+    let mut world = World::new(5, ChunkSet::new());
+    let mut failures = 0;
+    let error = 'run: loop {
+        world.step(&Step::Control);
+        while let Some(flying) = world.flying.pop() {
+            if world.receiver.admit(&world.file.header(flying.chunk), world.now) == Ok(Admission::Ignore) {
+                continue;
+            }
+            failures += 1;
+            let input = ReceiverInput::ChunkFailed { chunk: flying.chunk, reason: ChunkFailure::Corrupt };
+            if let Err(error) = world.receiver.handle(input, world.now) {
+                break 'run error;
+            }
+            world.act();
+        }
+        assert!(failures < 100);
+    };
+    assert_eq!(error, PeerMisbehaved::BadChunks(MAX_CHUNK_FAILURES));
+}
+
+fn fresh_provider(chunks: u32) -> Provider {
+    let file = File::new(chunks);
+    let accept = Accept { chunk_log2: 18, have_count: 0, have: vec![] };
+    Provider::new(file.geometry, file.id, &accept, Now::ZERO).unwrap()
+}
+
+#[test]
+fn a_receiver_that_breaks_the_rules_is_named() {
+    let wrong =
+        |message: Message| fresh_provider(9).handle(ProviderInput::Message(message), Now::ZERO).unwrap_err();
+    let want =
+        |start, count, credit| Message::Want(Want { ranges: vec![ChunkRange { start, count }], credit });
+    assert!(matches!(wrong(want(8, 2, 1)), PeerMisbehaved::Ranges(_)));
+    assert_eq!(wrong(want(0, 1, 0)), PeerMisbehaved::Credit(0));
+    assert_eq!(wrong(want(0, 1, 1000)), PeerMisbehaved::Credit(1000));
+    assert_eq!(wrong(Message::NeedPages(vec![1])), PeerMisbehaved::NoSuchPage(1));
+    assert_eq!(wrong(Message::NeedPages(vec![0; 99])), PeerMisbehaved::TooManyPages);
+    assert_eq!(wrong(Message::Top(vec![])), PeerMisbehaved::UnexpectedMessage("Top"));
+    let failed = ChunkFailed { chunk: 9, reason: ChunkFailure::Corrupt };
+    assert!(matches!(wrong(Message::ChunkFailed(failed)), PeerMisbehaved::Ranges(_)));
+    let done = Done { file_id: File::new(9).id, name: "a".into(), fetchable: false };
+    assert_eq!(wrong(Message::Done(done)), PeerMisbehaved::FalseDone);
+    let all = Message::Verified(vec![ChunkRange { start: 0, count: 10 }]);
+    assert!(matches!(wrong(all), PeerMisbehaved::Ranges(_)));
+    let mut provider = fresh_provider(5000);
+    let error = provider.handle(ProviderInput::Message(want(0, 5000, 1)), Now::ZERO);
+    assert_eq!(error, Err(PeerMisbehaved::TooManyWanted));
+    let file = File::new(9);
+    for (have_count, have) in [
+        (10, vec![]),
+        (0, vec![ChunkRange { start: 0, count: 1 }]),
+        (9, vec![ChunkRange { start: 9, count: 1 }]),
+    ] {
+        let accept = Accept { chunk_log2: 18, have_count, have };
+        assert!(Provider::new(file.geometry, file.id, &accept, Now::ZERO).is_err());
+    }
+}
+
+#[test]
+fn deadlines_measure_progress() {
+    let mut provider = fresh_provider(9);
+    let want = Want { ranges: vec![ChunkRange { start: 0, count: 9 }], credit: 4 };
+    provider.handle(ProviderInput::Message(Message::Want(want)), Now::ZERO).unwrap();
+    assert_eq!(provider.next_action(), Some(ProviderAction::SendChunk(0)));
+    let mut now = Now::ZERO;
+    for moved in 1..20 {
+        now += TRANSFER_PROGRESS_DEADLINE / 2;
+        provider.handle(ProviderInput::Path { rtt: Now::ZERO, moved }, now).unwrap();
+        provider.handle(ProviderInput::Tick, now).unwrap();
+        assert_eq!(provider.next_action(), None);
+    }
+    now += TRANSFER_PROGRESS_DEADLINE * 2;
+    provider.handle(ProviderInput::Tick, now).unwrap();
+    assert_eq!(provider.next_action(), Some(ProviderAction::Stalled));
+
+    let (_, mut receiver) = fresh_receiver(9);
+    receiver.handle(ReceiverInput::Tick, TRANSFER_PROGRESS_DEADLINE / 2).unwrap();
+    assert_eq!(receiver.next_action(), None);
+    receiver.handle(ReceiverInput::ChunkBytes, TRANSFER_PROGRESS_DEADLINE).unwrap();
+    receiver.handle(ReceiverInput::Tick, TRANSFER_PROGRESS_DEADLINE * 2).unwrap();
+    assert_eq!(receiver.next_action(), None);
+    receiver.handle(ReceiverInput::Tick, TRANSFER_PROGRESS_DEADLINE * 3).unwrap();
+    assert_eq!(receiver.next_action(), Some(ReceiverAction::Stalled));
+}
+
+#[test]
+fn a_full_disk_pauses_both_sides_for_as_long_as_it_takes() {
+    let mut world = World::new(30, ChunkSet::new());
+    world.step(&Step::Credit(4));
+    while world.flying.is_empty() {
+        world.step(&Step::Control);
+    }
+    world.step(&Step::Chunk(0, Fate::NoSpace));
+    for _ in 0..20 {
+        world.step(&Step::Control);
+    }
+    let before = world.flying.len();
+    for _ in 0..10 {
+        world.now += TRANSFER_PROGRESS_DEADLINE;
+        world.tell_receiver(ReceiverInput::Tick);
+        world.step(&Step::Control);
+        assert!(world.flying.len() <= before);
+    }
+    world.run_to_completion();
+}
+
+#[test]
+fn an_abort_ends_either_side() {
+    let mut provider = fresh_provider(9);
+    let abort = Message::Abort(AbortReason::Cancelled);
+    provider.handle(ProviderInput::Message(abort.clone()), Now::ZERO).unwrap();
+    assert_eq!(provider.next_action(), Some(ProviderAction::Aborted(AbortReason::Cancelled)));
+    let (_, mut receiver) = fresh_receiver(9);
+    receiver.handle(ReceiverInput::Message(abort), Now::ZERO).unwrap();
+    assert_eq!(receiver.next_action(), Some(ReceiverAction::Aborted(AbortReason::Cancelled)));
+    let mut provider = fresh_provider(9);
+    let paused = Message::Paused(PauseReason::Space);
+    provider.handle(ProviderInput::Message(paused), Now::ZERO).unwrap();
+    assert_eq!(provider.next_action(), Some(ProviderAction::Paused(PauseReason::Space)));
+}
