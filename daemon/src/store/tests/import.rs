@@ -231,6 +231,17 @@ fn a_source_that_changes_is_noticed() {
 }
 
 #[test]
+fn a_source_rewritten_while_it_is_hashed_is_noticed() {
+    let bed = Bed::new();
+    let size = 4 * GROUP_LEN as usize;
+    let path = bed.file("a", &noise(size, 1));
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    file.set_modified(std::time::UNIX_EPOCH).unwrap();
+    bed.disk.at_next(Op::Read, move || file.write_all_at(&noise(size, 2), 0).unwrap());
+    assert!(matches!(bed.store.import(&path, GO).unwrap_err(), StoreError::SourceChanged { .. }));
+}
+
+#[test]
 fn a_source_cut_short_is_an_error_and_not_zeros() {
     let bed = Bed::new();
     let content = Content::random(4 * GROUP_LEN as usize);
