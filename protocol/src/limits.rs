@@ -89,6 +89,8 @@ pub const MAX_PEER_NAME_LEN: usize = 64;
 
 /// Times one chunk may arrive bad, be cut short or fail, before the transfer gives up.
 pub const MAX_CHUNK_FAILURES: u32 = 8;
+/// Checkpoints that may fail one after the other before a transfer gives its disk up.
+pub const MAX_FAILED_SYNCS: u32 = 8;
 /// Chunks a provider may send without being asked before its connection is closed.
 pub const MAX_UNASKED_CHUNKS: u32 = 64;
 

@@ -109,7 +109,9 @@ impl From<StoreError> for RunError {
             Failure::Integrity => AbortReason::SourceChanged,
             _ => AbortReason::Storage,
         };
-        Self { tell: Some(tell), ..Self::new(failure, error.to_string()) }
+        // A partial that somebody removed under a run is begun anew by the next one.
+        let passing = matches!(error, StoreError::Removed { .. } | StoreError::Busy { .. });
+        Self { tell: Some(tell), passing, ..Self::new(failure, error.to_string()) }
     }
 }
 

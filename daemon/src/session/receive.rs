@@ -13,7 +13,7 @@ use bytes::Bytes;
 use p2p_protocol::{
     ChunkSet,
     control::{Progress, WaitReason},
-    limits::{CHECKPOINT_BYTES, CHECKPOINT_INTERVAL, MAX_FRAME_LEN},
+    limits::{CHECKPOINT_BYTES, CHECKPOINT_INTERVAL, MAX_FAILED_SYNCS, MAX_FRAME_LEN},
     reason::{ChunkFailure, Failure, close},
     transfer::{Admission, Now, Receiver, ReceiverAction, ReceiverInput, ReceiverStart},
     tree::{self, Expected},
@@ -121,6 +121,8 @@ struct Run<'a> {
     window: u64,
     window_opened: Option<Instant>,
     checkpointing: bool,
+    /// Syncs that failed one after the other.
+    failed_syncs: u32,
     /// Whether chunks may be written. While one checkpoint syncs the next window fills; a third never opens.
     /// Chunks are read off the network all the same, so that other transfers go on.
     gate: watch::Sender<bool>,
@@ -171,6 +173,7 @@ pub(crate) async fn receive(run: Receiving<'_>) -> Result<Published, RunError> {
         window: 0,
         window_opened: None,
         checkpointing: false,
+        failed_syncs: 0,
         gate: watch::Sender::new(true),
         fetchable,
     };
@@ -331,6 +334,7 @@ impl Run<'_> {
                 self.gate.send_replace(true);
                 match result {
                     Ok(durable) => {
+                        self.failed_syncs = 0;
                         tracing::debug!(transfer = self.job.number(), chunks = durable.len(), "checkpoint");
                         if self.window >= CHECKPOINT_BYTES {
                             self.checkpoint();
@@ -366,7 +370,8 @@ impl Run<'_> {
 
     fn storage_failed(&mut self, error: StoreError) -> Result<(), RunError> {
         match error {
-            StoreError::SyncFailed { lost, path } => {
+            StoreError::SyncFailed { lost, path } if self.failed_syncs < MAX_FAILED_SYNCS => {
+                self.failed_syncs += 1;
                 let chunks = lost.len();
                 tracing::error!(path = %path.display(), chunks, "a sync failed, its chunks are fetched again");
                 self.input(ReceiverInput::Lost(lost))

@@ -38,9 +38,17 @@ pub(crate) enum StoreError {
         /// The path.
         path: PathBuf,
     },
-    /// Something else than a regular file, or a folder that is none.
-    #[error("{}: is {what}, not {wanted}", path.display())]
+    /// A source that is no regular file.
+    #[error("{} is {what}, not a regular file", path.display())]
     NotRegular {
+        /// The path.
+        path: PathBuf,
+        /// What is there.
+        what: &'static str,
+    },
+    /// Something else lies where a destination's folder or a partial's file should.
+    #[error("{} is {what}, not {wanted}; move it away, or name another destination", path.display())]
+    Misplaced {
         /// The path.
         path: PathBuf,
         /// What is there.
@@ -147,6 +155,7 @@ impl StoreError {
             Self::SyncFailed { .. } | Self::NoSpace { .. } | Self::Gone { .. } | Self::Removed { .. } => {
                 Failure::Storage
             }
+            Self::Misplaced { .. } => Failure::Storage,
             Self::Io { .. } | Self::Catalog { .. } | Self::CatalogNewer { .. } => Failure::Storage,
             Self::Busy { .. } | Self::NoName { .. } => Failure::Conflict,
             Self::SourceChanged { .. } | Self::SizeConflict { .. } | Self::Impossible { .. } => {

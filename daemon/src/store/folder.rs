@@ -35,7 +35,7 @@ impl Folder {
         match rustix::fs::open(path, how, Mode::empty()) {
             Ok(dir) => Ok(Self { path: path.to_owned(), dir: Dir::from_std_file(dir.into()) }),
             Err(Errno::NOTDIR) => {
-                Err(StoreError::NotRegular { path: path.to_owned(), what: "no folder", wanted: "a folder" })
+                Err(StoreError::Misplaced { path: path.to_owned(), what: "a file", wanted: "a folder" })
             }
             Err(error) => Err(StoreError::io("open the folder", path)(error.into())),
         }
@@ -64,7 +64,7 @@ impl Folder {
         match rustix::fs::openat(self.dir.as_fd(), PARTIALS, how, Mode::empty()) {
             Ok(dir) => Ok(Some(Dir::from_std_file(dir.into()))),
             Err(Errno::NOENT) if !make => Ok(None),
-            Err(Errno::NOTDIR | Errno::LOOP) => Err(StoreError::NotRegular {
+            Err(Errno::NOTDIR | Errno::LOOP) => Err(StoreError::Misplaced {
                 path,
                 what: "a link or file",
                 wanted: "the folder of partial files",

@@ -225,5 +225,5 @@ fn check_kind(path: &Path, found: &Metadata) -> Result<(), StoreError> {
 }
 
 fn not_regular(path: &Path, what: &'static str) -> StoreError {
-    StoreError::NotRegular { path: path.to_owned(), what, wanted: "a regular file" }
+    StoreError::NotRegular { path: path.to_owned(), what }
 }

@@ -205,7 +205,7 @@ fn open_locked(at: &Located) -> Result<File, StoreError> {
     for _ in 0..RACES {
         let log = open_file(&at.partials, at.name(LOG), true).map_err(|error| unfit(&path, error))?;
         if MetadataExt::nlink(&log.metadata().map_err(StoreError::io("look at", &path))?) > 1 {
-            return Err(StoreError::NotRegular { path, what: "a file with several names", wanted: "a log" });
+            return Err(StoreError::Misplaced { path, what: "a file with several names", wanted: "a log" });
         }
         lock(&log, &path)?;
         if is_still(&at.partials, &at.name(LOG), &log).map_err(StoreError::io("look at", &path))? {
@@ -234,15 +234,15 @@ fn open_own(store: &Store, at: &Located, ending: &str) -> Result<File, StoreErro
 
 fn unfit(path: &Path, error: io::Error) -> StoreError {
     match rustix::io::Errno::from_io_error(&error) {
-        Some(rustix::io::Errno::LOOP) => StoreError::NotRegular {
+        Some(rustix::io::Errno::LOOP) => StoreError::Misplaced {
             path: path.to_owned(),
             what: "a symbolic link",
             wanted: "a partial's file",
         },
         Some(rustix::io::Errno::ISDIR) => {
-            StoreError::NotRegular { path: path.to_owned(), what: "a folder", wanted: "a partial's file" }
+            StoreError::Misplaced { path: path.to_owned(), what: "a folder", wanted: "a partial's file" }
         }
-        _ if error.kind() == io::ErrorKind::InvalidInput => StoreError::NotRegular {
+        _ if error.kind() == io::ErrorKind::InvalidInput => StoreError::Misplaced {
             path: path.to_owned(),
             what: "a pipe or device",
             wanted: "a partial's file",

@@ -50,7 +50,7 @@ pub(crate) enum TransportError {
     #[error("the connection to {remote} was lost: nothing was heard for {} s", IDLE_TIMEOUT.as_secs())]
     Lost { remote: SocketAddr },
     /// The peer no longer knows the connection.
-    #[error("{remote} has lost the connection: its p2pd was restarted")]
+    #[error("{remote} no longer knows the connection: its p2pd was restarted, or has closed it")]
     Restarted { remote: SocketAddr },
     /// The peer takes no connection now.
     #[error("{remote} takes no more connections now; try again later")]

@@ -383,7 +383,7 @@ fn planted_links_are_not_followed() {
     std::fs::create_dir_all(bed.inbox()).unwrap();
     symlink(bed.path("elsewhere"), bed.inbox().join(PARTIALS)).unwrap();
     let refused = bed.store.open_partial(bed.spec(&content)).unwrap_err();
-    assert!(matches!(refused, StoreError::NotRegular { .. }), "{refused}");
+    assert!(matches!(refused, StoreError::Misplaced { .. }), "{refused}");
     assert_eq!(std::fs::read_dir(bed.path("elsewhere")).unwrap().count(), 0);
     std::fs::remove_file(bed.inbox().join(PARTIALS)).unwrap();
 
