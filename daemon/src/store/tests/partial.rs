@@ -412,7 +412,7 @@ fn planted_links_are_not_followed() {
         let pipe = bed.partial_file(&content, ending);
         rustix::fs::mknodat(rustix::fs::CWD, pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
         let refused = bed.store.open_partial(bed.spec(&content)).unwrap_err();
-        assert_eq!(refused.failure(), p2p_protocol::reason::Failure::Usage, "{ending}: {refused}");
+        assert_eq!(refused.failure(), p2p_protocol::reason::Failure::Storage, "{ending}: {refused}");
     }
 }
 
