@@ -131,7 +131,7 @@ impl Provider {
             moved: 0,
             actions: VecDeque::new(),
         };
-        if geometry.pages() > 1 && provider.verified_count() < geometry.chunks() {
+        if geometry.pages() > 1 {
             provider.actions.push_back(ProviderAction::SendTop);
         }
         Ok(provider)

@@ -414,8 +414,9 @@ impl Receiver {
         was
     }
 
+    /// Whether nothing can be started before the top level is here. What is all verified needs none.
     fn awaits_top(&self) -> bool {
-        self.geometry.pages() > 1 && self.top.is_empty()
+        self.geometry.pages() > 1 && self.top.is_empty() && self.verified.len() < self.geometry.chunks()
     }
 
     /// What the bytes of a chunk must hash to, once its page is here.

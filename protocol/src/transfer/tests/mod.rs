@@ -298,3 +298,13 @@ fn an_abort_ends_either_side() {
     provider.handle(ProviderInput::Message(paused), Now::ZERO).unwrap();
     assert_eq!(provider.next_action(), Some(ProviderAction::Paused(PauseReason::Space)));
 }
+
+#[test]
+fn a_file_of_many_pages_that_is_all_here_completes_at_once() {
+    let chunks = 2 * PAGE_CHUNKS as u32;
+    for believed in [true, false] {
+        let mut world = World::new(chunks, ChunkSet::full(chunks));
+        world.restart(believed, None);
+        world.run_to_completion();
+    }
+}
