@@ -84,6 +84,7 @@ impl Book {
 
     /// Whether the key found at a target is the one that was meant.
     ///
+    /// ```text
     ///     meant             Known            AcceptNew   Exactly(found)  Exactly(other)
     ///     name or ID: it    fine             fine        fine            wrong
     ///     name or ID: not   wrong            wrong       wrong           wrong
@@ -91,6 +92,7 @@ impl Book {
     ///     pinned: not       changed          changed     pin             wrong
     ///     not pinned        pin if trusted,  pin         pin             wrong
     ///                       else unknown
+    /// ```
     pub(super) fn judge(
         &self,
         target: &Target,

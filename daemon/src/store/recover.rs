@@ -14,6 +14,7 @@ use std::{
     io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use cap_std::fs::Dir;
@@ -197,6 +198,8 @@ fn enter(store: &Store, folder: &Folder, stem: &str) -> Result<(Located, File), 
 
 /// Times that a race with another transfer that ends is run again.
 const RACES: usize = 16;
+/// A sweep of the folder holds a lock for less than this.
+const RACE_PAUSE: Duration = Duration::from_millis(2);
 
 /// Opens the log and takes its lock. The name must still be the file that was locked: whoever held the lock
 /// before may have removed it.
@@ -207,7 +210,14 @@ fn open_locked(at: &Located) -> Result<File, StoreError> {
         if MetadataExt::nlink(&log.metadata().map_err(StoreError::io("look at", &path))?) > 1 {
             return Err(StoreError::Misplaced { path, what: "a file with several names", wanted: "a log" });
         }
-        lock(&log, &path)?;
+        match lock(&log, &path) {
+            // No data file yet: it is not being written, but swept, or opened by another that will see us.
+            Err(StoreError::Busy { .. }) if at.partials.symlink_metadata(at.name(PART)).is_err() => {
+                std::thread::sleep(RACE_PAUSE);
+                continue;
+            }
+            locked => locked?,
+        }
         if is_still(&at.partials, &at.name(LOG), &log).map_err(StoreError::io("look at", &path))? {
             return Ok(log);
         }

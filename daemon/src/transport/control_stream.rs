@@ -68,7 +68,12 @@ impl ControlSender {
             let written = tokio::time::timeout(after, self.stream.write(rest)).await;
             let written = match written {
                 Ok(Ok(written)) => written,
-                Ok(Err(error)) => return Err(self.connection.context().write(error)),
+                Ok(Err(error)) => {
+                    // Where the peer does not listen any longer, half a message does no harm, and the next one
+                    // fails for the same reason.
+                    self.mid_frame = !matches!(error, quinn::WriteError::Stopped(_));
+                    return Err(self.connection.context().write(error));
+                }
                 Err(_) => return Err(self.connection.stalled("has read no message", after)),
             };
             rest.advance(written);
@@ -167,6 +172,25 @@ mod tests {
             }
             assert_eq!(there.receiver.recv(MAX_FRAME_LEN).await.unwrap(), None);
         }
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_listens_no_longer_is_known_as_such_every_time() {
+        let pair = pair().await;
+        let mut here = pair.dialled.open_control().await.unwrap();
+        let message = Message::Abort(AbortReason::Integrity);
+        here.sender.send(&message).await.unwrap();
+        let mut there = pair.accepted.accept_control().await.unwrap();
+        assert_eq!(there.receiver.recv(MAX_FRAME_LEN).await.unwrap(), Some(message.clone()));
+        drop(there.receiver);
+        here.sender.stream.stopped().await.unwrap();
+        for _ in 0..3 {
+            let error = here.sender.send(&message).await.unwrap_err();
+            assert!(matches!(error, TransportError::Stopped { .. }), "{error:?}");
+        }
+        // What the peer says last is still heard.
+        there.sender.send(&message).await.unwrap();
+        assert_eq!(here.receiver.recv(MAX_FRAME_LEN).await.unwrap(), Some(message));
     }
 
     #[tokio::test]

@@ -14,8 +14,10 @@ use crate::{context::Context, error::CliError, format, interrupt::Interrupt, jso
 
 /// Smallest file that leaves time for a kill in the middle, in bytes.
 const MIN_SIZE: u64 = 1 << 20;
-/// How often the demo is tried, each time with twice the data, where the kill came too early or too late.
-const TRIES: u32 = 3;
+/// How often the demo is tried, where the kill came too early or too late.
+const TRIES: u32 = 4;
+/// So many times the data of the try before.
+const MORE: u64 = 4;
 
 /// Runs the demo and cleans up after it, however it ends.
 pub(crate) async fn run(ctx: &Context, size: u64) -> Result<(), CliError> {
@@ -51,7 +53,7 @@ async fn attempts(ctx: &Context, mut size: u64) -> Result<Report, CliError> {
             Outcome::NothingKept => "nothing was on stable storage yet when the kill came",
         };
         if attempt < TRIES {
-            size = size.saturating_mul(2);
+            size = size.saturating_mul(MORE);
             say(ctx, &format!("{why}: once more, with {}", format::bytes(size)))?;
         } else {
             last = why;

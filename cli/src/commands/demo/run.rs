@@ -25,7 +25,7 @@ use crate::{
 
 /// The receiver is killed once it has verified this much, in percent: about half is verified by the time the
 /// news of it has come here.
-const KILL_AT: u64 = 40;
+const KILL_AT: u64 = 30;
 
 /// How a pass ended that met no error.
 #[derive(Debug)]
