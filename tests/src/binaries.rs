@@ -24,8 +24,10 @@ fn folder() -> &'static Path {
 
 fn build() -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its own program");
-    // <target>/<profile>/deps/<test>
-    let profile_folder = test.ancestors().nth(2).expect("a test lies in its profile's deps folder");
+    // <target>/<profile>/deps/<test>, or <target>/<profile>/<benchmark>
+    let folder = test.parent().expect("a program lies in a folder");
+    let profile_folder = if folder.ends_with("deps") { folder.parent() } else { Some(folder) };
+    let profile_folder = profile_folder.expect("a profile's folder lies in the target folder");
     let target = profile_folder.parent().expect("a profile's folder lies in the target folder");
     let profile = match profile_folder.file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => "dev",
