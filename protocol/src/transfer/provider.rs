@@ -1,7 +1,7 @@
 //! The side that has the bytes.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -11,8 +11,10 @@ use crate::{
     bitmap::RangesError,
     control::Progress,
     limits::{
-        MAX_PAGES_ASKED, MAX_RANGES, MAX_STREAMS_PER_TRANSFER, MAX_WANTED_CHUNKS, TRANSFER_PROGRESS_DEADLINE,
+        MAX_CHUNK_FAILURES, MAX_PAGES_ASKED, MAX_RANGES, MAX_STREAMS_PER_TRANSFER, MAX_TEXT_LEN,
+        MAX_UNASKED_CHUNKS, MAX_WANTED_CHUNKS, TRANSFER_PROGRESS_DEADLINE,
     },
+    name::NameError,
     reason::{AbortReason, ChunkFailure, PeerMisbehaved},
     wire::peer::{Accept, Done, Message, PauseReason, Want},
 };
@@ -95,6 +97,9 @@ pub struct Provider {
     credit: u32,
     paused: bool,
     failed: u32,
+    failures: BTreeMap<u32, u32>,
+    /// Failures of chunks that were not on their way.
+    strays: u32,
     streams: Streams,
     rate: RateMeter,
     last_move: Now,
@@ -125,6 +130,8 @@ impl Provider {
             credit: 0,
             paused: false,
             failed: 0,
+            failures: BTreeMap::new(),
+            strays: 0,
             streams: Streams::new(geometry.chunk_len(), now),
             rate: RateMeter::new(now),
             last_move: now,
@@ -220,6 +227,7 @@ impl Provider {
                 let named = ChunkSet::from_wire(&ranges, self.geometry.chunks())?;
                 for chunk in named.iter() {
                     self.unverified.remove(&chunk);
+                    self.failures.remove(&chunk);
                     if self.verified.insert(chunk) {
                         self.rate.add(self.geometry.len_of(chunk), now);
                     }
@@ -230,8 +238,22 @@ impl Provider {
                 if !self.geometry.has(failed.chunk) {
                     return Err(RangesError::Outside(ChunkRange { start: failed.chunk, count: 1 }).into());
                 }
-                self.unverified.remove(&failed.chunk);
                 self.in_flight.remove(&failed.chunk);
+                if !self.unverified.remove(&failed.chunk) {
+                    // Its stream was stopped first, which said the same; more than that is noise.
+                    self.strays += 1;
+                    if self.strays > MAX_UNASKED_CHUNKS {
+                        return Err(PeerMisbehaved::UnexpectedMessage("ChunkFailed"));
+                    }
+                }
+                // A full disk is nobody's fault, and paced by the pause.
+                if failed.reason != ChunkFailure::NotStored {
+                    let failures = self.failures.entry(failed.chunk).or_default();
+                    *failures += 1;
+                    if *failures > MAX_CHUNK_FAILURES {
+                        return Err(PeerMisbehaved::BadChunks(*failures));
+                    }
+                }
                 self.failed = self.failed.saturating_add(1);
                 let (chunk, reason) = (failed.chunk, failed.reason);
                 self.actions.push_back(ProviderAction::ChunkFailed { chunk, reason });
@@ -245,6 +267,9 @@ impl Provider {
             Message::Done(done) => {
                 if done.file_id != self.file_id || self.verified_count() != self.geometry.chunks() {
                     return Err(PeerMisbehaved::FalseDone);
+                }
+                if done.name.len() > MAX_TEXT_LEN {
+                    return Err(PeerMisbehaved::Name(NameError::TooLong));
                 }
                 self.actions.push_back(ProviderAction::Completed(done));
                 Ok(())

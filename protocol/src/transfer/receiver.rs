@@ -109,6 +109,8 @@ pub enum ReceiverAction {
         /// Why.
         reason: ChunkFailure,
     },
+    /// Nothing is wanted for a while.
+    Paused(PauseReason),
     /// See whether there is room again.
     PollSpace,
     /// Something is owed by the provider and nothing has come for too long.
@@ -155,6 +157,8 @@ pub struct Receiver {
     unasked: u32,
     credit: u32,
     told_credit: u32,
+    /// The largest credit of this conversation: chunks that an honest provider may have on their way.
+    most_credit: usize,
     reserved: u64,
     paused_since: Option<Now>,
     publishing: bool,
@@ -190,6 +194,7 @@ impl Receiver {
             unasked: 0,
             credit: 1,
             told_credit: 0,
+            most_credit: 0,
             reserved: 0,
             paused_since: None,
             publishing: false,
@@ -207,9 +212,10 @@ impl Receiver {
         self.last_move = now;
         let chunk = header.index;
         let expected = self.expected(chunk);
+        let admitted = self.wanted.values().filter(|admitted| **admitted).count();
         match (self.wanted.get_mut(&chunk), expected) {
-            (Some(admitted @ false), Some(expected)) => {
-                *admitted = true;
+            (Some(taken @ false), Some(expected)) if admitted < self.most_credit => {
+                *taken = true;
                 Ok(Admission::Take(expected))
             }
             _ => {
@@ -261,7 +267,11 @@ impl Receiver {
             ReceiverInput::Lost(chunks) => {
                 self.publishing = false;
                 self.verified.subtract(&chunks);
-                self.todo.union(&chunks);
+                // What is on its way again, or being hashed, is not wanted a second time.
+                let again =
+                    chunks.iter().filter(|c| !self.wanted.contains_key(c) && !self.rechecking.contains(c));
+                let again: ChunkSet = again.collect();
+                self.todo.union(&again);
             }
             ReceiverInput::Credit(credit) => self.credit = credit.clamp(1, MAX_STREAMS_PER_TRANSFER),
             ReceiverInput::Published { name, fetchable } => {
@@ -367,7 +377,7 @@ impl Receiver {
         if self.paused_since.is_none() {
             self.paused_since = Some(now);
             self.actions.push_back(ReceiverAction::Send(Message::Paused(PauseReason::Space)));
-            self.actions.push_back(ReceiverAction::PollSpace);
+            self.actions.push_back(ReceiverAction::Paused(PauseReason::Space));
         }
     }
 
@@ -397,12 +407,15 @@ impl Receiver {
 
     /// Counts a chunk as verified and says so.
     fn count(&mut self, chunk: u32, now: Now) {
+        // A chunk may be reported lost and then, by news that was under way, stored.
+        self.todo.remove(chunk);
         if self.verified.insert(chunk) {
             self.failures.remove(&chunk);
             self.rate.add(self.geometry.len_of(chunk), now);
-            let range = ChunkRange { start: chunk, count: 1 };
-            self.actions.push_back(ReceiverAction::Send(Message::Verified(vec![range])));
         }
+        // Said for every chunk that was sent: it is what gives the provider its credit back.
+        let range = ChunkRange { start: chunk, count: 1 };
+        self.actions.push_back(ReceiverAction::Send(Message::Verified(vec![range])));
     }
 
     /// Takes a chunk off the list of wanted ones; false if it was not on it.
@@ -522,6 +535,7 @@ impl Receiver {
         let owed = !self.wanted.is_empty();
         if !ranges.is_empty() || (owed && self.credit != self.told_credit) {
             self.told_credit = self.credit;
+            self.most_credit = self.most_credit.max(self.credit as usize);
             self.reserve();
             let credit = self.credit;
             self.actions.push_back(ReceiverAction::Send(Message::Want(Want { ranges, credit })));

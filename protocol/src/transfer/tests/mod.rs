@@ -32,7 +32,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         20 => Just(Step::Control),
         12 => (any::<u8>(), fate).prop_map(|(at, fate)| Step::Chunk(at, fate)),
         3 => Just(Step::Checkpoint),
-        1 => Just(Step::SyncFails),
+        1 => any::<bool>().prop_map(Step::SyncFails),
+        1 => any::<u8>().prop_map(Step::LostThenStored),
         1 => (any::<bool>(), proptest::option::of(0u32..8)).prop_map(|(b, r)| Step::Restart(b, r)),
         2 => (1u32..20).prop_map(Step::Credit),
         2 => Just(Step::Time),
@@ -307,4 +308,52 @@ fn a_file_of_many_pages_that_is_all_here_completes_at_once() {
         world.restart(believed, None);
         world.run_to_completion();
     }
+}
+
+#[test]
+fn a_loss_that_is_reported_twice_costs_one_more_fetch() {
+    let mut world = World::new(300, ChunkSet::new());
+    world.step(&Step::Credit(32));
+    while world.receiver.verified().len() < 299 {
+        if world.to_receiver.is_empty() && world.to_provider.is_empty() && world.flying.is_empty() {
+            world.step(&Step::Time);
+        }
+        world.step(&Step::Control);
+        world.step(&Step::Chunk(0, Fate::Whole));
+    }
+    world.step(&Step::SyncFails(true));
+    world.run_to_completion();
+}
+
+#[test]
+fn no_more_chunks_are_admitted_than_the_largest_credit() {
+    let mut world = World::new(40, ChunkSet::new());
+    world.step(&Step::Credit(3));
+    for _ in 0..6 {
+        world.step(&Step::Control);
+    }
+    let admitted = (0..40).filter(|chunk| {
+        let header = world.file.header(*chunk);
+        matches!(world.receiver.admit(&header, world.now), Ok(Admission::Take(_)))
+    });
+    assert_eq!(admitted.count(), 3);
+}
+
+#[test]
+fn complaints_about_chunks_are_bounded() {
+    let mut provider = fresh_provider(9);
+    let failed = |chunk, reason| ProviderInput::Message(Message::ChunkFailed(ChunkFailed { chunk, reason }));
+    let error = loop {
+        if let Err(error) = provider.handle(failed(3, ChunkFailure::NotStored), Now::ZERO) {
+            break error;
+        }
+    };
+    assert_eq!(error, PeerMisbehaved::UnexpectedMessage("ChunkFailed"));
+    let mut provider = fresh_provider(9);
+    let error = loop {
+        if let Err(error) = provider.handle(failed(3, ChunkFailure::Corrupt), Now::ZERO) {
+            break error;
+        }
+    };
+    assert_eq!(error, PeerMisbehaved::BadChunks(MAX_CHUNK_FAILURES + 1));
 }

@@ -165,6 +165,7 @@ impl World {
                 }
                 ReceiverAction::ReserveUpTo(to) => assert!(to <= self.file.geometry.size()),
                 ReceiverAction::PollSpace => self.paused = true,
+                ReceiverAction::Paused(_) => {}
                 ReceiverAction::ChunkFailed { .. } | ReceiverAction::Completed => {}
                 ReceiverAction::Aborted(_) | ReceiverAction::Stalled | ReceiverAction::GaveUp { .. } => {
                     panic!("{action:?}")
@@ -257,16 +258,45 @@ impl World {
             }
             Step::Chunk(..) => {}
             Step::Checkpoint => self.checkpoint(),
-            Step::SyncFails => {
-                let lost: ChunkSet = std::mem::take(&mut self.pending).into_iter().collect();
-                for chunk in lost.iter() {
-                    self.stored.remove(&chunk);
+            Step::SyncFails(twice) => {
+                let lost = self.lose();
+                self.tell_receiver(ReceiverInput::Lost(lost.clone()));
+                if twice {
+                    // The checkpoint's news, and then that of a publishing that waited for it.
+                    self.tell_receiver(ReceiverInput::Lost(lost));
                 }
-                self.tell_receiver(ReceiverInput::Lost(lost));
             }
+            Step::LostThenStored(at) => self.lost_then_stored(usize::from(at)),
             Step::Restart(believe, rot) => self.restart(believe, rot),
             Step::Credit(credit) => self.tell_receiver(ReceiverInput::Credit(credit)),
             Step::Time => self.pass_time(),
+        }
+    }
+
+    fn lose(&mut self) -> ChunkSet {
+        let lost: ChunkSet = std::mem::take(&mut self.pending).into_iter().collect();
+        for chunk in lost.iter() {
+            self.stored.remove(&chunk);
+        }
+        lost
+    }
+
+    /// A chunk is written, and lost before the news of its writing is heard; by then it is there again.
+    fn lost_then_stored(&mut self, at: usize) {
+        if self.flying.is_empty() {
+            return;
+        }
+        let Flying { chunk, value } = self.flying.remove(at % self.flying.len());
+        let bytes = self.file.geometry.len_of(chunk);
+        match self.receiver.admit(&self.file.header(chunk), self.now).unwrap() {
+            Admission::Ignore => self.tell_provider(ProviderInput::ChunkStopped { chunk }),
+            Admission::Take(_) => {
+                self.stored.insert(chunk, value);
+                self.pending.insert(chunk);
+                self.tell_receiver(ReceiverInput::Lost([chunk].into_iter().collect()));
+                self.tell_receiver(ReceiverInput::ChunkStored { chunk });
+                self.tell_provider(ProviderInput::ChunkAcked { chunk, bytes });
+            }
         }
     }
 
@@ -316,7 +346,8 @@ pub(super) enum Step {
     Control,
     Chunk(u8, Fate),
     Checkpoint,
-    SyncFails,
+    SyncFails(bool),
+    LostThenStored(u8),
     Restart(bool, Option<u32>),
     Credit(u32),
     Time,
