@@ -54,8 +54,12 @@ pub const MAX_WANTED_CHUNKS: u64 = 2 * WANT_WINDOW / GROUP_LEN;
 pub const PAGES_HELD: usize = 4;
 /// Chunks of a partial that are hashed anew at once.
 pub const RECHECKS_AT_ONCE: usize = 4;
-/// Bytes of unverified chunk data the whole daemon holds in memory.
+/// Bytes of unverified chunk data that the whole daemon grants its peers at once.
 pub const UNVERIFIED_BUDGET: u64 = 48 * 1024 * 1024;
+/// Bytes of chunks that the whole daemon has read and not yet seen acknowledged by trusted peers …
+pub const OUTGOING_BUDGET: u64 = 128 * 1024 * 1024;
+/// … and by strangers, who fetch what is public.
+pub const STRANGER_BUDGET: u64 = 16 * 1024 * 1024;
 /// Bytes a peer may send on a connection before the application has read them.
 pub const CONNECTION_WINDOW: u64 = 24 * 1024 * 1024;
 /// Bytes a peer may send on one stream before the application has read them.
@@ -148,6 +152,7 @@ const _: () = {
     assert!(STREAM_WINDOW >= MAX_CHUNK_LEN, "a whole chunk fits its stream's window");
     assert!(CONNECTION_WINDOW >= 2 * MAX_CHUNK_LEN, "two transfers can each fill a chunk");
     assert!(UNVERIFIED_BUDGET >= 2 * MAX_CHUNK_LEN);
+    assert!(STRANGER_BUDGET >= MAX_CHUNK_LEN && SEND_WINDOW >= MAX_CHUNK_LEN, "each can hold a chunk");
     assert!(WANT_WINDOW >= 2 * CONNECTION_WINDOW, "wants do not run out while credit is used up");
     assert!(PAGES_HELD < MAX_PAGES_ASKED);
     assert!(MAX_UNI_STREAMS >= MAX_STREAMS_PER_TRANSFER);

@@ -137,7 +137,7 @@ impl Sessions {
         if !self.peers.is_trusted(&peer) {
             return self.turn_away(link, control, RefuseReason::NotAllowed).await;
         }
-        let (running, max_running) = self.registry.room_for(&peer);
+        let (running, max_running) = self.registry.room_for(&peer, offer.file_id);
         let situation = Situation { rights: self.peers.rights(&peer), asked: None, running, max_running };
         let permit = match admit(situation, offer) {
             Ok(permit) => permit,
@@ -145,10 +145,22 @@ impl Sessions {
         };
         let spec = Spec::Receive { peer, file_id: permit.file_id() };
         let known_as = self.peers.name_of(&peer).unwrap_or_else(|| peer.to_string());
-        let (job, _) = self.registry.find_or_make(spec, permit.name().to_string(), known_as)?;
-        // The peer may be back before its old connection was found dead; this conversation takes over.
+        let made = self.registry.find_or_make(spec, permit.name().to_string(), known_as);
+        let job = match made {
+            Ok((job, _)) => job,
+            Err(error) => {
+                say(control, &Message::Refuse(RefuseReason::Busy)).await?;
+                return Err(error);
+            }
+        };
+        // The same content twice over one connection: the second waits its turn, and then costs nothing. Over
+        // another one, the peer is back before its old connection was found dead, and takes over.
+        if job.runs_on(link.connection().id()) {
+            return say(control, &Message::Refuse(RefuseReason::Busy)).await;
+        }
         let stop = job.supersede(&self.shutdown);
         let _running = job.running.lock().await;
+        let _on = job.run_on(link.connection().id());
         if job.is_over() || stop.is_cancelled() {
             return say(control, &Message::Refuse(RefuseReason::Busy)).await;
         }
@@ -175,7 +187,7 @@ impl Sessions {
             return finish_at_once(job, link, control, permit, done).await;
         }
         let key = PartialKey { file_id: id, from: Some(peer) };
-        let partial = match self.open_partial(self.inbox.clone(), key, permit).await {
+        let partial = match self.open_partial(self.inbox.clone(), key, permit).await? {
             Ok(partial) => partial,
             Err(error) => {
                 tracing::warn!(%peer, %error, "an offer cannot be stored");
@@ -220,7 +232,7 @@ impl Sessions {
         folder: std::path::PathBuf,
         key: PartialKey,
         permit: &Permit,
-    ) -> Result<Arc<Partial>, StoreError> {
+    ) -> Result<Result<Arc<Partial>, StoreError>, RunError> {
         let spec = PartialSpec {
             folder,
             key,
@@ -230,10 +242,7 @@ impl Sessions {
             modified_ns: permit.modified_ns(),
         };
         let store = self.store.clone();
-        match blocking(move || store.open_partial(spec)).await {
-            Ok(opened) => opened.map(Arc::new),
-            Err(_) => Err(StoreError::Cancelled),
-        }
+        Ok(blocking(move || store.open_partial(spec)).await?.map(Arc::new))
     }
 
     /// Accepts, and receives to the end.
@@ -258,22 +267,10 @@ impl Sessions {
         };
         let chunks = link.expect_chunks(control.id);
         say(control, &Message::Accept(accept)).await?;
-        let (pool, memory) = (self.pool.clone(), self.memory.clone());
+        let pool = self.pool.clone();
         let (registry, name) = (&*self.registry, permit.name().to_string());
-        let receiving = Receiving {
-            job,
-            registry,
-            link,
-            control,
-            chunks,
-            partial,
-            name,
-            ending,
-            pool,
-            memory,
-            fetchable,
-            stop,
-        };
+        let receiving =
+            Receiving { job, registry, link, control, chunks, partial, name, ending, pool, fetchable, stop };
         receive(receiving).await
     }
 
@@ -308,7 +305,14 @@ impl Sessions {
         };
         let known_as = self.peers.name_of(&peer).unwrap_or_else(|| peer.to_string());
         let name = share.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let (job, _) = self.registry.find_or_make(Spec::Serve { peer, file_id: id }, name, known_as)?;
+        let made = self.registry.find_or_make(Spec::Serve { peer, file_id: id }, name, known_as);
+        let job = match made {
+            Ok((job, _)) => job,
+            Err(error) => {
+                say(control, &Message::Refuse(RefuseReason::Busy)).await?;
+                return Err(error);
+            }
+        };
         let stop = job.supersede(&self.shutdown);
         let _running = job.running.lock().await;
         let result = self.serve_share(&job, link, control, &share.path, id, stop).await;
@@ -344,8 +348,10 @@ impl Sessions {
         let offer = super::run::offer_of(&source, None)?;
         say(control, &Message::Offer(offer)).await?;
         let accept = self.answer(job, control, &stop).await?;
-        let (registry, size) = (&*self.registry, source.size());
-        let providing = Providing { job, registry, link, control, source, accept, stop };
+        let (registry, size, name) = (&*self.registry, source.size(), source.name());
+        let public = if self.peers.is_trusted(&link.peer()) { &self.outgoing } else { &self.outgoing_public };
+        let memory = public.clone();
+        let providing = Providing { job, registry, link, control, source, name, accept, memory, stop };
         let done = provide(providing).await?;
         job.done(id, done.name, size, None);
         Ok(())

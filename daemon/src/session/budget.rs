@@ -9,6 +9,9 @@ use std::sync::{
 use p2p_protocol::limits::{CONNECTION_WINDOW, GROUP_LEN, MAX_STREAMS_PER_TRANSFER, UNVERIFIED_BUDGET};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+/// Full connections for which the daemon has places.
+const CONNECTIONS_OF_PLACES: u64 = 8;
+
 /// A number of bytes that receiving transfers share.
 #[derive(Debug)]
 pub(crate) struct Pool {
@@ -20,13 +23,18 @@ pub(crate) struct Pool {
 
 impl Pool {
     fn new(total: u64) -> Arc<Self> {
-        let places = Arc::new(Semaphore::new((total / GROUP_LEN) as usize));
+        Self::with_places(total, total)
+    }
+
+    fn with_places(total: u64, places: u64) -> Arc<Self> {
+        let places = Arc::new(Semaphore::new((places / GROUP_LEN) as usize));
         Arc::new(Self { total, receivers: AtomicU64::new(0), places })
     }
 
-    /// The pool of the whole daemon.
+    /// The pool of the whole daemon. It has places for several connections that are full of transfers which do
+    /// not move, so that these keep nobody out.
     pub(crate) fn daemon() -> Arc<Self> {
-        Self::new(UNVERIFIED_BUDGET)
+        Self::with_places(UNVERIFIED_BUDGET, CONNECTIONS_OF_PLACES * CONNECTION_WINDOW)
     }
 
     /// The pool of one connection.

@@ -6,6 +6,7 @@ use p2p_protocol::{
     reason::{AbortReason, Failure, PeerMisbehaved, RefuseReason},
 };
 
+use super::links::Link;
 use crate::{
     peers::{KeyError, PeersError},
     store::StoreError,
@@ -24,13 +25,29 @@ pub(crate) struct RunError {
     pub(crate) passing: bool,
     /// What to tell the peer, if the conversation is still open.
     pub(crate) tell: Option<AbortReason>,
+    /// Whether the run used a connection of earlier times that had died, so that a new one may do.
+    pub(crate) stale: bool,
     /// What the peer did wrong, for which its connection is closed.
     pub(crate) fault: Option<PeerMisbehaved>,
 }
 
 impl RunError {
     pub(crate) fn new(failure: Failure, message: impl Into<String>) -> Self {
-        Self { failure, message: message.into(), key: None, passing: false, tell: None, fault: None }
+        Self {
+            failure,
+            message: message.into(),
+            key: None,
+            passing: false,
+            tell: None,
+            stale: false,
+            fault: None,
+        }
+    }
+
+    /// The same, after a run on this connection, which was dialled for it or before. One that is dead is not used again.
+    pub(crate) fn on(self, link: &Link, fresh: bool) -> Self {
+        let stale = !fresh && link.connection().is_closed().is_some() && self.passing;
+        Self { stale, ..self }
     }
 
     /// The owner cancelled the transfer.

@@ -95,18 +95,19 @@ impl Spec {
     }
 
     /// Whether a second request for the same thing joins the running transfer instead of making another.
-    /// What is done about keys plays no part in it.
+    /// It has to ask no more of keys and name no other peers than the running one does.
     pub(crate) fn same_work(&self, other: &Self) -> bool {
         match (self, other) {
             (
-                Self::Send { path: a, target: b, name: c, .. },
-                Self::Send { path: x, target: y, name: z, .. },
-            ) => (a, b, c) == (x, y, z),
+                Self::Send { path: a, target: b, name: c, key },
+                Self::Send { path: x, target: y, name: z, key: wanted },
+            ) => (a, b, c) == (x, y, z) && satisfies(*key, *wanted),
             (Self::Fetch { output: Output::Stdout, .. }, _)
             | (_, Self::Fetch { output: Output::Stdout, .. }) => false,
-            (Self::Fetch { file_id: a, output: b, .. }, Self::Fetch { file_id: x, output: y, .. }) => {
-                (a, b) == (x, y)
-            }
+            (
+                Self::Fetch { file_id: a, output: b, from, key },
+                Self::Fetch { file_id: x, output: y, from: also, key: wanted },
+            ) => (a, b) == (x, y) && also.iter().all(|peer| from.contains(peer)) && satisfies(*key, *wanted),
             (Self::Receive { .. }, Self::Receive { .. }) => self == other,
             _ => false,
         }
@@ -119,6 +120,11 @@ impl Spec {
             Self::Receive { .. } | Self::Serve { .. } => KeyPolicy::Known,
         }
     }
+}
+
+/// Whether a transfer that runs under one key policy does what is asked under another.
+fn satisfies(running: KeyPolicy, wanted: KeyPolicy) -> bool {
+    running == wanted || !matches!(wanted, KeyPolicy::Exactly(_))
 }
 
 /// Chunk failures that a job remembers for its owner.
@@ -137,6 +143,17 @@ pub(crate) struct Job {
     state: Mutex<JobState>,
     /// Held by the run that works on the job: there is never more than one.
     pub(crate) running: tokio::sync::Mutex<()>,
+    /// The connection that the run works on, where a peer started it.
+    on: Mutex<Option<usize>>,
+}
+
+/// Takes back, when it is dropped, that a job's run works on a connection.
+pub(crate) struct RunsOn<'a>(&'a Job);
+
+impl Drop for RunsOn<'_> {
+    fn drop(&mut self) {
+        *self.0.on.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
 }
 
 #[derive(Debug)]
@@ -205,6 +222,7 @@ impl Job {
             created_ms,
             state: Mutex::new(state),
             running: tokio::sync::Mutex::default(),
+            on: Mutex::default(),
         })
     }
 
@@ -242,6 +260,17 @@ impl Job {
     /// The content's identity, once known.
     pub(crate) fn file_id(&self) -> Option<FileId> {
         self.lock().file_id
+    }
+
+    /// Whether the job's run works on this connection.
+    pub(crate) fn runs_on(&self, connection: usize) -> bool {
+        *self.on.lock().unwrap_or_else(PoisonError::into_inner) == Some(connection)
+    }
+
+    /// Says that it does, from now on.
+    pub(crate) fn run_on(&self, connection: usize) -> RunsOn<'_> {
+        *self.on.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
+        RunsOn(self)
     }
 
     /// Ends when the owner cancels the job.
@@ -444,6 +473,7 @@ impl Job {
             let _ = sender.try_send(event);
         }
         if state.last.is_none() {
+            state.watchers.retain(|watcher| !watcher.is_closed());
             state.watchers.push(sender);
         }
         receiver

@@ -16,13 +16,14 @@ use p2p_protocol::{
     control::KeyPolicy,
     limits::{
         MAX_CONNECTIONS, MAX_STRANGER_CONNECTIONS, MAX_STREAMS_PER_TRANSFER, MAX_UNASKED_CHUNKS, POOL_IDLE,
+        SEND_WINDOW,
     },
     reason::{Failure, PeerMisbehaved, close},
     wire::chunk::ChunkHeader,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
-use super::{budget::Pool, error::RunError};
+use super::{blocking, budget::Pool, error::RunError, provide::MEMORY_UNIT};
 use crate::{
     peers::{Peers, Target},
     transport::{ChunkReceiver, Connection, Endpoint, TransportError},
@@ -45,6 +46,8 @@ pub(crate) struct Link {
     transfers: Mutex<HashMap<u64, mpsc::Sender<IncomingChunk>>>,
     transfers_running: AtomicUsize,
     pool: Arc<Pool>,
+    /// Bytes read for this connection and not yet with the peer.
+    outgoing: Semaphore,
     /// Chunks that may still come for no transfer before the peer counts as misbehaving.
     strays: AtomicI64,
 }
@@ -73,6 +76,11 @@ impl Link {
     /// The connection's window, shared by the transfers that receive on it.
     pub(crate) fn pool(&self) -> &Arc<Pool> {
         &self.pool
+    }
+
+    /// Bytes that may be read for this connection ahead of what the peer has, in units of `MEMORY_UNIT`.
+    pub(crate) fn outgoing(&self) -> &Semaphore {
+        &self.outgoing
     }
 
     /// Names a fault and closes the connection for it.
@@ -220,6 +228,7 @@ impl Links {
             transfers: Mutex::default(),
             transfers_running: AtomicUsize::new(0),
             pool: Pool::connection(),
+            outgoing: Semaphore::new((SEND_WINDOW / MEMORY_UNIT) as usize),
             strays: AtomicI64::new(i64::from(MAX_UNASKED_CHUNKS)),
         });
         self.lock().insert(link.connection.id(), link.clone());
@@ -292,7 +301,8 @@ impl Links {
                 }
             };
             let found = connection.peer_id();
-            if let Err(error) = self.peers.check_key(&target, found, policy) {
+            let (peers, meant) = (self.peers.clone(), target.clone());
+            if let Err(error) = blocking(move || peers.check_key(&meant, found, policy)).await? {
                 connection.close(close::WRONG_PEER, "");
                 return Err(error.into());
             }

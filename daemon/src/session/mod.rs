@@ -29,7 +29,7 @@ use p2p_protocol::{
     control::{
         FetchRequest, Output, PeerInfo, SendRequest, ShareRequest, State, TransferEvent, TrustRequest,
     },
-    limits::{DRAIN_DEADLINE, UNVERIFIED_BUDGET},
+    limits::{DRAIN_DEADLINE, OUTGOING_BUDGET, STRANGER_BUDGET},
     reason::{AbortReason, Failure, RefuseReason, close},
     wire::peer::Message,
 };
@@ -51,6 +51,8 @@ use links::{Link, Links};
 use shares::Audience;
 use stdout::StdoutClient;
 
+/// How long a command may take to come back after the daemon was restarted under it.
+const SPOOL_KEPT: Duration = Duration::from_secs(30);
 /// How long a peer is given to take a last word.
 const PARTING: Duration = Duration::from_secs(2);
 
@@ -70,7 +72,9 @@ pub(crate) struct Sessions {
     registry: Arc<Registry>,
     inbox: PathBuf,
     pool: Arc<Pool>,
-    memory: Arc<Semaphore>,
+    /// Memory for what is read for trusted peers, and for strangers.
+    outgoing: Arc<Semaphore>,
+    outgoing_public: Arc<Semaphore>,
     /// One fetch at a time of each content.
     fetches: Mutex<HashMap<FileId, Arc<tokio::sync::Mutex<()>>>>,
     /// Clients that read what is fetched, by transfer.
@@ -96,7 +100,8 @@ impl Sessions {
             registry,
             inbox,
             pool: Pool::daemon(),
-            memory: Arc::new(Semaphore::new((UNVERIFIED_BUDGET / receive::MEMORY_UNIT) as usize)),
+            outgoing: Arc::new(Semaphore::new((OUTGOING_BUDGET / provide::MEMORY_UNIT) as usize)),
+            outgoing_public: Arc::new(Semaphore::new((STRANGER_BUDGET / provide::MEMORY_UNIT) as usize)),
             fetches: Mutex::default(),
             stdout: Mutex::default(),
             shutdown: CancellationToken::new(),
@@ -106,7 +111,8 @@ impl Sessions {
         for job in sessions.registry.all().into_iter().filter(|job| !job.is_over()) {
             match job.spec() {
                 Spec::Fetch { output: Output::Stdout, .. } => {
-                    sessions.give_up(&job, &RunError::client_gone())
+                    sessions.give_up(&job, &RunError::client_gone());
+                    tokio::spawn(sessions.clone().forget_spool(job));
                 }
                 Spec::Serve { .. } => {
                     let error = RunError::new(Failure::Unreachable, "the daemon ended meanwhile");
@@ -117,6 +123,18 @@ impl Sessions {
             }
         }
         Ok(sessions)
+    }
+
+    /// Removes what was spooled for a command that does not come back.
+    async fn forget_spool(self: Arc<Self>, job: Arc<Job>) {
+        tokio::time::sleep(SPOOL_KEPT).await;
+        let wanted = |other: &Arc<Job>| {
+            let to_stdout = matches!(other.spec(), Spec::Fetch { output: Output::Stdout, .. });
+            to_stdout && !other.is_over() && other.file_id() == job.file_id()
+        };
+        if !self.registry.all().iter().any(wanted) {
+            self.clean_up(&job).await;
+        }
     }
 
     fn give_up(&self, job: &Job, error: &RunError) {

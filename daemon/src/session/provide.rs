@@ -15,7 +15,7 @@ use p2p_protocol::{
     },
 };
 use tokio::{
-    sync::mpsc,
+    sync::{Semaphore, mpsc},
     task::JoinSet,
     time::{Instant, MissedTickBehavior},
 };
@@ -30,6 +30,11 @@ use crate::{
 /// How often the machine sees the clock, and clients see progress.
 const TICK: Duration = Duration::from_millis(100);
 
+/// Chunks that one run reads at once, so that a disk that stalls leaves threads to other runs.
+const READS_AT_ONCE: usize = 8;
+/// Unit in which the memory for outgoing bytes is counted.
+pub(crate) const MEMORY_UNIT: u64 = 1024;
+
 /// Everything that a provider's run works with.
 pub(crate) struct Providing<'a> {
     pub(crate) job: &'a Job,
@@ -37,7 +42,11 @@ pub(crate) struct Providing<'a> {
     pub(crate) link: &'a Arc<Link>,
     pub(crate) control: &'a mut ControlStream,
     pub(crate) source: Arc<Source>,
+    /// The name under which it was offered.
+    pub(crate) name: String,
     pub(crate) accept: Accept,
+    /// Bytes read and not yet with the receivers, of all that share this, in [`MEMORY_UNIT`]s.
+    pub(crate) memory: Arc<Semaphore>,
     /// Ends the run without ending the transfer.
     pub(crate) stop: CancellationToken,
 }
@@ -54,29 +63,121 @@ enum ChunkNews {
     Unreadable(StoreError),
     /// The connection is gone.
     Broken(TransportError),
+    /// A background task did not end as it should.
+    Failed(RunError),
+}
+
+/// What a chunk's task works with.
+#[derive(Clone)]
+struct Way {
+    source: Arc<Source>,
+    link: Arc<Link>,
+    geometry: Geometry,
+    transfer: u64,
+    reads: Arc<Semaphore>,
+    memory: Arc<Semaphore>,
+    news: mpsc::Sender<ChunkNews>,
+}
+
+struct Run<'a> {
+    job: &'a Job,
+    registry: &'a Registry,
+    machine: Provider,
+    begun: Instant,
+    way: Way,
+    /// Dropping the set resets the streams of chunks that are still on their way.
+    chunks: JoinSet<()>,
+    moved: u64,
+    /// Payload bytes of chunks that QUIC has taken and not yet seen acknowledged.
+    written: HashMap<u32, u64>,
 }
 
 /// Sends what the receiver wants until it says that all is durable.
 pub(crate) async fn provide(run: Providing<'_>) -> Result<Done, RunError> {
-    let Providing { job, registry, link, control, source, accept, stop } = run;
+    let Providing { job, registry, link, control, source, name, accept, memory, stop } = run;
     let geometry = Geometry::new(source.size(), accept.chunk_log2).map_err(PeerMisbehaved::Geometry)?;
     let begun = Instant::now();
-    let now = || -> Now { begun.elapsed() };
-    let mut machine = Provider::new(geometry, source.file_id(), &accept, now())?;
-    job.start(&source.name(), link.peer(), source.file_id(), geometry.chunk_len(), machine.progress(now()));
+    let machine = Provider::new(geometry, source.file_id(), &accept, begun.elapsed())?;
+    let (sender, mut news) = mpsc::channel(64);
+    let way = Way {
+        source,
+        link: link.clone(),
+        geometry,
+        transfer: control.id,
+        reads: Arc::new(Semaphore::new(READS_AT_ONCE)),
+        memory,
+        news: sender,
+    };
+    let progress = machine.progress(begun.elapsed());
+    job.start(&name, link.peer(), way.source.file_id(), geometry.chunk_len(), progress);
+    let (chunks, written) = (JoinSet::new(), HashMap::new());
+    let mut run = Run { job, registry, machine, begun, way, chunks, moved: 0, written };
+    let result = run.converse(control, &mut news, &stop).await;
+    if result.is_ok() {
+        // What the receiver has verified has arrived, acknowledged or not.
+        run.moved += run.written.values().sum::<u64>();
+    }
+    run.show();
+    result
+}
 
-    let cancelled = job.cancelled();
-    let (news_sender, mut news) = mpsc::channel(64);
-    // Dropping the set resets the streams of chunks that are still on their way.
-    let mut chunks = JoinSet::new();
-    let mut moved_bytes = 0;
-    // Payload bytes of chunks that QUIC has taken and not yet seen acknowledged.
-    let mut written: HashMap<u32, u64> = HashMap::new();
-    let mut tick = tokio::time::interval(TICK);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+impl Run<'_> {
+    fn now(&self) -> Now {
+        self.begun.elapsed()
+    }
 
-    loop {
-        while let Some(action) = machine.next_action() {
+    fn show(&self) {
+        let progress = Progress { moved_bytes: self.moved, ..self.machine.progress(self.now()) };
+        self.job.progress(progress, self.machine.missing());
+    }
+
+    async fn converse(
+        &mut self,
+        control: &mut ControlStream,
+        news: &mut mpsc::Receiver<ChunkNews>,
+        stop: &CancellationToken,
+    ) -> Result<Done, RunError> {
+        let cancelled = self.job.cancelled();
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let acted = tokio::select! {
+                biased;
+                acted = self.act(control) => acted?,
+                () = cancelled.cancelled() => return Err(RunError::cancelled()),
+                () = stop.cancelled() => return Err(RunError::stopped()),
+            };
+            if let Some(done) = acted {
+                return Ok(done);
+            }
+            let input = tokio::select! {
+                message = control.receiver.recv(MAX_FRAME_LEN) => match message? {
+                    Some(message) => ProviderInput::Message(message),
+                    None => return Err(closed_early()),
+                },
+                Some(said) = news.recv() => self.hear(said)?,
+                Some(_) = self.chunks.join_next() => continue,
+                _ = tick.tick() => {
+                    self.show();
+                    self.registry.save_if_due(self.job);
+                    let stats = self.way.link.connection().stats();
+                    let path = ProviderInput::Path { rtt: stats.rtt, moved: stats.stream_frames };
+                    let now = self.now();
+                    self.machine.handle(path, now)?;
+                    ProviderInput::Tick
+                }
+                () = cancelled.cancelled() => return Err(RunError::cancelled()),
+                () = stop.cancelled() => return Err(RunError::stopped()),
+            };
+            let now = self.now();
+            self.machine.handle(input, now)?;
+        }
+    }
+
+    /// Carries out what the machine asks for, up to the receiver's last word.
+    async fn act(&mut self, control: &mut ControlStream) -> Result<Option<Done>, RunError> {
+        let (source, geometry) = (self.way.source.clone(), self.way.geometry);
+        while let Some(action) = self.machine.next_action() {
             match action {
                 ProviderAction::SendTop => {
                     let source = source.clone();
@@ -89,70 +190,48 @@ pub(crate) async fn provide(run: Providing<'_>) -> Result<Done, RunError> {
                     say(control, &Message::Page(Page { page, values })).await?;
                 }
                 ProviderAction::SendChunk(chunk) => {
-                    let (source, link, news) = (source.clone(), link.clone(), news_sender.clone());
-                    let transfer = control.id;
-                    chunks.spawn(async move {
-                        let said = send_chunk(source, link, geometry, transfer, chunk, &news).await;
-                        let _ = news.send(said).await;
+                    let way = self.way.clone();
+                    self.chunks.spawn(async move {
+                        let said = way.send(chunk).await;
+                        let _ = way.news.send(said).await;
                     });
                 }
                 ProviderAction::ChunkFailed { chunk, reason } => {
-                    job.chunk_failed(chunk, link.peer(), reason);
+                    self.job.chunk_failed(chunk, self.way.link.peer(), reason);
                     if reason == ChunkFailure::Corrupt {
                         blame(&source, geometry, chunk).await?;
                     }
                 }
-                ProviderAction::Paused(_) => job.wait(WaitReason::Space),
-                ProviderAction::Resumed => job.resume(),
-                ProviderAction::Completed(done) => {
-                    // What the receiver has verified has arrived, acknowledged or not.
-                    moved_bytes += written.values().sum::<u64>();
-                    show(job, &machine, now(), moved_bytes);
-                    return Ok(done);
-                }
+                ProviderAction::Paused(_) => self.job.wait(WaitReason::Space),
+                ProviderAction::Resumed => self.job.resume(),
+                ProviderAction::Completed(done) => return Ok(Some(done)),
                 ProviderAction::Aborted(reason) => return Err(RunError::aborted(reason)),
                 ProviderAction::Stalled => return Err(RunError::stalled()),
             }
         }
-        let input = tokio::select! {
-            message = control.receiver.recv(MAX_FRAME_LEN) => match message? {
-                Some(message) => ProviderInput::Message(message),
-                None => return Err(closed_early()),
-            },
-            Some(said) = news.recv() => match said {
-                ChunkNews::Written(chunk, bytes) => {
-                    written.insert(chunk, bytes);
-                    ProviderInput::ChunkWritten { chunk }
-                }
-                ChunkNews::Acked(chunk) => {
-                    let bytes = written.remove(&chunk).unwrap_or_default();
-                    moved_bytes += bytes;
-                    ProviderInput::ChunkAcked { chunk, bytes }
-                }
-                ChunkNews::Stopped(chunk) => {
-                    written.remove(&chunk);
-                    ProviderInput::ChunkStopped { chunk }
-                }
-                ChunkNews::Unreadable(error) => return Err(unreadable(error)),
-                ChunkNews::Broken(error) => return Err(error.into()),
-            },
-            Some(_) = chunks.join_next() => continue,
-            _ = tick.tick() => {
-                show(job, &machine, now(), moved_bytes);
-                registry.save_if_due(job);
-                let stats = link.connection().stats();
-                machine.handle(ProviderInput::Path { rtt: stats.rtt, moved: stats.stream_frames }, now())?;
-                ProviderInput::Tick
-            }
-            () = cancelled.cancelled() => return Err(RunError::cancelled()),
-            () = stop.cancelled() => return Err(RunError::stopped()),
-        };
-        machine.handle(input, now())?;
+        Ok(None)
     }
-}
 
-fn show(job: &Job, machine: &Provider, now: Now, moved_bytes: u64) {
-    job.progress(Progress { moved_bytes, ..machine.progress(now) }, machine.missing());
+    fn hear(&mut self, said: ChunkNews) -> Result<ProviderInput, RunError> {
+        match said {
+            ChunkNews::Written(chunk, bytes) => {
+                self.written.insert(chunk, bytes);
+                Ok(ProviderInput::ChunkWritten { chunk })
+            }
+            ChunkNews::Acked(chunk) => {
+                let bytes = self.written.remove(&chunk).unwrap_or_default();
+                self.moved += bytes;
+                Ok(ProviderInput::ChunkAcked { chunk, bytes })
+            }
+            ChunkNews::Stopped(chunk) => {
+                self.written.remove(&chunk);
+                Ok(ProviderInput::ChunkStopped { chunk })
+            }
+            ChunkNews::Unreadable(error) => Err(unreadable(error)),
+            ChunkNews::Broken(error) => Err(error.into()),
+            ChunkNews::Failed(error) => Err(error),
+        }
+    }
 }
 
 /// A conversation that ended without a word.
@@ -189,38 +268,44 @@ async fn blame(source: &Arc<Source>, geometry: Geometry, chunk: u32) -> Result<(
     })
 }
 
-async fn send_chunk(
-    source: Arc<Source>,
-    link: Arc<Link>,
-    geometry: Geometry,
-    transfer: u64,
-    chunk: u32,
-    news: &mpsc::Sender<ChunkNews>,
-) -> ChunkNews {
-    let read = blocking(move || {
-        let data = source.read_chunk(geometry, chunk)?;
-        source.check_unchanged()?;
-        Ok(data)
-    });
-    let (encoding, payload) = match read.await {
-        Ok(Ok(ChunkData::Bytes(bytes))) => (Encoding::Raw, bytes),
-        Ok(Ok(ChunkData::Zeros)) => (Encoding::Zeros, bytes::Bytes::new()),
-        Ok(Err(error)) => return ChunkNews::Unreadable(error),
-        // The run-time is going down, and the run with it.
-        Err(_) => return ChunkNews::Stopped(chunk),
-    };
-    let len = geometry.len_of(chunk) as u32;
-    let header = ChunkHeader { transfer, index: chunk, len, encoding, cv: None };
-    let moved = payload.len() as u64;
-    let sent = async {
-        let stream = link.connection().open_chunk().await?;
-        let in_flight = stream.write(&header, payload).await?;
-        let _ = news.send(ChunkNews::Written(chunk, moved)).await;
-        in_flight.acked().await
-    };
-    match sent.await {
-        Ok(()) => ChunkNews::Acked(chunk),
-        Err(TransportError::Stopped { .. }) => ChunkNews::Stopped(chunk),
-        Err(error) => ChunkNews::Broken(error),
+impl Way {
+    /// Reads a chunk and sends it on a stream of its own. Its memory is held until the receiver's QUIC has it: a
+    /// receiver that reads nothing gets no more than the budget's worth of this machine's memory.
+    async fn send(&self, chunk: u32) -> ChunkNews {
+        let (source, geometry) = (self.source.clone(), self.geometry);
+        let len = geometry.len_of(chunk);
+        let units = len.div_ceil(MEMORY_UNIT) as u32;
+        let (Ok(_of_link), Ok(_of_daemon)) =
+            (self.link.outgoing().acquire_many(units).await, self.memory.acquire_many(units).await)
+        else {
+            return ChunkNews::Failed(RunError::stopped());
+        };
+        let place = self.reads.acquire().await;
+        let read = blocking(move || {
+            let data = source.read_chunk(geometry, chunk)?;
+            source.check_unchanged()?;
+            Ok(data)
+        });
+        let (encoding, payload) = match read.await {
+            Ok(Ok(ChunkData::Bytes(bytes))) => (Encoding::Raw, bytes),
+            Ok(Ok(ChunkData::Zeros)) => (Encoding::Zeros, bytes::Bytes::new()),
+            Ok(Err(error)) => return ChunkNews::Unreadable(error),
+            Err(error) => return ChunkNews::Failed(error),
+        };
+        drop(place);
+        let header =
+            ChunkHeader { transfer: self.transfer, index: chunk, len: len as u32, encoding, cv: None };
+        let moved = payload.len() as u64;
+        let sent = async {
+            let stream = self.link.connection().open_chunk().await?;
+            let in_flight = stream.write(&header, payload).await?;
+            let _ = self.news.send(ChunkNews::Written(chunk, moved)).await;
+            in_flight.acked().await
+        };
+        match sent.await {
+            Ok(()) => ChunkNews::Acked(chunk),
+            Err(TransportError::Stopped { .. }) => ChunkNews::Stopped(chunk),
+            Err(error) => ChunkNews::Broken(error),
+        }
     }
 }

@@ -18,9 +18,10 @@ use p2p_protocol::{
     transfer::{Admission, Now, Receiver, ReceiverAction, ReceiverInput, ReceiverStart},
     tree::{self, Expected},
     wire::chunk::{ChunkHeader, Encoding},
+    wire::peer::PauseReason,
 };
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    sync::{Semaphore, mpsc, watch},
     task::JoinSet,
     time::{Instant, MissedTickBehavior},
 };
@@ -44,8 +45,8 @@ use crate::{
 
 /// How often the machine sees the clock, and clients see progress.
 const TICK: Duration = Duration::from_millis(100);
-/// Unit in which the daemon's memory for unverified bytes is counted.
-pub(crate) const MEMORY_UNIT: u64 = 1024;
+/// Chunks that one run verifies and writes at once, so that a disk that stalls leaves threads to other runs.
+const WRITES_AT_ONCE: usize = 8;
 
 /// Everything that a receiver's run works with.
 pub(crate) struct Receiving<'a> {
@@ -60,8 +61,6 @@ pub(crate) struct Receiving<'a> {
     pub(crate) ending: Ending,
     /// Who may have how many unverified bytes on the way.
     pub(crate) pool: Arc<Pool>,
-    /// Unverified bytes that the whole daemon may hold, in [`MEMORY_UNIT`]s.
-    pub(crate) memory: Arc<Semaphore>,
     /// Whether the provider may fetch the file back; told in `Done`.
     pub(crate) fetchable: bool,
     /// Ends the run without ending the transfer.
@@ -97,6 +96,8 @@ enum News {
     Fed(Result<(), RunError>),
     SpaceChecked(bool),
     Reserved(Result<(), StoreError>),
+    /// A background task did not end as it should.
+    Broken(RunError),
 }
 
 struct Run<'a> {
@@ -104,7 +105,7 @@ struct Run<'a> {
     registry: &'a Registry,
     link: &'a Arc<Link>,
     partial: Arc<Partial>,
-    memory: Arc<Semaphore>,
+    writes: Arc<Semaphore>,
     allowance: Allowance,
     machine: Receiver,
     begun: Instant,
@@ -131,12 +132,20 @@ struct Run<'a> {
 
 /// Receives until the file is durable under its final name and the provider has been told.
 pub(crate) async fn receive(run: Receiving<'_>) -> Result<Published, RunError> {
-    let Receiving { job, registry, link, control, mut chunks, partial, name, ending, pool, memory, .. } = run;
+    let Receiving { job, registry, link, control, mut chunks, partial, name, ending, pool, .. } = run;
     let (fetchable, stop, cancelled) = (run.fetchable, run.stop, job.cancelled());
     let geometry = partial.geometry();
+    let place = Allowance::take(link.pool(), &pool, geometry.chunk_len());
+    tokio::pin!(place);
     let wait_for_place = async {
-        job.wait(WaitReason::Queue);
-        Allowance::take(link.pool(), &pool, geometry.chunk_len()).await
+        // Usually there is room, and nothing to be said.
+        match tokio::time::timeout(TICK, &mut place).await {
+            Ok(allowance) => allowance,
+            Err(_) => {
+                job.wait(WaitReason::Queue);
+                place.await
+            }
+        }
     };
     let allowance = tokio::select! {
         biased;
@@ -160,7 +169,7 @@ pub(crate) async fn receive(run: Receiving<'_>) -> Result<Published, RunError> {
         link,
         machine: Receiver::new(start, begun.elapsed()),
         partial,
-        memory,
+        writes: Arc::new(Semaphore::new(WRITES_AT_ONCE)),
         allowance,
         begun,
         ending,
@@ -184,7 +193,12 @@ pub(crate) async fn receive(run: Receiving<'_>) -> Result<Published, RunError> {
         run.settle(&mut news).await;
     }
     run.show();
-    result
+    match run.published.take() {
+        // The file is under its name, whatever became of the conversation: a provider that did not hear of it
+        // will when it asks again.
+        Some(published) => Ok(published),
+        None => result,
+    }
 }
 
 impl Run<'_> {
@@ -199,8 +213,8 @@ impl Run<'_> {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            if self.act(control).await? {
-                return self.published.take().ok_or_else(closed_early);
+            if self.act(control, stop, &cancelled).await? {
+                return self.published.clone().ok_or_else(closed_early);
             }
             tokio::select! {
                 message = control.receiver.recv(MAX_FRAME_LEN) => match message? {
@@ -230,10 +244,19 @@ impl Run<'_> {
     }
 
     /// Carries out what the machine asks for. True once the conversation is complete.
-    async fn act(&mut self, control: &mut ControlStream) -> Result<bool, RunError> {
+    async fn act(
+        &mut self,
+        control: &mut ControlStream,
+        stop: &CancellationToken,
+        cancelled: &CancellationToken,
+    ) -> Result<bool, RunError> {
         while let Some(action) = self.machine.next_action() {
             match action {
-                ReceiverAction::Send(message) => say(control, &message).await?,
+                ReceiverAction::Send(message) => tokio::select! {
+                    said = say(control, &message) => said?,
+                    () = cancelled.cancelled() => return Err(RunError::cancelled()),
+                    () = stop.cancelled() => return Err(RunError::stopped()),
+                },
                 ReceiverAction::Recheck { chunk, expected } => {
                     let partial = self.partial.clone();
                     self.work(move || match partial.recheck(chunk, expected) {
@@ -251,8 +274,8 @@ impl Run<'_> {
                 ReceiverAction::ChunkFailed { chunk, reason } => {
                     self.job.chunk_failed(chunk, self.link.peer(), reason);
                 }
+                ReceiverAction::Paused(PauseReason::Space) => self.job.wait(WaitReason::Space),
                 ReceiverAction::PollSpace => {
-                    self.job.wait(WaitReason::Space);
                     let partial = self.partial.clone();
                     self.work(move || News::SpaceChecked(partial.has_room()));
                 }
@@ -272,9 +295,8 @@ impl Run<'_> {
     fn work(&mut self, job: impl FnOnce() -> News + Send + 'static) {
         let news = self.news.clone();
         self.tasks.spawn(async move {
-            if let Ok(said) = blocking(job).await {
-                let _ = news.send(said).await;
-            }
+            let said = blocking(job).await.unwrap_or_else(News::Broken);
+            let _ = news.send(said).await;
         });
     }
 
@@ -283,21 +305,22 @@ impl Run<'_> {
         match self.machine.admit(&header, now)? {
             Admission::Ignore => stream.stop(close::STREAM_UNWANTED),
             Admission::Take(expected) => {
-                let (partial, memory, halt) = (self.partial.clone(), self.memory.clone(), self.halt.clone());
+                let (partial, writes, halt) = (self.partial.clone(), self.writes.clone(), self.halt.clone());
                 let (news, moved, mut gate) = (self.news.clone(), self.moved.clone(), self.gate.subscribe());
                 let read = async move {
-                    let read = read_chunk(header, stream, memory, moved).await;
+                    let read = read_chunk(header, stream, moved).await;
                     // An error means that the run is over, which `halt` says too.
                     let _ = gate.wait_for(|open| *open).await;
-                    read
+                    let place = writes.acquire_owned().await;
+                    (read, place)
                 };
                 self.tasks.spawn(async move {
-                    let read = tokio::select! {
+                    let (read, _place) = tokio::select! {
                         read = read => read,
                         () = halt.cancelled() => return,
                     };
                     let said = match read {
-                        Ok((bytes, _memory)) => store_chunk(header, bytes, expected, partial).await,
+                        Ok(bytes) => store_chunk(header, bytes, expected, partial).await,
                         Err(reason) => News::Failed(header.index, reason),
                     };
                     let _ = news.send(said).await;
@@ -364,7 +387,7 @@ impl Run<'_> {
                 self.published = Some(Published { path: "-".into(), name: "-".into(), already: false });
                 self.input(ReceiverInput::Published { name: "-".into(), fetchable: false })
             }
-            News::Fed(Err(error)) => Err(error),
+            News::Fed(Err(error)) | News::Broken(error) => Err(error),
         }
     }
 
@@ -459,12 +482,23 @@ impl Run<'_> {
         loop {
             tokio::select! {
                 ended = self.tasks.join_next() => if ended.is_none() { break },
-                Some(said) = news.recv() => if let News::Stored(chunk) = said {
-                    let now = self.now();
-                    // The conversation is over; the machine only counts on for the last line of progress.
-                    let _ = self.machine.handle(ReceiverInput::ChunkStored { chunk }, now);
+                Some(said) = news.recv() => match said {
+                    News::Stored(chunk) => {
+                        let now = self.now();
+                        // The conversation is over; the machine only counts on for the last line of progress.
+                        let _ = self.machine.handle(ReceiverInput::ChunkStored { chunk }, now);
+                    }
+                    News::Published(Ok(published)) => self.published = Some(published),
+                    _ => {}
                 },
             }
+        }
+        if let Ending::Stdout(feed) = &mut self.ending {
+            // It holds the partial, which whoever comes next has to open.
+            feed.stop().await;
+        }
+        if self.published.is_some() {
+            return;
         }
         let partial = self.partial.clone();
         match blocking(move || partial.park()).await {
@@ -479,16 +513,13 @@ impl Run<'_> {
 async fn read_chunk(
     header: ChunkHeader,
     stream: ChunkReceiver,
-    memory: Arc<Semaphore>,
     moved: Arc<AtomicU64>,
-) -> Result<(Bytes, OwnedSemaphorePermit), ChunkFailure> {
-    let units = header.payload_len().div_ceil(MEMORY_UNIT) as u32;
-    let held = memory.acquire_many_owned(units).await.map_err(|_| ChunkFailure::NotStored)?;
+) -> Result<Bytes, ChunkFailure> {
     let count = |bytes: u64| {
         moved.fetch_add(bytes, Ordering::Relaxed);
     };
     match stream.payload(&header, &count).await {
-        Ok(bytes) => Ok((bytes, held)),
+        Ok(bytes) => Ok(bytes),
         Err(ChunkStreamError::Stalled) => Err(ChunkFailure::Stalled),
         Err(_) => Err(ChunkFailure::Truncated),
     }

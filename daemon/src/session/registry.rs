@@ -7,12 +7,16 @@ use std::{
 };
 
 use p2p_protocol::{
+    FileId, PeerId,
     control::{Summary, TransferEvent},
     limits::{MAX_INCOMING_PER_PEER, MAX_JOBS},
     reason::Failure,
 };
 use serde::{Deserialize, Serialize};
-use tokio::sync::{broadcast, mpsc};
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    sync::{broadcast, mpsc},
+};
 
 use super::{
     error::RunError,
@@ -89,7 +93,8 @@ impl Registry {
         }
         // The row is made first, with what little is known, to get a number that is never used again.
         let draft = Job::new(0, spec.clone(), name.clone(), target.clone());
-        let number = self.store.catalog().insert_job(&row(&draft)?)?;
+        let draft = row(&draft)?;
+        let number = may_block(|| self.store.catalog().insert_job(&draft))?;
         let job = Job::new(number, spec, name, target);
         jobs.insert(number, job.clone());
         drop(jobs);
@@ -98,16 +103,15 @@ impl Registry {
         Ok((job, true))
     }
 
-    /// Unfinished transfers that this peer has started here.
-    pub(crate) fn room_for(&self, peer: &p2p_protocol::PeerId) -> (usize, usize) {
-        let running = self
-            .lock()
-            .values()
-            .filter(|job| {
-                !job.is_over() && matches!(job.spec(), Spec::Receive { peer: from, .. } if from == peer)
-            })
-            .count();
-        (running, MAX_INCOMING_PER_PEER)
+    /// Transfers of this peer that run here now, but for that of the given content, which would go on.
+    pub(crate) fn room_for(&self, peer: &PeerId, but: Option<FileId>) -> (usize, usize) {
+        let runs = |job: &&Arc<Job>| match job.spec() {
+            Spec::Receive { peer: from, file_id } => {
+                from == peer && Some(*file_id) != but && job.running.try_lock().is_err()
+            }
+            _ => false,
+        };
+        (self.lock().values().filter(runs).count(), MAX_INCOMING_PER_PEER)
     }
 
     pub(crate) fn get(&self, number: u64) -> Option<Arc<Job>> {
@@ -124,7 +128,7 @@ impl Registry {
 
     /// Writes a transfer to the catalog. A failure is logged: the catalog is a cache.
     pub(crate) fn save(&self, job: &Job) {
-        let saved = row(job).and_then(|row| Ok(self.store.catalog().update_job(&row)?));
+        let saved = row(job).and_then(|row| Ok(may_block(|| self.store.catalog().update_job(&row))?));
         if let Err(error) = saved {
             tracing::warn!(transfer = job.number(), %error, "the catalog did not take a transfer's state");
         }
@@ -179,10 +183,23 @@ impl Registry {
     }
 }
 
+/// Waits for the catalog's disk without holding up what else this thread would do.
+fn may_block<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
+    }
+}
+
 fn forward(job: &Arc<Job>, to: mpsc::Sender<TransferEvent>) {
     let mut events = job.watch();
     tokio::spawn(async move {
-        while let Some(event) = events.recv().await {
+        loop {
+            let event = tokio::select! {
+                event = events.recv() => event,
+                () = to.closed() => break,
+            };
+            let Some(event) = event else { break };
             if to.send(event).await.is_err() {
                 break;
             }

@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     store::{PartialKey, PublishName, Source, StoreError},
-    transport::ControlStream,
+    transport::{ControlStream, TransportError},
 };
 
 impl Sessions {
@@ -58,6 +58,10 @@ impl Sessions {
             }
             if stop.is_cancelled() {
                 break;
+            }
+            if error.stale {
+                tracing::debug!(transfer = job.number(), error = %error.message, "an old connection was dead");
+                continue;
             }
             fruitless = if job.verified_bytes() > before { 1 } else { fruitless + 1 };
             // A peer that was never there is not waited for; one that was there may come back.
@@ -112,7 +116,7 @@ impl Sessions {
         job: &Job,
         target: &str,
         stop: &CancellationToken,
-    ) -> Result<Arc<Link>, RunError> {
+    ) -> Result<(Arc<Link>, bool), RunError> {
         let cancelled = job.cancelled();
         let (link, fresh) = tokio::select! {
             dialled = self.links.dial(target, job.spec().key_policy()) => dialled?,
@@ -122,7 +126,7 @@ impl Sessions {
         if fresh {
             tokio::spawn(self.clone().attend(link.clone()));
         }
-        Ok(link)
+        Ok((link, fresh))
     }
 
     async fn send_once(
@@ -134,7 +138,7 @@ impl Sessions {
         kept: &mut Option<Arc<Source>>,
         stop: &CancellationToken,
     ) -> Result<(), RunError> {
-        let link = self.reach(job, target, stop).await?;
+        let (link, fresh) = self.reach(job, target, stop).await?;
         let _used = link.hold();
         let source = match kept {
             Some(source) => source.clone(),
@@ -142,13 +146,15 @@ impl Sessions {
         };
         *kept = Some(source.clone());
         let offer = offer_of(&source, name)?;
-        let mut control = link.connection().open_control().await?;
+        let shown = offer.name.clone();
+        let mut control = open(job, &link, stop).await.map_err(|error| error.on(&link, fresh))?;
         let conversation = async {
             say(&mut control, &Message::Offer(offer)).await?;
             let accept = self.answer(job, &mut control, stop).await?;
-            let (registry, control) = (&*self.registry, &mut control);
-            let (source, stop) = (source.clone(), stop.clone());
-            provide(Providing { job, registry, link: &link, control, source, accept, stop }).await
+            let (registry, control, link) = (&*self.registry, &mut control, &link);
+            let (source, memory, stop) = (source.clone(), self.outgoing.clone(), stop.clone());
+            provide(Providing { job, registry, link, control, source, name: shown, accept, memory, stop })
+                .await
         };
         match conversation.await {
             Ok(done) => {
@@ -159,7 +165,7 @@ impl Sessions {
             }
             Err(error) => {
                 part(&link, &mut control, &error).await;
-                Err(error)
+                Err(error.on(&link, fresh))
             }
         }
     }
@@ -237,8 +243,8 @@ impl Sessions {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
-            let ours = matches!(error.failure, Failure::Cancelled | Failure::Storage);
-            if ours || stop.is_cancelled() {
+            // What failed here, and is told to the peer, no other peer can mend.
+            if error.tell.is_some() || stop.is_cancelled() {
                 return Err(error);
             }
             tracing::info!(transfer = job.number(), target, error = %error.message, "a source failed");
@@ -278,15 +284,15 @@ impl Sessions {
         output: &Output,
         stop: &CancellationToken,
     ) -> Result<(), RunError> {
-        let link = self.reach(job, target, stop).await?;
+        let (link, fresh) = self.reach(job, target, stop).await?;
         let _used = link.hold();
-        let mut control = link.connection().open_control().await?;
+        let mut control = open(job, &link, stop).await.map_err(|error| error.on(&link, fresh))?;
         let result = self.fetch_over(job, id, target, output, &link, &mut control, stop).await;
         match &result {
             Ok(()) => control.sender.finish(),
             Err(error) => part(&link, &mut control, error).await,
         }
-        result
+        result.map_err(|error| error.on(&link, fresh))
     }
 
     #[expect(clippy::too_many_arguments, reason = "each is a different part of one conversation")]
@@ -320,7 +326,7 @@ impl Sessions {
             return finish_at_once(job, link, control, &permit, here).await;
         }
         let key = PartialKey { file_id: id, from: None };
-        let partial = self.open_partial(folder, key, &permit).await?;
+        let partial = self.open_partial(folder, key, &permit).await??;
         let (ending, spooled) = match name {
             Some(name) => (Ending::Publish { name, afterwards: Arc::new(|_| Ok(())) }, None),
             None => {
@@ -430,6 +436,21 @@ pub(super) fn offer_of(source: &Source, name: Option<&str>) -> Result<Offer, Run
         executable: source.executable(),
         modified_ns: source.modified_ns(),
     })
+}
+
+/// A conversation of a job's own. A peer that takes no more of them is busy.
+async fn open(job: &Job, link: &Link, stop: &CancellationToken) -> Result<ControlStream, RunError> {
+    let cancelled = job.cancelled();
+    tokio::select! {
+        opened = link.connection().open_control() => opened.map_err(|error| match error {
+            TransportError::Stalled { .. } => {
+                RunError { passing: true, ..RunError::new(Failure::Conflict, error.to_string()) }
+            }
+            error => error.into(),
+        }),
+        () = cancelled.cancelled() => Err(RunError::cancelled()),
+        () = stop.cancelled() => Err(RunError::stopped()),
+    }
 }
 
 /// The next message, for as long as the job is wanted.

@@ -53,6 +53,14 @@ impl StdoutFeed {
         self.ready.send_if_modified(|ready| std::mem::replace(ready, prefix) != prefix);
     }
 
+    /// Ends the feed, and waits until it has let go of the partial.
+    pub(crate) async fn stop(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.abort();
+            let _ = task.await;
+        }
+    }
+
     /// Ends when the client has everything.
     pub(crate) fn drained(&mut self) -> impl Future<Output = Result<(), RunError>> + Send + use<> {
         let task = self.task.take();
@@ -88,7 +96,12 @@ async fn feed(
             return Err(RunError::stopped());
         }
         let source = partial.clone();
-        let bytes = blocking(move || source.read(next)).await??;
+        let bytes = match blocking(move || source.read(next)).await? {
+            Ok(bytes) => bytes,
+            // Lost meanwhile, by a sync that failed: it will come again.
+            Err(_) if *prefix.borrow() <= next => continue,
+            Err(error) => return Err(error.into()),
+        };
         if client.bytes.send(bytes).await.is_err() {
             return Err(RunError::client_gone());
         }
