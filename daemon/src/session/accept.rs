@@ -15,11 +15,12 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Sessions, blocking,
     error::RunError,
-    job::{Job, Spec, now_ms},
+    job::{Job, now_ms},
     links::Link,
     provide::{Providing, provide},
     receive::{Ending, Receiving, receive},
     say, shares,
+    spec::Spec,
 };
 use crate::{
     store::{Partial, PartialKey, PartialSpec, PublishName, Published, Store, StoreError},

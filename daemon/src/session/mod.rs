@@ -14,6 +14,7 @@ mod receive;
 mod registry;
 mod run;
 mod shares;
+mod spec;
 mod stdout;
 
 use std::{
@@ -46,9 +47,10 @@ use crate::{
     transport::{ControlStream, Endpoint, TransportError},
 };
 use budget::Pool;
-use job::{Spec, now_ms};
+use job::now_ms;
 use links::{Link, Links};
 use shares::Audience;
+use spec::Spec;
 use stdout::StdoutClient;
 
 /// How long a command may take to come back after the daemon was restarted under it.

@@ -20,7 +20,8 @@ use tokio::{
 
 use super::{
     error::RunError,
-    job::{Job, Spec, now_ms},
+    job::{Job, now_ms},
+    spec::Spec,
 };
 use crate::store::{JobRow, Store};
 

@@ -21,12 +21,13 @@ use super::{
     accept::{Finished, finish_at_once},
     blocking,
     error::RunError,
-    job::{Job, Spec},
+    job::Job,
     links::Link,
     part,
     provide::{Providing, closed_early, provide},
     receive::Ending,
     say,
+    spec::Spec,
     stdout::StdoutFeed,
 };
 use crate::{

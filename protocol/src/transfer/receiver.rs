@@ -7,8 +7,8 @@ use crate::{
     ChunkRange, ChunkSet, Cv, FileId, Geometry,
     control::Progress,
     limits::{
-        MAX_CHUNK_FAILURES, MAX_STREAMS_PER_TRANSFER, MAX_UNASKED_CHUNKS, PAGES_HELD, RECHECKS_AT_ONCE,
-        RESERVE_AHEAD, SPACE_POLL, TRANSFER_PROGRESS_DEADLINE, WANT_WINDOW,
+        MAX_CHUNK_FAILURES, MAX_STREAMS_PER_TRANSFER, MAX_TEXT_LEN, MAX_UNASKED_CHUNKS, PAGES_HELD,
+        RECHECKS_AT_ONCE, RESERVE_AHEAD, SPACE_POLL, TRANSFER_PROGRESS_DEADLINE, WANT_WINDOW,
     },
     reason::{AbortReason, ChunkFailure, PeerMisbehaved},
     tree::{Expected, check_page, check_top},
@@ -274,7 +274,8 @@ impl Receiver {
                 self.todo.union(&again);
             }
             ReceiverInput::Credit(credit) => self.credit = credit.clamp(1, MAX_STREAMS_PER_TRANSFER),
-            ReceiverInput::Published { name, fetchable } => {
+            ReceiverInput::Published { mut name, fetchable } => {
+                name.truncate(name.floor_char_boundary(MAX_TEXT_LEN));
                 let done = Done { file_id: self.file_id, name, fetchable };
                 self.actions.push_back(ReceiverAction::Send(Message::Done(done)));
                 self.actions.push_back(ReceiverAction::Completed);

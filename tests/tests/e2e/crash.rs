@@ -316,3 +316,28 @@ fn a_partial_whose_data_was_swapped_is_found_out() {
         }
     });
 }
+
+#[test]
+fn a_peer_that_was_restarted_is_dialled_anew_at_once() {
+    let Pair { a, mut b } = Pair::new();
+    for (name, seed) in [("one.bin", 1), ("two.bin", 2)] {
+        let file = a.new_file(name, seed, 300_000);
+        a.cli().json(words!["send", file, "--to", b.address()]).success();
+        data::assert_same(&file, &b.inbox().join(name));
+        b.kill9();
+        b.start_again();
+    }
+}
+
+#[test]
+fn one_file_sent_twice_at_once_to_one_peer_arrives() {
+    let (Pair { a, b }, relay) = Pair::with_relay();
+    relay.set_rate(6 * MIB);
+    let file = a.new_file("big.bin", 1, 8 * MIB);
+    a.cli().json(words!["peers", "trust", b.peer(), "--name", "bob", "--address", relay.address()]).success();
+    let first = a.cli().start_json(words!["send", file, "--to", relay.address()]);
+    let second = a.cli().start_json(words!["send", file, "--to", "bob"]);
+    let (first, second) = (first.finish().success(), second.finish().success());
+    assert!(first.moved() + second.moved() <= 8 * MIB, "{first}\n{second}");
+    data::assert_same(&file, &b.inbox().join("big.bin"));
+}

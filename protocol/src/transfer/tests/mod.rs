@@ -357,3 +357,14 @@ fn complaints_about_chunks_are_bounded() {
     };
     assert_eq!(error, PeerMisbehaved::BadChunks(MAX_CHUNK_FAILURES + 1));
 }
+
+#[test]
+fn a_name_as_long_as_a_book_is_no_name() {
+    let file = File::new(9);
+    let all = vec![ChunkRange { start: 0, count: 9 }];
+    let accept = Accept { chunk_log2: 18, have_count: 9, have: all };
+    let mut provider = Provider::new(file.geometry, file.id, &accept, Now::ZERO).unwrap();
+    let done = Done { file_id: file.id, name: "n".repeat(100_000), fetchable: false };
+    let error = provider.handle(ProviderInput::Message(Message::Done(done)), Now::ZERO).unwrap_err();
+    assert!(matches!(error, PeerMisbehaved::Name(_)), "{error}");
+}

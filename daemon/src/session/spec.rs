@@ -1,0 +1,132 @@
+//! What a transfer is about, apart from how it goes.
+
+use p2p_protocol::{
+    FileId, PeerId,
+    control::{Direction, FetchRequest, KeyPolicy, Output, SendRequest},
+};
+use serde::{Deserialize, Serialize};
+
+/// What a transfer is about, in enough detail to take it up again after a restart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Spec {
+    /// A file of this machine goes to a peer.
+    Send {
+        /// Absolute path of the source, as the operating system's bytes.
+        path: Vec<u8>,
+        /// Where to, as typed.
+        target: String,
+        /// The name to offer instead of the source's own.
+        name: Option<String>,
+        /// What to do about the key found there.
+        key: KeyPolicy,
+    },
+    /// A file of a peer comes to this machine.
+    Fetch {
+        /// What to fetch.
+        file_id: FileId,
+        /// Where from, as typed.
+        from: Vec<String>,
+        /// Where to.
+        output: Output,
+        /// What to do about the keys found there.
+        key: KeyPolicy,
+    },
+    /// A peer sends a file here.
+    Receive {
+        /// Who sends.
+        peer: PeerId,
+        /// What.
+        file_id: FileId,
+    },
+    /// A peer fetches a file from here.
+    Serve {
+        /// Who fetches.
+        peer: PeerId,
+        /// What.
+        file_id: FileId,
+    },
+}
+
+impl From<SendRequest> for Spec {
+    fn from(request: SendRequest) -> Self {
+        Self::Send { path: request.path, target: request.target, name: request.name, key: request.key }
+    }
+}
+
+impl From<FetchRequest> for Spec {
+    fn from(request: FetchRequest) -> Self {
+        let FetchRequest { file_id, from, output, key, detach: _ } = request;
+        Self::Fetch { file_id, from, output, key }
+    }
+}
+
+impl Spec {
+    /// Which way the bytes go.
+    pub(crate) fn direction(&self) -> Direction {
+        match self {
+            Self::Send { .. } => Direction::Send,
+            Self::Fetch { .. } => Direction::Fetch,
+            Self::Receive { .. } => Direction::Receive,
+            Self::Serve { .. } => Direction::Serve,
+        }
+    }
+
+    /// Whether a second request for the same thing joins the running transfer instead of making another.
+    /// It has to ask no more of keys and name no other peers than the running one does.
+    pub(crate) fn same_work(&self, other: &Self) -> bool {
+        match (self, other) {
+            (
+                Self::Send { path: a, target: b, name: c, key },
+                Self::Send { path: x, target: y, name: z, key: wanted },
+            ) => (a, b, c) == (x, y, z) && satisfies(*key, *wanted),
+            (Self::Fetch { output: Output::Stdout, .. }, _)
+            | (_, Self::Fetch { output: Output::Stdout, .. }) => false,
+            (
+                Self::Fetch { file_id: a, output: b, from, key },
+                Self::Fetch { file_id: x, output: y, from: also, key: wanted },
+            ) => (a, b) == (x, y) && also.iter().all(|peer| from.contains(peer)) && satisfies(*key, *wanted),
+            (Self::Receive { .. }, Self::Receive { .. }) => self == other,
+            _ => false,
+        }
+    }
+
+    /// What to do about the keys found at the targets.
+    pub(crate) fn key_policy(&self) -> KeyPolicy {
+        match self {
+            Self::Send { key, .. } | Self::Fetch { key, .. } => *key,
+            Self::Receive { .. } | Self::Serve { .. } => KeyPolicy::Known,
+        }
+    }
+}
+
+/// Whether a transfer that runs under one key policy does what is asked under another.
+fn satisfies(running: KeyPolicy, wanted: KeyPolicy) -> bool {
+    running == wanted || !matches!(wanted, KeyPolicy::Exactly(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_joins_only_what_does_all_that_it_asks() {
+        let send = |key| Spec::Send { path: b"/f".to_vec(), target: "b".into(), name: None, key };
+        let (id, other) = (PeerId([1; 32]), PeerId([2; 32]));
+        let accepting = send(KeyPolicy::AcceptNew);
+        assert!(accepting.same_work(&send(KeyPolicy::Known)));
+        assert!(!accepting.same_work(&send(KeyPolicy::Exactly(id))));
+        assert!(send(KeyPolicy::Exactly(id)).same_work(&send(KeyPolicy::Exactly(id))));
+        assert!(!send(KeyPolicy::Exactly(id)).same_work(&send(KeyPolicy::Exactly(other))));
+        let fetch = |from: &[&str], output| Spec::Fetch {
+            file_id: FileId([3; 32]),
+            from: from.iter().map(|peer| (*peer).to_owned()).collect(),
+            output,
+            key: KeyPolicy::Known,
+        };
+        let running = fetch(&["a", "b"], Output::Inbox);
+        assert!(running.same_work(&fetch(&["b"], Output::Inbox)));
+        assert!(!running.same_work(&fetch(&["c"], Output::Inbox)));
+        assert!(!running.same_work(&fetch(&["a"], Output::Path(b"/x".to_vec()))));
+        assert!(!fetch(&["a"], Output::Stdout).same_work(&fetch(&["a"], Output::Stdout)));
+    }
+}
