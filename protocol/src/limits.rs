@@ -139,7 +139,7 @@ pub const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 pub const RETRY_MIN: Duration = Duration::from_millis(500);
 /// Longest pause between two tries.
 pub const RETRY_MAX: Duration = Duration::from_secs(60);
-/// Tries without a single new chunk before an attended transfer is reported as failed.
+/// Tries without a single new chunk before a transfer that had started is reported as failed.
 pub const MAX_FRUITLESS_TRIES: u32 = 8;
 /// A hash-cache entry whose ctime is closer than this to its hashing is not believed.
 pub const RACY_WINDOW: Duration = Duration::from_secs(2);

@@ -17,10 +17,7 @@ use std::{
 
 use p2p_protocol::{
     ChunkRange, FileId, PeerId,
-    control::{
-        Detail, Direction, FetchRequest, KeyPolicy, Output, Progress, SendRequest, State, Summary,
-        TransferEvent, WaitReason,
-    },
+    control::{Detail, Progress, State, Summary, TransferEvent, WaitReason},
     reason::{ChunkFailure, Failure},
 };
 use tokio::sync::mpsc;
