@@ -105,6 +105,12 @@ pub struct Daemon {
     _home: Home,
 }
 
+impl std::fmt::Debug for Daemon {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Daemon").field("peer_id", &self.peer_id).field("addresses", &self.addresses).finish()
+    }
+}
+
 impl Daemon {
     /// Starts within the running tokio run-time.
     ///

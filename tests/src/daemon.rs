@@ -87,6 +87,11 @@ impl Place {
         &self.home
     }
 
+    /// Where received files land.
+    pub fn inbox_path(&self) -> &Path {
+        &self.inbox
+    }
+
     /// The command line for this home.
     pub fn cli(&self) -> Cli {
         Cli::new(self.root.path(), &self.home)

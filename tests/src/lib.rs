@@ -11,6 +11,7 @@ pub mod cli;
 pub mod daemon;
 pub mod data;
 pub mod hostile;
+pub mod in_process;
 pub mod pair;
 pub mod relay;
 pub mod tmpfs;
