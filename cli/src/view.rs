@@ -276,7 +276,7 @@ impl<'a> View<'a> {
                 line.push_str(&format!(" ({})", format::rate(rate)));
             }
         } else if self.made && *bytes > 0 {
-            line.push_str(", which was there already: nothing had to move");
+            line.push_str(": nothing had to move");
         }
         self.say(Look::Good, label, &line);
         if *moved_bytes > 0 && moved_bytes < bytes {

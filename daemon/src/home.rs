@@ -1,9 +1,9 @@
 //! The state folder: it belongs to one user, and one daemon at a time works in it.
 
 use std::{
-    fs::{DirBuilder, File, OpenOptions},
+    fs::{DirBuilder, File, OpenOptions, Permissions},
     io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -89,6 +89,11 @@ fn check(path: &Path) -> Result<(), HomeError> {
     if mode & 0o022 != 0 {
         return Err(HomeError::Exposed { path: path.to_owned(), mode });
     }
+    if mode & 0o055 != 0 {
+        // Nobody could have written here, so that what is here can be believed; nobody is to look either.
+        let closed = Permissions::from_mode(0o700);
+        std::fs::set_permissions(path, closed).map_err(failed("close to others", path))?;
+    }
     Ok(())
 }
 
@@ -116,7 +121,7 @@ fn lock(home: &Path) -> Result<File, HomeError> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt};
+    use std::fs;
 
     use super::*;
 
@@ -163,6 +168,7 @@ mod tests {
         }
         set_mode(temp.path(), 0o755);
         Home::open(temp.path()).unwrap();
+        assert_eq!(temp.path().metadata().unwrap().mode() & 0o777, 0o700);
     }
 
     #[test]

@@ -177,7 +177,7 @@ pub enum Event {
     /// Something happened to a transfer.
     Transfer(TransferEvent),
     /// The next bytes of a file that goes to standard output.
-    Data(Vec<u8>),
+    Data(#[serde(with = "serde_bytes")] Vec<u8>),
     /// A file is fetchable.
     Shared {
         /// Its File ID.

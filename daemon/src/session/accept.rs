@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use p2p_protocol::{
-    FileId, PeerId,
+    FileId, PeerId, SafeName,
     control::Progress,
     limits::{FIRST_FRAME_DEADLINE, MAX_FIRST_FRAME_LEN, MAX_STRANGER_REQUESTS},
     policy::{Permit, Refusal, Situation, admit},
@@ -26,6 +26,9 @@ use crate::{
     store::{Partial, PartialKey, PartialSpec, PublishName, Published, Store, StoreError},
     transport::{ControlStream, Incoming},
 };
+
+/// Copies of one name that are looked through for one received before.
+const MAX_NUMBERED: u32 = 100;
 
 impl Sessions {
     /// Takes connections in until the endpoint closes.
@@ -215,8 +218,10 @@ impl Sessions {
         permit: &Permit,
     ) -> Result<Option<std::path::PathBuf>, RunError> {
         let (store, id, size) = (self.store.clone(), permit.file_id(), permit.geometry().size());
+        let name = permit.name().clone();
         blocking(move || {
-            let Some(path) = store.catalog().receipt(peer, id)? else { return Ok(None) };
+            let path = store.catalog().receipt(peer, id)?.filter(|path| is_named(path, &name));
+            let Some(path) = path else { return Ok(None) };
             Ok::<_, StoreError>(store.is_identical(&path, id, size)?.then_some(path))
         })
         .await?
@@ -346,7 +351,7 @@ impl Sessions {
                 return Err(RunError { tell: None, ..error });
             }
         };
-        let offer = super::run::offer_of(&source, None)?;
+        let offer = super::run::offer_of(&source, Some(&source.name()))?;
         say(control, &Message::Offer(offer)).await?;
         let accept = self.answer(job, control, &stop).await?;
         let (registry, size, name) = (&*self.registry, source.size(), source.name());
@@ -357,6 +362,12 @@ impl Sessions {
         job.done(id, done.name, size, None);
         Ok(())
     }
+}
+
+/// Whether a path has this name, or one that it was given because this one was taken.
+fn is_named(path: &std::path::Path, name: &SafeName) -> bool {
+    let Some(is) = path.file_name().and_then(std::ffi::OsStr::to_str) else { return false };
+    is == name.as_str() || (1..MAX_NUMBERED).any(|n| is == name.numbered(n).as_str())
 }
 
 /// A file that is here already.

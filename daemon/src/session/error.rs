@@ -25,6 +25,8 @@ pub(crate) struct RunError {
     pub(crate) passing: bool,
     /// What to tell the peer, if the conversation is still open.
     pub(crate) tell: Option<AbortReason>,
+    /// Whether the peer was there in this run, so that it is worth waiting for.
+    pub(crate) met: bool,
     /// Whether the run used a connection of earlier times that had died, so that a new one may do.
     pub(crate) stale: bool,
     /// What the peer did wrong, for which its connection is closed.
@@ -39,6 +41,7 @@ impl RunError {
             key: None,
             passing: false,
             tell: None,
+            met: false,
             stale: false,
             fault: None,
         }
@@ -47,7 +50,7 @@ impl RunError {
     /// The same, after a run on this connection, which was dialled for it or before. One that is dead is not used again.
     pub(crate) fn on(self, link: &Link, fresh: bool) -> Self {
         let stale = !fresh && link.connection().is_closed().is_some() && self.passing;
-        Self { stale, ..self }
+        Self { met: true, stale, ..self }
     }
 
     /// The owner cancelled the transfer.

@@ -261,9 +261,16 @@ impl Sessions {
         Ok(blocking(move || store.catalog().share_count()).await??)
     }
 
-    /// Stops a transfer and removes what it left on this machine.
+    /// Stops a transfer, or gives up one that failed, and removes what it left on this machine.
     pub(crate) async fn cancel(self: &Arc<Self>, number: u64) -> Result<(), RunError> {
         let job = self.job(number)?;
+        if job.state() == State::Failed {
+            // It ended, and what it kept so that it could go on is given up.
+            let _running = job.running.lock().await;
+            self.clean_up(&job).await;
+            self.give_up(&job, &RunError::cancelled());
+            return Ok(());
+        }
         if !job.cancel() {
             return Err(RunError::new(Failure::Conflict, format!("transfer {number} is over already")));
         }

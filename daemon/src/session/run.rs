@@ -1,6 +1,7 @@
 //! The transfers that this daemon's owner asked for: run, and run again, until they end.
 
 use std::{
+    ffi::OsStr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -11,7 +12,7 @@ use p2p_protocol::{
     control::{Output, WaitReason},
     limits::{MAX_FRAME_LEN, MAX_FRUITLESS_TRIES, RETRY_MAX, RETRY_MIN},
     policy::{Permit, Rights, Situation, admit},
-    reason::{Failure, PeerMisbehaved},
+    reason::{AbortReason, Failure, PeerMisbehaved},
     wire::peer::{Accept, Fetch, Kind, Message, Offer},
 };
 use tokio_util::sync::CancellationToken;
@@ -66,8 +67,11 @@ impl Sessions {
             }
             fruitless = if job.verified_bytes() > before { 1 } else { fruitless + 1 };
             // A peer that was never there is not waited for; one that was there may come back.
-            let patience =
-                if job.has_started() || error.failure == Failure::Conflict { MAX_FRUITLESS_TRIES } else { 1 };
+            let patience = if job.has_started() || error.met || error.failure == Failure::Conflict {
+                MAX_FRUITLESS_TRIES
+            } else {
+                1
+            };
             if !error.passing || fruitless >= patience {
                 job.fail(&error);
                 break;
@@ -362,6 +366,15 @@ impl Sessions {
                 if bytes.ends_with(b"/") || blocking(move || store.is_folder(&asked)).await? {
                     return Ok((path, Some(offered)));
                 }
+                let (store, asked) = (self.store.clone(), path.clone());
+                if !blocking(move || store.is_free_or_file(&asked)).await? {
+                    let message =
+                        format!("{} is no regular file, and is not replaced; name another", path.display());
+                    return Err(RunError {
+                        tell: Some(AbortReason::Storage),
+                        ..RunError::new(Failure::Usage, message)
+                    });
+                }
                 match (path.parent(), path.file_name()) {
                     (Some(folder), Some(name)) => {
                         Ok((folder.to_owned(), Some(PublishName::Exactly(name.to_owned()))))
@@ -419,7 +432,10 @@ impl Sessions {
 
 /// The provider's description of a source.
 pub(super) fn offer_of(source: &Source, name: Option<&str>) -> Result<Offer, RunError> {
-    let name = name.map_or_else(|| source.name(), str::to_owned);
+    let Some(name) = name.or(source.path().file_name().and_then(OsStr::to_str)).map(str::to_owned) else {
+        let message = format!("{}: its name is not UTF-8; give another with --name", source.path().display());
+        return Err(RunError::new(Failure::Usage, message));
+    };
     if let Err(error) = SafeName::parse(&name) {
         let message = format!("no receiver takes this name ({error}); give another with --name");
         return Err(RunError::new(Failure::Usage, message));

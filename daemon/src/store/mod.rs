@@ -110,6 +110,14 @@ impl Store {
         path.is_dir()
     }
 
+    /// Whether nothing has this name, or a regular file has it.
+    pub(crate) fn is_free_or_file(&self, path: &Path) -> bool {
+        match path.symlink_metadata() {
+            Ok(found) => found.is_file(),
+            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+        }
+    }
+
     fn disk(&self) -> &Arc<dyn Disk> {
         &self.inner.disk
     }

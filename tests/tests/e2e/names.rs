@@ -136,3 +136,25 @@ fn a_file_that_looks_like_a_name_of_ours_is_an_ordinary_file() {
         assert_eq!(fs::read_to_string(b.inbox().join(name)).unwrap(), name);
     }
 }
+
+#[test]
+fn content_that_is_there_under_another_name_gets_the_one_asked_for() {
+    let Pair { a, b } = Pair::new();
+    let file = a.new_file("one.bin", 1, 300_000);
+    a.cli().json(words!["send", file, "--to", b.address()]).success();
+    a.cli().json(words!["send", file, "--to", b.address(), "--name", "two.bin"]).success();
+    data::assert_same(&file, &b.inbox().join("two.bin"));
+    let again = a.cli().json(words!["send", file, "--to", b.address(), "--name", "two.bin"]).success();
+    assert_eq!(again.moved(), 0, "{again}");
+}
+
+#[test]
+fn what_is_no_file_is_not_fetched_to() {
+    let Pair { a, b } = Pair::new();
+    let file = a.new_file("f.bin", 1, 1000);
+    let id = a.cli().run(words!["share", file]).success().text();
+    let link = b.file("link");
+    symlink("/nowhere/at/all", &link).unwrap();
+    let refused = b.cli().json(words!["fetch", id, "--from", a.address(), "-o", link]).exits(2);
+    assert!(refused.message().contains("link"), "the path is named\n{refused}");
+}

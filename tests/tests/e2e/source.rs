@@ -139,3 +139,19 @@ fn hashing_can_be_cancelled_and_takes_no_memory() {
     assert!(a.peak_memory() < 256 * MIB, "{} bytes of memory", a.peak_memory());
     a.settled();
 }
+
+#[test]
+fn what_a_failed_transfer_kept_can_be_given_up() {
+    let (Pair { a, b }, relay) = Pair::with_relay();
+    relay.set_rate(RATE);
+    let file = a.new_file("big.bin", 1, LEN);
+    let mut sending = a.cli().start_json(words!["send", file, "--to", relay.address()]);
+    sending.wait_for_verified(LEN / 4);
+    data::flip(&file, 10);
+    sending.finish().exits(7);
+    let ended = b.settled();
+    assert!(!b.partials().is_empty(), "a failed transfer keeps what was verified");
+    let number = ended[0]["transfer"].to_string();
+    b.cli().json(words!["cancel", number]).success();
+    assert_eq!(b.partials(), Vec::<std::path::PathBuf>::new());
+}
