@@ -48,7 +48,17 @@ struct Way {
     name: &'static str,
     run: Box<Run>,
     times: Vec<Duration>,
+    broken: bool,
 }
+
+impl Way {
+    fn new(name: &'static str, run: impl Fn(&Path) -> Result<()> + 'static) -> Self {
+        Self { name, run: Box::new(run), times: Vec::new(), broken: false }
+    }
+}
+
+/// The name of the way that all others are compared with.
+const P2P: &str = "p2p fetch";
 
 fn main() -> Result<()> {
     let options = options()?;
@@ -66,14 +76,25 @@ fn main() -> Result<()> {
     }
     println!("{} MiB, {} rounds, in {}", options.bytes >> 20, options.rounds, options.folder.display());
     for round in 0..options.rounds {
-        for way in &mut ways {
+        for way in ways.iter_mut().filter(|way| !way.broken) {
             let to = room.path().join(format!("{}-{round}", way.name.replace(' ', "-")));
             let begun = Instant::now();
-            (way.run)(&to)?;
-            way.times.push(begun.elapsed());
+            match (way.run)(&to) {
+                Ok(()) => way.times.push(begun.elapsed()),
+                // What is installed here and does not work here is no reason to measure nothing.
+                Err(error) => {
+                    println!("{}: left out: {error}", way.name);
+                    way.broken = true;
+                    continue;
+                }
+            }
             data::assert_same(&source, &to);
             fs::remove_file(&to)?;
         }
+    }
+    ways.retain(|way| !way.broken);
+    if ways.first().is_none_or(|way| way.name != P2P) {
+        return Err("p2p itself did not work".into());
     }
     report(&mut ways);
     Ok(())
@@ -99,7 +120,7 @@ fn fetch(id: &str, a: Daemon, b: Daemon) -> Way {
         b.cli().run(words!["fetch", id, "--from", a.address(), "-o", to]).success();
         Ok(())
     };
-    Way { name: "p2p fetch", run: Box::new(run), times: Vec::new() }
+    Way::new(P2P, run)
 }
 
 fn copy(source: &Path) -> Way {
@@ -108,7 +129,7 @@ fn copy(source: &Path) -> Way {
         done(Command::new("cp").arg("--reflink=never").arg(&source).arg(to))?;
         Ok(fs::File::open(to)?.sync_all()?)
     };
-    Way { name: "cp and sync", run: Box::new(run), times: Vec::new() }
+    Way::new("cp and sync", run)
 }
 
 fn done(command: &mut Command) -> Result<()> {
@@ -184,9 +205,9 @@ impl Sshd {
         let shell = format!("ssh {} -p {}", self.ssh.join(" "), self.port);
         let rsync =
             move |to: &Path| done(Command::new("rsync").args(["--whole-file", "-e", &shell, &from]).arg(to));
-        let mut ways = vec![Way { name: "scp", run: Box::new(scp), times: Vec::new() }];
+        let mut ways = vec![Way::new("scp", scp)];
         if Command::new("rsync").arg("--version").output().is_ok() {
-            ways.push(Way { name: "rsync", run: Box::new(rsync), times: Vec::new() });
+            ways.push(Way::new("rsync", rsync));
         } else {
             println!("absent: rsync");
         }
