@@ -131,6 +131,24 @@ impl Sessions {
         Ok(())
     }
 
+    /// The transfer behind what a peer asks for. Where there is no room for it, the peer is told.
+    async fn job_of_peer(
+        &self,
+        peer: PeerId,
+        spec: Spec,
+        name: String,
+        control: &mut ControlStream,
+    ) -> Result<Arc<Job>, RunError> {
+        let known_as = self.peers.name_of(&peer).unwrap_or_else(|| peer.to_string());
+        match self.registry.find_or_make(spec, name, known_as) {
+            Ok((job, _)) => Ok(job),
+            Err(error) => {
+                say(control, &Message::Refuse(RefuseReason::Busy)).await?;
+                Err(error)
+            }
+        }
+    }
+
     async fn offered(
         &self,
         link: &Arc<Link>,
@@ -148,15 +166,7 @@ impl Sessions {
             Err(refusal) => return refuse(link, control, refusal).await,
         };
         let spec = Spec::Receive { peer, file_id: permit.file_id() };
-        let known_as = self.peers.name_of(&peer).unwrap_or_else(|| peer.to_string());
-        let made = self.registry.find_or_make(spec, permit.name().to_string(), known_as);
-        let job = match made {
-            Ok((job, _)) => job,
-            Err(error) => {
-                say(control, &Message::Refuse(RefuseReason::Busy)).await?;
-                return Err(error);
-            }
-        };
+        let job = self.job_of_peer(peer, spec, permit.name().to_string(), control).await?;
         // The same content twice over one connection: the second waits its turn, and then costs nothing. Over
         // another one, the peer is back before its old connection was found dead, and takes over.
         if job.runs_on(link.connection().id()) {
@@ -309,16 +319,8 @@ impl Sessions {
             }
             return self.turn_away(link, control, RefuseReason::NotFound).await;
         };
-        let known_as = self.peers.name_of(&peer).unwrap_or_else(|| peer.to_string());
         let name = share.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let made = self.registry.find_or_make(Spec::Serve { peer, file_id: id }, name, known_as);
-        let job = match made {
-            Ok((job, _)) => job,
-            Err(error) => {
-                say(control, &Message::Refuse(RefuseReason::Busy)).await?;
-                return Err(error);
-            }
-        };
+        let job = self.job_of_peer(peer, Spec::Serve { peer, file_id: id }, name, control).await?;
         let stop = job.supersede(&self.shutdown);
         let _running = job.running.lock().await;
         let result = self.serve_share(&job, link, control, &share.path, id, stop).await;

@@ -356,6 +356,20 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
         .map_err(|error| RunError::new(Failure::Other, format!("a background task failed: {error}")))
 }
 
+/// Waits for something for as long as the job is wanted and the run is not stopped.
+async fn while_wanted<T>(
+    job: &Job,
+    stop: &CancellationToken,
+    work: impl Future<Output = T>,
+) -> Result<T, RunError> {
+    let cancelled = job.cancelled();
+    tokio::select! {
+        done = work => Ok(done),
+        () = cancelled.cancelled() => Err(RunError::cancelled()),
+        () = stop.cancelled() => Err(RunError::stopped()),
+    }
+}
+
 /// Says something to a peer. One that does not listen any longer has said why, or will: that is for the next
 /// read to find.
 async fn say(control: &mut ControlStream, message: &Message) -> Result<(), RunError> {

@@ -30,6 +30,7 @@ use super::{
     say,
     spec::Spec,
     stdout::StdoutFeed,
+    while_wanted,
 };
 use crate::{
     store::{PartialKey, PublishName, Source, StoreError},
@@ -122,12 +123,8 @@ impl Sessions {
         target: &str,
         stop: &CancellationToken,
     ) -> Result<(Arc<Link>, bool), RunError> {
-        let cancelled = job.cancelled();
-        let (link, fresh) = tokio::select! {
-            dialled = self.links.dial(target, job.spec().key_policy()) => dialled?,
-            () = cancelled.cancelled() => return Err(RunError::cancelled()),
-            () = stop.cancelled() => return Err(RunError::stopped()),
-        };
+        let dial = self.links.dial(target, job.spec().key_policy());
+        let (link, fresh) = while_wanted(job, stop, dial).await??;
         if fresh {
             tokio::spawn(self.clone().attend(link.clone()));
         }
@@ -273,12 +270,7 @@ impl Sessions {
             return Ok(turn);
         }
         job.wait(WaitReason::Queue);
-        let cancelled = job.cancelled();
-        tokio::select! {
-            turn = gate.lock_owned() => Ok(turn),
-            () = cancelled.cancelled() => Err(RunError::cancelled()),
-            () = stop.cancelled() => Err(RunError::stopped()),
-        }
+        while_wanted(job, stop, gate.lock_owned()).await
     }
 
     async fn fetch_from(
@@ -356,16 +348,11 @@ impl Sessions {
         output: &Output,
         permit: &Permit,
     ) -> Result<(PathBuf, Option<PublishName>), RunError> {
-        let offered = PublishName::Free(permit.name().clone());
+        let folder = self.folder_of(output).await?;
         match output {
-            Output::Inbox => Ok((self.inbox.clone(), Some(offered))),
-            Output::Stdout => Ok((self.store.spool(), None)),
-            Output::Path(bytes) => {
+            Output::Stdout => Ok((folder, None)),
+            Output::Path(bytes) if path_of(bytes) != folder => {
                 let path = path_of(bytes);
-                let (store, asked) = (self.store.clone(), path.clone());
-                if bytes.ends_with(b"/") || blocking(move || store.is_folder(&asked)).await? {
-                    return Ok((path, Some(offered)));
-                }
                 let (store, asked) = (self.store.clone(), path.clone());
                 if !blocking(move || store.is_free_or_file(&asked)).await? {
                     let message =
@@ -375,11 +362,27 @@ impl Sessions {
                         ..RunError::new(Failure::Usage, message)
                     });
                 }
-                match (path.parent(), path.file_name()) {
-                    (Some(folder), Some(name)) => {
-                        Ok((folder.to_owned(), Some(PublishName::Exactly(name.to_owned()))))
-                    }
-                    _ => Err(RunError::new(Failure::Usage, format!("{} names no file", path.display()))),
+                match path.file_name() {
+                    Some(name) => Ok((folder, Some(PublishName::Exactly(name.to_owned())))),
+                    None => Err(RunError::new(Failure::Usage, format!("{} names no file", path.display()))),
+                }
+            }
+            Output::Inbox | Output::Path(_) => Ok((folder, Some(PublishName::Free(permit.name().clone())))),
+        }
+    }
+
+    /// The folder that a fetched file goes to, or waits in: the path itself, where it is or is to be a folder.
+    async fn folder_of(&self, output: &Output) -> Result<PathBuf, RunError> {
+        match output {
+            Output::Inbox => Ok(self.inbox.clone()),
+            Output::Stdout => Ok(self.store.spool()),
+            Output::Path(bytes) => {
+                let path = path_of(bytes);
+                let (store, asked) = (self.store.clone(), path.clone());
+                let is_folder = bytes.ends_with(b"/") || blocking(move || store.is_folder(&asked)).await?;
+                match path.parent() {
+                    Some(parent) if !is_folder => Ok(parent.to_owned()),
+                    _ => Ok(path),
                 }
             }
         }
@@ -406,17 +409,13 @@ impl Sessions {
         let Some(id) = job.file_id() else { return };
         let (folder, from) = match job.spec() {
             Spec::Receive { peer, .. } => (self.inbox.clone(), Some(*peer)),
-            Spec::Fetch { output: Output::Inbox, .. } => (self.inbox.clone(), None),
-            Spec::Fetch { output: Output::Stdout, .. } => (self.store.spool(), None),
-            Spec::Fetch { output: Output::Path(bytes), .. } => {
-                let path = path_of(bytes);
-                let (store, asked) = (self.store.clone(), path.clone());
-                let is_folder = blocking(move || store.is_folder(&asked)).await.unwrap_or(false);
-                match path.parent() {
-                    Some(parent) if !is_folder && !bytes.ends_with(b"/") => (parent.to_owned(), None),
-                    _ => (path, None),
+            Spec::Fetch { output, .. } => match self.folder_of(output).await {
+                Ok(folder) => (folder, None),
+                Err(error) => {
+                    tracing::warn!(transfer = job.number(), %error, "a partial could not be looked for");
+                    return;
                 }
-            }
+            },
             Spec::Send { .. } | Spec::Serve { .. } => return,
         };
         let store = self.store.clone();
@@ -457,27 +456,17 @@ pub(super) fn offer_of(source: &Source, name: Option<&str>) -> Result<Offer, Run
 
 /// A conversation of a job's own. A peer that takes no more of them is busy.
 async fn open(job: &Job, link: &Link, stop: &CancellationToken) -> Result<ControlStream, RunError> {
-    let cancelled = job.cancelled();
-    tokio::select! {
-        opened = link.connection().open_control() => opened.map_err(|error| match error {
-            TransportError::Stalled { .. } => {
-                RunError { passing: true, ..RunError::new(Failure::Conflict, error.to_string()) }
-            }
-            error => error.into(),
-        }),
-        () = cancelled.cancelled() => Err(RunError::cancelled()),
-        () = stop.cancelled() => Err(RunError::stopped()),
-    }
+    while_wanted(job, stop, link.connection().open_control()).await?.map_err(|error| match error {
+        TransportError::Stalled { .. } => {
+            RunError { passing: true, ..RunError::new(Failure::Conflict, error.to_string()) }
+        }
+        error => error.into(),
+    })
 }
 
 /// The next message, for as long as the job is wanted.
 async fn hear(job: &Job, control: &mut ControlStream, stop: &CancellationToken) -> Result<Message, RunError> {
-    let cancelled = job.cancelled();
-    tokio::select! {
-        message = control.receiver.recv(MAX_FRAME_LEN) => message?.ok_or_else(closed_early),
-        () = cancelled.cancelled() => Err(RunError::cancelled()),
-        () = stop.cancelled() => Err(RunError::stopped()),
-    }
+    while_wanted(job, stop, control.receiver.recv(MAX_FRAME_LEN)).await??.ok_or_else(closed_early)
 }
 
 /// The pause before the next try: doubled each time, and cut by a random part so that peers that lost each
