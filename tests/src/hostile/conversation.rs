@@ -1,5 +1,7 @@
 //! One conversation of a hostile peer, a message at a time.
 
+use std::collections::VecDeque;
+
 use p2p_protocol::{
     limits::MAX_FRAME_LEN,
     reason::PeerMisbehaved,
@@ -176,12 +178,15 @@ impl Conversation {
     }
 
     /// Gives the daemon everything that it wants, honestly, until it says that it is done. `wanted` is what it
-    /// wants already.
+    /// wants already. One chunk is on its way at a time, which no credit forbids.
     pub async fn provide(&mut self, content: &Content, wanted: Vec<u32>) {
-        for chunk in wanted {
-            self.send_chunk(content, chunk).await;
-        }
+        let mut wanted = VecDeque::from(wanted);
+        let mut on_its_way = false;
         loop {
+            if !on_its_way && let Some(chunk) = wanted.pop_front() {
+                self.send_chunk(content, chunk).await;
+                on_its_way = true;
+            }
             match self.expect().await {
                 Message::NeedPages(pages) => {
                     for page in pages {
@@ -189,11 +194,10 @@ impl Conversation {
                     }
                 }
                 Message::Want(want) => {
-                    for chunk in want.ranges.iter().flat_map(|range| range.start..range.start + range.count) {
-                        self.send_chunk(content, chunk).await;
-                    }
+                    wanted
+                        .extend(want.ranges.iter().flat_map(|range| range.start..range.start + range.count));
                 }
-                Message::Verified(_) => {}
+                Message::Verified(_) => on_its_way = false,
                 Message::Done(done) => {
                     assert_eq!(done.file_id, content.file_id());
                     return;
