@@ -2,6 +2,7 @@
 //! driver verifies, stores, checkpoints and publishes.
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -21,7 +22,7 @@ use p2p_protocol::{
     wire::peer::PauseReason,
 };
 use tokio::{
-    sync::{Semaphore, mpsc, watch},
+    sync::{Semaphore, mpsc, oneshot, watch},
     task::JoinSet,
     time::{Instant, MissedTickBehavior},
 };
@@ -115,6 +116,8 @@ struct Run<'a> {
     news: mpsc::Sender<News>,
     /// Ends the chunk tasks that still wait for the network.
     halt: CancellationToken,
+    /// Chunks that are being read before their page has come, and wait to be told what to verify against.
+    held: HashMap<u32, oneshot::Sender<Expected>>,
     /// Payload bytes that have come in; written by the chunk tasks.
     moved: Arc<AtomicU64>,
     moved_seen: u64,
@@ -161,6 +164,7 @@ pub(crate) async fn receive(run: Receiving<'_>) -> Result<Published, RunError> {
         verified: partial.verified(),
         doubtful: partial.doubtful(),
         claimed: partial.claimed(),
+        credit: allowance.credit(),
     };
     let (sender, mut news) = mpsc::channel(64);
     let mut run = Run {
@@ -177,6 +181,7 @@ pub(crate) async fn receive(run: Receiving<'_>) -> Result<Published, RunError> {
         tasks: JoinSet::new(),
         news: sender,
         halt: CancellationToken::new(),
+        held: HashMap::new(),
         moved: Arc::default(),
         moved_seen: 0,
         window: 0,
@@ -257,6 +262,12 @@ impl Run<'_> {
                     () = cancelled.cancelled() => return Err(RunError::cancelled()),
                     () = stop.cancelled() => return Err(RunError::stopped()),
                 },
+                ReceiverAction::Take { chunk, expected } => {
+                    if let Some(waiting) = self.held.remove(&chunk) {
+                        // Fails only where the run is over.
+                        let _ = waiting.send(expected);
+                    }
+                }
                 ReceiverAction::Recheck { chunk, expected } => {
                     let partial = self.partial.clone();
                     self.work(move || match partial.recheck(chunk, expected) {
@@ -301,32 +312,39 @@ impl Run<'_> {
     }
 
     fn take_chunk(&mut self, header: ChunkHeader, stream: ChunkReceiver) -> Result<(), RunError> {
-        let now = self.now();
-        match self.machine.admit(&header, now)? {
-            Admission::Ignore => stream.stop(close::STREAM_UNWANTED),
-            Admission::Take(expected) => {
-                let (partial, writes, halt) = (self.partial.clone(), self.writes.clone(), self.halt.clone());
-                let (news, moved, mut gate) = (self.news.clone(), self.moved.clone(), self.gate.subscribe());
-                let read = async move {
-                    let read = read_chunk(header, stream, moved).await;
-                    // An error means that the run is over, which `halt` says too.
-                    let _ = gate.wait_for(|open| *open).await;
-                    let place = writes.acquire_owned().await;
-                    (read, place)
-                };
-                self.tasks.spawn(async move {
-                    let (read, _place) = tokio::select! {
-                        read = read => read,
-                        () = halt.cancelled() => return,
-                    };
-                    let said = match read {
-                        Ok(bytes) => store_chunk(header, bytes, expected, partial).await,
-                        Err(reason) => News::Failed(header.index, reason),
-                    };
-                    let _ = news.send(said).await;
-                });
+        let (tell, expected) = oneshot::channel();
+        match self.machine.admit(&header, self.now())? {
+            Admission::Ignore => {
+                stream.stop(close::STREAM_UNWANTED);
+                return Ok(());
             }
+            Admission::Take(known) => drop(tell.send(known)),
+            Admission::Hold => drop(self.held.insert(header.index, tell)),
         }
+        let (partial, writes, halt) = (self.partial.clone(), self.writes.clone(), self.halt.clone());
+        let (news, moved, mut gate) = (self.news.clone(), self.moved.clone(), self.gate.subscribe());
+        let read = async move {
+            // Read at once, whatever it waits for then: what is granted never stays on the network.
+            let bytes = match read_chunk(header, stream, moved).await {
+                Ok(bytes) => bytes,
+                Err(reason) => return (Err(reason), None),
+            };
+            let Ok(expected) = expected.await else { return (Err(ChunkFailure::NotStored), None) };
+            // An error means that the run is over, which `halt` says too.
+            let _ = gate.wait_for(|open| *open).await;
+            (Ok((bytes, expected)), writes.acquire_owned().await.ok())
+        };
+        self.tasks.spawn(async move {
+            let (read, _place) = tokio::select! {
+                read = read => read,
+                () = halt.cancelled() => return,
+            };
+            let said = match read {
+                Ok((bytes, expected)) => store_chunk(header, bytes, expected, partial).await,
+                Err(reason) => News::Failed(header.index, reason),
+            };
+            let _ = news.send(said).await;
+        });
         Ok(())
     }
 

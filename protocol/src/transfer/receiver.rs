@@ -32,6 +32,8 @@ pub struct ReceiverStart {
     /// Those of the doubtful ones that verified in an earlier run, as far as the partial's records tell. They
     /// were in `Accept`, and are shown as verified until a hash says otherwise.
     pub claimed: ChunkSet,
+    /// How many chunks this receiver has memory for at once.
+    pub credit: u32,
 }
 
 /// What happened.
@@ -87,6 +89,13 @@ pub enum ReceiverInput {
 pub enum ReceiverAction {
     /// Say this to the provider.
     Send(Message),
+    /// The page of a chunk that was held has come: this is what the chunk must verify against.
+    Take {
+        /// Which.
+        chunk: u32,
+        /// What its bytes must hash to.
+        expected: Expected,
+    },
     /// Hash what is stored of a doubtful chunk.
     Recheck {
         /// Which.
@@ -131,6 +140,8 @@ pub enum Admission {
     Ignore,
     /// Read it, and verify it against this.
     Take(Expected),
+    /// Read it, and keep it until [`ReceiverAction::Take`]: it has overtaken its page.
+    Hold,
 }
 
 /// The receiver of one file in one conversation.
@@ -151,6 +162,8 @@ pub struct Receiver {
     todo: ChunkSet,
     /// Wanted chunks, each with whether its stream was admitted.
     wanted: BTreeMap<u32, bool>,
+    /// Admitted chunks whose page is not here yet.
+    held: BTreeSet<u32>,
     wanted_bytes: u64,
     failures: BTreeMap<u32, u32>,
     failed: u32,
@@ -170,7 +183,7 @@ pub struct Receiver {
 impl Receiver {
     /// Begins after this side's `Accept`.
     pub fn new(start: ReceiverStart, now: Now) -> Self {
-        let ReceiverStart { geometry, file_id, verified, mut doubtful, mut claimed } = start;
+        let ReceiverStart { geometry, file_id, verified, mut doubtful, mut claimed, credit } = start;
         doubtful.union(&claimed);
         doubtful.subtract(&verified);
         claimed.subtract(&verified);
@@ -188,11 +201,12 @@ impl Receiver {
             rechecking: BTreeSet::new(),
             todo,
             wanted: BTreeMap::new(),
+            held: BTreeSet::new(),
             wanted_bytes: 0,
             failures: BTreeMap::new(),
             failed: 0,
             unasked: 0,
-            credit: 1,
+            credit: credit.clamp(1, MAX_STREAMS_PER_TRANSFER),
             told_credit: 0,
             most_credit: 0,
             reserved: 0,
@@ -213,10 +227,13 @@ impl Receiver {
         let chunk = header.index;
         let expected = self.expected(chunk);
         let admitted = self.wanted.values().filter(|admitted| **admitted).count();
-        match (self.wanted.get_mut(&chunk), expected) {
-            (Some(taken @ false), Some(expected)) if admitted < self.most_credit => {
+        match self.wanted.get_mut(&chunk) {
+            Some(taken @ false) if admitted < self.most_credit => {
                 *taken = true;
-                Ok(Admission::Take(expected))
+                if expected.is_none() {
+                    self.held.insert(chunk);
+                }
+                Ok(expected.map_or(Admission::Hold, Admission::Take))
             }
             _ => {
                 self.unasked += 1;
@@ -337,10 +354,13 @@ impl Receiver {
                 self.top = top;
                 Ok(())
             }
-            Message::Page(Page { page, values }) if self.asked_pages.contains(&page) => {
+            Message::Page(Page { page, values })
+                if self.asked_pages.contains(&page) && !self.awaits_top() =>
+            {
                 check_page(self.geometry, self.file_id, &self.top, page, &values)?;
                 self.asked_pages.remove(&page);
                 self.pages.insert(page, values);
+                self.release();
                 Ok(())
             }
             Message::Abort(reason) => {
@@ -421,6 +441,7 @@ impl Receiver {
 
     /// Takes a chunk off the list of wanted ones; false if it was not on it.
     fn unwant(&mut self, chunk: u32) -> bool {
+        self.held.remove(&chunk);
         let was = self.wanted.remove(&chunk).is_some();
         if was {
             self.wanted_bytes -= self.geometry.len_of(chunk);
@@ -431,6 +452,22 @@ impl Receiver {
     /// Whether nothing can be started before the top level is here. What is all verified needs none.
     fn awaits_top(&self) -> bool {
         self.geometry.pages() > 1 && self.top.is_empty() && self.verified.len() < self.geometry.chunks()
+    }
+
+    /// Says of the held chunks whose page is here what they must hash to.
+    fn release(&mut self) {
+        for chunk in std::mem::take(&mut self.held) {
+            match self.expected(chunk) {
+                Some(expected) => self.actions.push_back(ReceiverAction::Take { chunk, expected }),
+                None => drop(self.held.insert(chunk)),
+            }
+        }
+    }
+
+    /// Whether a chunk may be wanted: its page is here, or was asked for earlier and so comes first.
+    fn may_want(&self, chunk: u32) -> bool {
+        let page = self.geometry.page_of(chunk);
+        self.geometry.pages() == 0 || self.pages.contains_key(&page) || self.asked_pages.contains(&page)
     }
 
     /// What the bytes of a chunk must hash to, once its page is here.
@@ -446,13 +483,11 @@ impl Receiver {
 
     /// Starts whatever can be started.
     fn pump(&mut self) {
-        if self.awaits_top() {
-            return;
-        }
         self.turn_pages();
         self.recheck();
         if self.paused_since.is_none() {
             self.want();
+            self.reserve();
             if self.verified.len() == self.geometry.chunks() && !self.publishing {
                 self.publishing = true;
                 self.actions.push_back(ReceiverAction::Publish);
@@ -516,13 +551,14 @@ impl Receiver {
     fn want(&mut self) {
         let mut ranges: Vec<ChunkRange> = Vec::new();
         if self.wanted_bytes <= WANT_WINDOW / 2 {
-            // The last chunk first, then in order. What has no page yet waits for it.
+            // The first chunk, the last one, then in order. Chunks are wanted together with their page, which saves
+            // a round trip; one that overtakes its page is held.
             let last = self.todo.last().filter(|last| last + 1 == self.geometry.chunks());
             while self.wanted_bytes + self.geometry.chunk_len() <= WANT_WINDOW {
                 let early = last.filter(|last| !self.wanted.is_empty() && self.todo.contains(*last));
                 let chunk = early
-                    .filter(|chunk| self.expected(*chunk).is_some())
-                    .or_else(|| self.todo.first().filter(|chunk| self.expected(*chunk).is_some()));
+                    .filter(|chunk| self.may_want(*chunk))
+                    .or_else(|| self.todo.first().filter(|chunk| self.may_want(*chunk)));
                 let Some(chunk) = chunk else { break };
                 self.todo.remove(chunk);
                 self.wanted.insert(chunk, false);
@@ -537,15 +573,19 @@ impl Receiver {
         if !ranges.is_empty() || (owed && self.credit != self.told_credit) {
             self.told_credit = self.credit;
             self.most_credit = self.most_credit.max(self.credit as usize);
-            self.reserve();
             let credit = self.credit;
             self.actions.push_back(ReceiverAction::Send(Message::Want(Want { ranges, credit })));
         }
     }
 
-    /// Disk space is reserved a bounded way ahead of the first chunk that is on its way: the size is a claim.
+    /// Disk space is reserved a bounded way ahead of the first chunk that is on its way, once its page has
+    /// verified: the size is a claim.
     fn reserve(&mut self) {
-        let first = self.wanted.keys().next().map_or(0, |chunk| self.geometry.offset(*chunk));
+        let Some(first) = self.wanted.keys().next().copied().filter(|chunk| self.expected(*chunk).is_some())
+        else {
+            return;
+        };
+        let first = self.geometry.offset(first);
         let to = (first + RESERVE_AHEAD).min(self.geometry.size());
         // In steps, so that a long transfer does not ask at every want.
         if to > self.reserved && (to - self.reserved >= RESERVE_AHEAD / 2 || to == self.geometry.size()) {

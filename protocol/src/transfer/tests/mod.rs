@@ -8,12 +8,13 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use self::world::{Fate, File, Step, World};
+use self::world::{CREDIT, Fate, File, Step, World};
 use super::*;
 use crate::{
     ChunkRange, ChunkSet, Cv,
     limits::{MAX_CHUNK_FAILURES, MAX_UNASKED_CHUNKS, PAGE_CHUNKS, TRANSFER_PROGRESS_DEADLINE},
     reason::{AbortReason, ChunkFailure, PeerMisbehaved},
+    tree::Expected,
     wire::{
         chunk::ChunkHeader,
         peer::{Accept, ChunkFailed, Done, Message, Page, PauseReason, Want},
@@ -117,6 +118,70 @@ fn the_first_chunk_goes_alone_and_the_last_one_early() {
     assert!(sent[..4].contains(&39), "{sent:?}");
 }
 
+/// Whatever the receiver has to say first is one flight, and the provider's answer to it carries chunks.
+#[test]
+fn the_first_chunks_come_one_round_trip_after_the_accept() {
+    for chunks in [1, 2, 40, 3 * PAGE_CHUNKS as u32] {
+        let mut world = World::new(chunks, ChunkSet::new());
+        for message in std::mem::take(&mut world.to_provider) {
+            if let Message::Want(want) = &message {
+                assert_eq!(want.credit, CREDIT);
+            }
+            world.tell_provider(ProviderInput::Message(message));
+        }
+        assert_eq!(world.flying.len() as u32, CREDIT.min(chunks), "{chunks} chunks");
+        assert_eq!(world.flying[0].chunk, 0);
+        assert!(world.to_provider.is_empty());
+        world.run_to_completion();
+    }
+}
+
+#[test]
+fn chunks_that_overtake_their_page_are_held_and_not_sent_again() {
+    let mut world = World::new(40, ChunkSet::new());
+    for message in std::mem::take(&mut world.to_provider) {
+        world.tell_provider(ProviderInput::Message(message));
+    }
+    let page = std::mem::take(&mut world.to_receiver);
+    while !world.flying.is_empty() {
+        world.step(&Step::Chunk(0, Fate::Whole));
+    }
+    assert!(world.receiver.verified().is_empty());
+    assert_eq!(world.held.len() as u32, CREDIT);
+    for message in page {
+        world.tell_receiver(ReceiverInput::Message(message));
+    }
+    assert_eq!(world.receiver.verified().len(), CREDIT);
+    world.run_to_completion();
+    assert_eq!(world.provider.progress(world.now).chunks_failed, 0);
+}
+
+#[test]
+fn before_its_page_a_chunk_is_not_taken_and_no_space_reserved() {
+    let (file, mut receiver) = receiver_before_acting(9);
+    let reserves = |receiver: &mut Receiver| {
+        std::iter::from_fn(|| receiver.next_action())
+            .any(|action| matches!(action, ReceiverAction::ReserveUpTo(_)))
+    };
+    assert!(!reserves(&mut receiver));
+    assert_eq!(receiver.admit(&file.header(0), Now::ZERO), Ok(Admission::Hold));
+    assert_eq!(receiver.admit(&file.header(0), Now::ZERO), Ok(Admission::Ignore));
+    let page = Message::Page(Page { page: 0, values: file.values.clone() });
+    receiver.handle(ReceiverInput::Message(page), Now::ZERO).unwrap();
+    let expected = Expected::Subtree(file.values[0]);
+    assert_eq!(receiver.next_action(), Some(ReceiverAction::Take { chunk: 0, expected }));
+    assert!(reserves(&mut receiver));
+    assert_eq!(receiver.next_action(), None);
+}
+
+#[test]
+fn a_page_before_the_top_is_named() {
+    let (file, mut receiver) = fresh_receiver(2 * PAGE_CHUNKS as u32);
+    let values = file.values[..PAGE_CHUNKS as usize].to_vec();
+    let page = ReceiverInput::Message(Message::Page(Page { page: 0, values }));
+    assert_eq!(receiver.handle(page, Now::ZERO), Err(PeerMisbehaved::UnexpectedMessage("Page")));
+}
+
 #[test]
 fn no_more_chunks_are_unverified_than_the_credit_allows() {
     let mut world = World::new(40, ChunkSet::new());
@@ -143,13 +208,20 @@ fn what_was_doubtful_is_hashed_and_not_fetched() {
     assert_eq!(fetched, BTreeSet::from([7]));
 }
 
+fn receiver_before_acting(chunks: u32) -> (File, Receiver) {
+    let file = File::new(chunks);
+    let none = ChunkSet::new;
+    let (_, receiver) = World::conversation(&file, &none(), none(), none(), Now::ZERO);
+    (file, receiver)
+}
+
 fn fresh_receiver(chunks: u32) -> (File, Receiver) {
     let world = World::new(chunks, ChunkSet::new());
     (world.file, world.receiver)
 }
 
 #[test]
-fn a_forged_list_is_named_before_any_chunk_is_wanted() {
+fn a_forged_list_is_named_before_any_chunk_is_taken() {
     let (file, mut receiver) = fresh_receiver(9);
     let mut values = file.values.clone();
     values.swap(0, 1);
@@ -167,6 +239,7 @@ fn a_forged_list_is_named_before_any_chunk_is_wanted() {
 fn unasked_and_misfitting_chunks_are_named() {
     let (file, mut receiver) = fresh_receiver(9);
     let header = file.header(3);
+    assert_eq!(receiver.admit(&header, Now::ZERO), Ok(Admission::Hold));
     for _ in 0..MAX_UNASKED_CHUNKS {
         assert_eq!(receiver.admit(&header, Now::ZERO), Ok(Admission::Ignore));
     }

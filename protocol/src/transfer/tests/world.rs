@@ -14,6 +14,9 @@ use crate::{
     },
 };
 
+/// What a receiver has memory for at first.
+pub(super) const CREDIT: u32 = 2;
+
 /// A file whose chunks exist only as their chaining values.
 pub(super) struct File {
     pub(super) geometry: Geometry,
@@ -61,6 +64,8 @@ pub(super) struct World {
     pub(super) to_receiver: VecDeque<Message>,
     pub(super) to_provider: VecDeque<Message>,
     pub(super) flying: Vec<Flying>,
+    /// Chunks that came before their page, each with what becomes of it.
+    pub(super) held: BTreeMap<u32, (Flying, Fate)>,
     /// What the receiver's disk holds for each chunk.
     pub(super) stored: BTreeMap<u32, Cv>,
     /// Chunks in the durable bitmap.
@@ -86,6 +91,7 @@ impl World {
             to_receiver: VecDeque::new(),
             to_provider: VecDeque::new(),
             flying: Vec::new(),
+            held: BTreeMap::new(),
             stored,
             durable,
             pending: BTreeSet::new(),
@@ -111,7 +117,8 @@ impl World {
         let accept = Accept { chunk_log2: 18, have_count: told.len(), have };
         let provider = Provider::new(file.geometry, file.id, &accept, now).unwrap();
         let (geometry, file_id) = (file.geometry, file.id);
-        let start = ReceiverStart { geometry, file_id, verified: verified.clone(), doubtful, claimed };
+        let verified = verified.clone();
+        let start = ReceiverStart { geometry, file_id, verified, doubtful, claimed, credit: CREDIT };
         (provider, Receiver::new(start, now))
     }
 
@@ -146,6 +153,11 @@ impl World {
         while let Some(action) = self.receiver.next_action() {
             match action {
                 ReceiverAction::Send(message) => self.to_provider.push_back(message),
+                ReceiverAction::Take { chunk, expected } => {
+                    let (flying, fate) = self.held.remove(&chunk).unwrap();
+                    let input = self.arrive(flying, fate, expected);
+                    self.receiver.handle(input, self.now).unwrap();
+                }
                 ReceiverAction::Recheck { chunk, expected } => {
                     let good = self.stored.get(&chunk).is_some_and(|v| self.file.verifies(expected, *v));
                     if good {
@@ -195,26 +207,29 @@ impl World {
         }
         let admission = self.receiver.admit(&self.file.header(chunk), self.now).unwrap();
         let bytes = self.file.geometry.len_of(chunk);
-        let input = match admission {
-            Admission::Ignore => {
-                self.tell_provider(ProviderInput::ChunkStopped { chunk });
-                return;
+        match admission {
+            Admission::Ignore => return self.tell_provider(ProviderInput::ChunkStopped { chunk }),
+            Admission::Hold => drop(self.held.insert(chunk, (flying, fate))),
+            Admission::Take(expected) => {
+                let input = self.arrive(flying, fate, expected);
+                self.tell_receiver(input);
             }
-            Admission::Take(_) if matches!(fate, Fate::Short) => {
-                ReceiverInput::ChunkFailed { chunk, reason: ChunkFailure::Truncated }
-            }
-            Admission::Take(_) if matches!(fate, Fate::NoSpace) => {
-                ReceiverInput::StorageFull { chunk: Some(chunk) }
-            }
-            Admission::Take(expected) if self.file.verifies(expected, flying.value) => {
-                self.stored.insert(chunk, flying.value);
+        }
+        self.tell_provider(ProviderInput::ChunkAcked { chunk, bytes });
+    }
+
+    /// What a chunk that was taken comes to.
+    fn arrive(&mut self, Flying { chunk, value }: Flying, fate: Fate, expected: Expected) -> ReceiverInput {
+        match fate {
+            Fate::Short => ReceiverInput::ChunkFailed { chunk, reason: ChunkFailure::Truncated },
+            Fate::NoSpace => ReceiverInput::StorageFull { chunk: Some(chunk) },
+            _ if self.file.verifies(expected, value) => {
+                self.stored.insert(chunk, value);
                 self.pending.insert(chunk);
                 ReceiverInput::ChunkStored { chunk }
             }
-            Admission::Take(_) => ReceiverInput::ChunkFailed { chunk, reason: ChunkFailure::Corrupt },
-        };
-        self.tell_receiver(input);
-        self.tell_provider(ProviderInput::ChunkAcked { chunk, bytes });
+            _ => ReceiverInput::ChunkFailed { chunk, reason: ChunkFailure::Corrupt },
+        }
     }
 
     /// The connection is cut and either side may have been killed: all that is left is what was durable.
@@ -222,6 +237,7 @@ impl World {
         self.to_receiver.clear();
         self.to_provider.clear();
         self.flying.clear();
+        self.held.clear();
         self.paused = false;
         for chunk in std::mem::take(&mut self.pending) {
             if chunk % 2 == 0 {
@@ -290,6 +306,10 @@ impl World {
         let bytes = self.file.geometry.len_of(chunk);
         match self.receiver.admit(&self.file.header(chunk), self.now).unwrap() {
             Admission::Ignore => self.tell_provider(ProviderInput::ChunkStopped { chunk }),
+            Admission::Hold => {
+                self.held.insert(chunk, (Flying { chunk, value }, Fate::Whole));
+                self.tell_provider(ProviderInput::ChunkAcked { chunk, bytes });
+            }
             Admission::Take(_) => {
                 self.stored.insert(chunk, value);
                 self.pending.insert(chunk);
