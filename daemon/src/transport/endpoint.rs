@@ -19,12 +19,12 @@ use p2p_protocol::{
 };
 use quinn::{
     ConnectionError, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TokioRuntime, TransportConfig, VarInt,
-    congestion::CubicConfig,
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
 use tokio::sync::mpsc;
 
 use super::{
+    congestion::BbrConfig,
     connection::Connection,
     error::{Context, TransportError},
     reset, socket, tls,
@@ -224,11 +224,9 @@ fn with_payload(mut config: EndpointConfig) -> Result<EndpointConfig, TransportE
 fn transport_config() -> TransportConfig {
     let mut mtu = MtuDiscoveryConfig::default();
     mtu.upper_bound(MAX_UDP_PAYLOAD).interval(MTU_INTERVAL);
-    let mut cubic = CubicConfig::default();
-    cubic.initial_window(INITIAL_WINDOW);
     let mut config = TransportConfig::default();
     config
-        .congestion_controller_factory(Arc::new(cubic))
+        .congestion_controller_factory(Arc::new(BbrConfig { initial_window: INITIAL_WINDOW }))
         .max_concurrent_bidi_streams(MAX_BIDI_STREAMS.into())
         .max_concurrent_uni_streams(MAX_UNI_STREAMS.into())
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW as u32))

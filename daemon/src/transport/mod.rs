@@ -4,6 +4,7 @@
 //! Peer ID is the hash of. Whether that peer is trusted is for the session to decide, before any stream.
 
 mod chunk_stream;
+mod congestion;
 mod connection;
 mod control_stream;
 mod endpoint;

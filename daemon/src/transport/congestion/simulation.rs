@@ -1,0 +1,276 @@
+//! Flows over a simulated bottleneck: a rate, a delay, a queue, and loss by chance.
+
+use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
+
+use super::{Time, bbr::Bbr};
+
+const MTU: u16 = 1452;
+const INITIAL_WINDOW: u64 = 32 * 1452;
+/// A packet is lost once the acknowledgement of one sent this much later is here.
+const LOSS_DELAY: Duration = Duration::from_millis(5);
+
+#[derive(Clone, Copy)]
+struct Path {
+    /// Bytes a second.
+    rate: f64,
+    rtt: Duration,
+    loss: f64,
+    queue: f64,
+}
+
+impl Path {
+    fn mbit(rate: f64, rtt: u64) -> Self {
+        let (rate, rtt) = (rate * 125_000.0, Duration::from_millis(rtt));
+        Self { rate, rtt, loss: 0.0, queue: rate * rtt.as_secs_f64() }
+    }
+
+    fn loss(self, percent: f64) -> Self {
+        Self { loss: percent / 100.0, ..self }
+    }
+
+    fn queue_of(self, bdps: f64) -> Self {
+        Self { queue: self.rate * self.rtt.as_secs_f64() * bdps, ..self }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    Arrived { flow: usize, sent: Time },
+    Lost { flow: usize },
+    Wake { flow: usize },
+}
+
+struct Flow {
+    bbr: Bbr,
+    in_flight: u64,
+    delivered: u64,
+    lost: u64,
+    sent: u64,
+    tokens: f64,
+    refilled: Time,
+    asleep: bool,
+    srtt: f64,
+    rtts: Vec<f64>,
+}
+
+struct Simulation {
+    path: Path,
+    now: Time,
+    events: BinaryHeap<Reverse<(Time, u64, Event)>>,
+    order: u64,
+    /// When the bottleneck has sent what is queued.
+    busy_until: Time,
+    random: u64,
+    flows: Vec<Flow>,
+}
+
+impl Simulation {
+    fn new(path: Path, flows: usize) -> Self {
+        let mut simulation = Self {
+            path,
+            now: Time::ZERO,
+            events: BinaryHeap::new(),
+            order: 0,
+            busy_until: Time::ZERO,
+            random: 7,
+            flows: Vec::new(),
+        };
+        for flow in 0..flows {
+            let begins = Duration::from_secs(2 * flow as u64);
+            simulation.flows.push(Flow {
+                bbr: Bbr::new(begins, MTU, INITIAL_WINDOW, flow as u64),
+                in_flight: 0,
+                delivered: 0,
+                lost: 0,
+                sent: 0,
+                tokens: 0.0,
+                refilled: begins,
+                asleep: false,
+                srtt: path.rtt.as_secs_f64(),
+                rtts: Vec::new(),
+            });
+            simulation.at(begins, Event::Wake { flow });
+        }
+        simulation
+    }
+
+    fn at(&mut self, when: Time, event: Event) {
+        self.order += 1;
+        self.events.push(Reverse((when, self.order, event)));
+    }
+
+    fn chance(&mut self) -> f64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        (self.random >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    fn run_until(&mut self, end: Time) {
+        while let Some(Reverse((when, _, event))) = self.events.peek().copied()
+            && when <= end
+        {
+            self.events.pop();
+            self.now = when;
+            match event {
+                Event::Arrived { flow, sent } => {
+                    let it = &mut self.flows[flow];
+                    let size = u64::from(MTU);
+                    it.in_flight -= size;
+                    it.delivered += size;
+                    let rtt = (when - sent).as_secs_f64();
+                    it.srtt += (rtt - it.srtt) / 8.0;
+                    it.rtts.push(rtt);
+                    it.bbr.on_ack(when, sent, size);
+                    it.bbr.on_end_acks(when, it.in_flight, false);
+                    self.send(flow);
+                }
+                Event::Lost { flow } => {
+                    let it = &mut self.flows[flow];
+                    it.in_flight -= u64::from(MTU);
+                    it.lost += u64::from(MTU);
+                    it.bbr.on_loss(MTU.into(), false);
+                    self.send(flow);
+                }
+                Event::Wake { flow } => {
+                    self.flows[flow].asleep = false;
+                    self.send(flow);
+                }
+            }
+        }
+        self.now = end;
+    }
+
+    /// As quinn does: while the window allows, paced at five quarters of a window a round trip.
+    fn send(&mut self, flow: usize) {
+        let size = u64::from(MTU);
+        loop {
+            let it = &mut self.flows[flow];
+            let window = it.bbr.window();
+            if it.in_flight + size >= window {
+                return;
+            }
+            let pace = 1.25 * window as f64 / it.srtt;
+            let burst = (pace * 0.002).max(10.0 * size as f64);
+            it.tokens = (it.tokens + pace * (self.now - it.refilled).as_secs_f64()).min(burst);
+            it.refilled = self.now;
+            if it.tokens < size as f64 {
+                if !it.asleep {
+                    it.asleep = true;
+                    let wait = Duration::from_secs_f64((burst - it.tokens) * 0.8 / pace);
+                    self.at(self.now + wait, Event::Wake { flow });
+                }
+                return;
+            }
+            it.tokens -= size as f64;
+            it.in_flight += size;
+            it.sent += size;
+            it.bbr.on_sent(self.now, size);
+            self.transmit(flow);
+        }
+    }
+
+    fn transmit(&mut self, flow: usize) {
+        let (sent, path) = (self.now, self.path);
+        let lost = Event::Lost { flow };
+        let begins = self.busy_until.max(sent);
+        if (begins - sent).as_secs_f64() * path.rate + f64::from(MTU) > path.queue.max(f64::from(MTU) * 4.0) {
+            return self.at(begins + path.rtt + LOSS_DELAY, lost);
+        }
+        self.busy_until = begins + Duration::from_secs_f64(f64::from(MTU) / path.rate);
+        let arrives = self.busy_until + path.rtt;
+        if self.chance() < path.loss {
+            return self.at(arrives + LOSS_DELAY, lost);
+        }
+        self.at(arrives, Event::Arrived { flow, sent });
+    }
+
+    /// What the flows deliver from now on for so long, as parts of what the path carries.
+    fn shares(&mut self, long: Duration) -> Vec<f64> {
+        let before: Vec<u64> = self.flows.iter().map(|flow| flow.delivered).collect();
+        for flow in &mut self.flows {
+            flow.rtts.clear();
+        }
+        self.run_until(self.now + long);
+        let could = self.path.rate * (1.0 - self.path.loss) * long.as_secs_f64();
+        self.flows.iter().zip(before).map(|(flow, before)| (flow.delivered - before) as f64 / could).collect()
+    }
+
+    /// Round trip under load, the median, as a multiple of the idle one.
+    fn inflation(&self, flow: usize) -> f64 {
+        let mut rtts = self.flows[flow].rtts.clone();
+        rtts.sort_by(f64::total_cmp);
+        rtts.get(rtts.len() / 2).copied().unwrap_or_default() / self.path.rtt.as_secs_f64()
+    }
+}
+
+fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// What a flow gets from its fourth second on, and what it costs others: its share of the path, lost packets beyond
+/// what the path loses by itself, and the round trip as a multiple of the idle one.
+fn steady(path: Path) -> (f64, f64, f64) {
+    let mut simulation = Simulation::new(path, 1);
+    simulation.run_until(seconds(3));
+    let share = simulation.shares(seconds(12))[0];
+    let flow = &simulation.flows[0];
+    (share, flow.lost as f64 / flow.sent as f64 - path.loss, simulation.inflation(0))
+}
+
+#[test]
+fn a_flow_fills_the_path_and_builds_no_queue_whatever_the_path_loses_by_itself() {
+    for rate in [20.0, 200.0] {
+        for rtt in [20, 100] {
+            for loss in [0.0, 1.0, 3.0, 5.0] {
+                for queue in [0.1, 1.0, 4.0] {
+                    let (share, in_vain, round_trip) =
+                        steady(Path::mbit(rate, rtt).loss(loss).queue_of(queue));
+                    let what = format!(
+                        "{rate} Mbit/s, {rtt} ms, {loss} %, {queue} BDP: {share:.3} {in_vain:.3} {round_trip:.2}"
+                    );
+                    assert!(share >= 0.85, "{what}");
+                    assert!(in_vain <= 0.04, "{what}");
+                    assert!(round_trip <= 1.5, "{what}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_hundred_mebibytes_come_over_a_long_path_in_little_more_than_its_rate_takes() {
+    for (loss, most) in [(0.0, 1.2), (1.0, 1.2), (3.0, 1.25)] {
+        let (path, bytes) = (Path::mbit(200.0, 100).loss(loss), 100 << 20);
+        let mut simulation = Simulation::new(path, 1);
+        let floor = bytes as f64 / path.rate / (1.0 - path.loss);
+        simulation.run_until(Duration::from_secs_f64(floor * most));
+        let delivered = simulation.flows[0].delivered;
+        assert!(delivered >= bytes, "{loss} %: {:.3}", delivered as f64 / bytes as f64);
+    }
+}
+
+#[test]
+fn a_rate_that_changes_is_followed() {
+    let mut simulation = Simulation::new(Path::mbit(200.0, 100), 1);
+    simulation.run_until(seconds(8));
+    simulation.path.rate /= 10.0;
+    simulation.run_until(seconds(20));
+    let share = simulation.shares(seconds(10))[0];
+    assert!(share >= 0.85, "after the fall: {share:.3}");
+    simulation.path.rate *= 10.0;
+    simulation.run_until(seconds(45));
+    let share = simulation.shares(seconds(10))[0];
+    assert!(share >= 0.85, "after the rise: {share:.3}");
+}
+
+#[test]
+fn a_late_flow_finds_room_beside_an_early_one() {
+    for queue in [0.5, 1.0, 3.0] {
+        let mut simulation = Simulation::new(Path::mbit(100.0, 40).queue_of(queue), 2);
+        simulation.run_until(seconds(40));
+        let shares = simulation.shares(seconds(30));
+        assert!(shares.iter().all(|share| *share >= 0.25), "{queue} BDP: {shares:.2?}");
+        assert!(shares.iter().sum::<f64>() >= 0.9, "{queue} BDP: {shares:.2?}");
+    }
+}
