@@ -98,13 +98,14 @@ impl LongLink {
 
     /// What happened from `a` to `b`, and from `b` to `a`, since this was last asked.
     pub fn take_counters(&self) -> (Counters, Counters) {
-        (self.forward.link().take_counters(), self.backward.link().take_counters())
+        (self.forward.state().link.take_counters(), self.backward.state().link.take_counters())
     }
 
     /// Waits until nothing has been offered to the link for this long, or not much longer than that.
     pub fn wait_until_quiet(&self, quiet: Duration) {
         const TRIES: u32 = 20;
-        let carried = || [&self.forward, &self.backward].map(|direction| direction.link().counters().carried);
+        let carried =
+            || [&self.forward, &self.backward].map(|direction| direction.state().link.counters().carried);
         for _ in 0..TRIES {
             let before = carried();
             thread::sleep(quiet);
@@ -144,19 +145,17 @@ impl Direction {
         direction
     }
 
-    fn link(&self) -> MappedLink<'_> {
-        MappedLink(self.state.lock().expect("no thread of a link panics"))
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no thread of a link panics")
     }
 
     fn read(&self, from: &Tun) {
         let mut packet = vec![0; MTU as usize];
         while let Ok(len) = from.read(&mut packet) {
-            let mut link = self.link();
-            link.offer(Instant::now(), &packet[..len]);
-            drop(link);
+            self.state().link.offer(Instant::now(), &packet[..len]);
             self.changed.notify_one();
         }
-        self.state.lock().expect("no thread of a link panics").ended = true;
+        self.state().ended = true;
         self.changed.notify_one();
     }
 
@@ -167,7 +166,7 @@ impl Direction {
                 // What is offered meanwhile arrives later than this.
                 thread::sleep(left.max(GRAIN));
             }
-            let arrived: Vec<_> = self.link().take_due(Instant::now()).collect();
+            let arrived: Vec<_> = self.state().link.take_due(Instant::now()).collect();
             for packet in arrived {
                 // A device that takes no packet is going away, and so are its readers.
                 let _ = to.write(&packet);
@@ -177,9 +176,8 @@ impl Direction {
 
     /// When the next packet arrives; it is waited for where none is under way. `None` at the end.
     fn wait_for_packet(&self) -> Option<Instant> {
-        let state = self.state.lock().expect("no thread of a link panics");
         let idle = |state: &mut State| !state.ended && state.link.next_due().is_none();
-        let state = self.changed.wait_while(state, idle).expect("no thread of a link panics");
+        let state = self.changed.wait_while(self.state(), idle).expect("no thread of a link panics");
         if state.ended { None } else { state.link.next_due() }
     }
 }

@@ -32,7 +32,10 @@ impl Tun {
     /// A new device of this name, in this process's namespace and down.
     pub fn new(name: &str) -> io::Result<Self> {
         if name.len() >= IFNAMSIZ {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{name} is too long for a device")));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{name} is too long for a device"),
+            ));
         }
         let mut request = [0u8; IFREQ];
         request[..name.len()].copy_from_slice(name.as_bytes());
