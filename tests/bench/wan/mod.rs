@@ -120,9 +120,10 @@ impl Scene {
     fn new(options: &Options) -> Result<Self> {
         let room = tempfile::Builder::new().prefix("p2p-bench-").tempdir()?;
         let link = LongLink::new(options.conditions(1), options.conditions(2))?;
+        // The kernel's own choice differs from machine to machine.
+        link.set_congestion_control("cubic")?;
         for end in [&link.a, &link.b] {
-            // The kernel's own choice differs from machine to machine; and no connection is to learn from another.
-            end.set("ipv4/tcp_congestion_control", "cubic")?;
+            // No connection is to learn from another.
             end.set("ipv4/tcp_no_metrics_save", "1")?;
         }
         let longest_wait =

@@ -65,8 +65,9 @@ impl LongLink {
     pub fn new(forward: Conditions, backward: Conditions) -> io::Result<Self> {
         let process = std::process::id();
         let end = |letter: char, own: Ipv4Addr, other: Ipv4Addr| -> io::Result<(Namespace, Arc<Tun>)> {
-            let namespace = Namespace::new(&format!("p2p-{process}-{letter}"))?;
-            let device = format!("p2p{process}{letter}");
+            // The device is called as its namespace is, since it begins outside.
+            let device = format!("p2p-{process}-{letter}");
+            let namespace = Namespace::new(&device)?;
             // Its file stays with this process when the device moves.
             let tun = Tun::new(&device)?;
             namespace::ip(["link", "set", &device, "netns", namespace.name()])?;
@@ -84,6 +85,18 @@ impl LongLink {
             forward: Direction::start(forward, tun_a.clone(), tun_b.clone()),
             backward: Direction::start(backward, tun_b, tun_a),
         })
+    }
+
+    /// Sets the congestion control of TCP over the link. By way of the route, since a namespace's default may only be
+    /// one that the whole machine allows to everybody.
+    pub fn set_congestion_control(&self, name: &str) -> io::Result<()> {
+        for (end, own, other) in
+            [(&self.a, self.address_a(), self.address_b()), (&self.b, self.address_b(), self.address_a())]
+        {
+            let (own, other) = (own.to_string(), other.to_string());
+            end.ip(["route", "replace", &other, "dev", end.name(), "src", &own, "congctl", name])?;
+        }
+        Ok(())
     }
 
     /// The address of `a`.

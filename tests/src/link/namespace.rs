@@ -47,7 +47,7 @@ impl Namespace {
         ip(["-n", &self.name].into_iter().chain(words))
     }
 
-    /// Sets a variable of the kernel's network, such as `ipv4/tcp_congestion_control`.
+    /// Sets a variable of the kernel's network, such as `ipv4/tcp_no_metrics_save`.
     pub fn set(&self, variable: &str, value: &str) -> io::Result<()> {
         let mut shell = self.command("sh");
         run(shell.args(["-c", "echo \"$1\" > \"/proc/sys/net/$0\"", variable, value]))
