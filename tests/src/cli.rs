@@ -196,10 +196,14 @@ impl Running {
     }
 
     /// Waits for its end, which must come within this time.
-    pub fn finish_within(mut self, patience: Duration) -> Output {
+    pub fn finish_within(self, patience: Duration) -> Output {
+        self.try_finish_within(patience).unwrap_or_else(|running| panic!("does not end\n{}", running.shown()))
+    }
+
+    /// Waits for its end, and gives it back where that has not come within this time.
+    pub fn try_finish_within(mut self, patience: Duration) -> Result<Output, Box<Self>> {
         let Some(status) = wait_timeout(&mut self.child, patience) else {
-            let _ = self.child.kill();
-            panic!("does not end\n{}", self.shown());
+            return Err(Box::new(self));
         };
         while let Ok(line) = self.lines.recv_timeout(Duration::from_secs(5)) {
             self.stdout.extend_from_slice(&line);
@@ -213,13 +217,13 @@ impl Running {
             .filter_map(|line| serde_json::from_slice(line).ok())
             .filter(Value::is_object)
             .collect();
-        Output {
+        Ok(Output {
             command: self.command.clone(),
             code: status.code(),
             stdout: std::mem::take(&mut self.stdout),
             stderr: self.stderr_text(),
             events,
-        }
+        })
     }
 
     fn stderr_text(&self) -> String {

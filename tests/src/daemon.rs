@@ -1,6 +1,7 @@
 //! A real daemon in a home of its own.
 
 use std::{
+    ffi::OsString,
     fs::{self, File, OpenOptions},
     io::{BufRead, BufReader},
     os::unix::fs::DirBuilderExt,
@@ -40,6 +41,7 @@ pub struct Place {
     inbox: PathBuf,
     listen: Vec<String>,
     more: Vec<String>,
+    launcher: Vec<OsString>,
 }
 
 impl Place {
@@ -50,7 +52,8 @@ impl Place {
         for folder in ["run", "files"] {
             fs::DirBuilder::new().mode(0o700).create(root.path().join(folder)).expect("a temporary folder");
         }
-        Self { root: Arc::new(root), home, inbox, listen: vec!["127.0.0.1:0".into()], more: Vec::new() }
+        let listen = vec!["127.0.0.1:0".into()];
+        Self { root: Arc::new(root), home, inbox, listen, more: Vec::new(), launcher: Vec::new() }
     }
 
     /// Another home, inside the same root.
@@ -74,6 +77,13 @@ impl Place {
     /// One more argument.
     pub fn arg(mut self, arg: impl Into<String>) -> Self {
         self.more.push(arg.into());
+        self
+    }
+
+    /// Words that the daemon's own follow, such as those that start it in a network namespace. The command line
+    /// needs none: it reaches its daemon through a file.
+    pub fn launched_by(mut self, launcher: impl IntoIterator<Item = OsString>) -> Self {
+        self.launcher = launcher.into_iter().collect();
         self
     }
 
@@ -109,7 +119,9 @@ impl Place {
 
     /// The daemon's command, not yet running.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(binaries::p2pd());
+        let mut words = self.launcher.iter().cloned().chain([binaries::p2pd().into()]);
+        let mut command = Command::new(words.next().expect("at least the daemon's own word"));
+        command.args(words);
         command.arg("--home").arg(&self.home).arg("--inbox").arg(&self.inbox);
         for address in &self.listen {
             command.args(["--listen", address]);

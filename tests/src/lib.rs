@@ -12,6 +12,7 @@ pub mod daemon;
 pub mod data;
 pub mod hostile;
 pub mod in_process;
+pub mod link;
 pub mod pair;
 pub mod relay;
 pub mod tmpfs;

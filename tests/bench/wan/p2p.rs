@@ -1,0 +1,58 @@
+//! `p2p fetch` between daemons that have never spoken, and once more between the same.
+
+use std::{path::PathBuf, time::Instant};
+
+use p2p_tests::{
+    Cli, Daemon, Pair,
+    daemon::Place,
+    link::{LongLink, Namespace},
+    words,
+};
+
+use super::{LIMIT, Scene, Turn};
+use crate::Result;
+
+/// The turns of a round.
+pub(super) const NAMES: [&str; 2] = ["p2p fetch, cold", "p2p fetch, warm"];
+
+const PORT: u16 = 4419;
+
+/// Fetches one file after the other by new daemons. Another file the second time, since the first is known then.
+pub(super) fn turns(scene: &Scene, sources: &[PathBuf; 2]) -> Result<Vec<Turn>> {
+    let LongLink { a, b, .. } = &scene.link;
+    let start = |name, end: &Namespace, address| {
+        let place = Place::new().launched_by(end.launcher()).listen(format!("{address}:{PORT}"));
+        Daemon::start_in(name, place)
+    };
+    let Pair { a, b } =
+        Pair::of(start("a", a, scene.link.address_a()), start("b", b, scene.link.address_b()));
+    let ids = sources.each_ref().map(|source| a.cli().run(words!["share", source]).success().text());
+    let mut turns = Vec::new();
+    for (source, id) in sources.iter().zip(ids) {
+        turns.push(scene.turn(source, |to| {
+            let begun = Instant::now();
+            let running = b.cli().start(words!["fetch", id, "--from", a.address(), "-o", to]);
+            match running.try_finish_within(LIMIT) {
+                Ok(output) => {
+                    output.success();
+                    Ok(Some(begun.elapsed()))
+                }
+                Err(running) => {
+                    running.kill9();
+                    cancel_all(&b.cli(), &b);
+                    Ok(None)
+                }
+            }
+        })?);
+    }
+    Ok(turns)
+}
+
+/// The daemon goes on without its command line; this ends what it does, so that the next turn has the link alone.
+fn cancel_all(cli: &Cli, daemon: &Daemon) {
+    for line in daemon.transfers() {
+        if matches!(line["state"].as_str(), Some("waiting" | "active")) {
+            cli.run(words!["cancel", line["transfer"].to_string()]).success();
+        }
+    }
+}
