@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::{blocking, error::RunError, job::Job, links::Link, registry::Registry, say};
 use crate::{
     store::{ChunkData, Source, StoreError},
-    transport::{ControlStream, TransportError},
+    transport::{ControlStream, PathStats, TransportError},
 };
 
 /// How often the machine sees the clock, and clients see progress.
@@ -160,16 +160,14 @@ impl Run<'_> {
                 _ = tick.tick() => {
                     self.show();
                     self.registry.save_if_due(self.job);
-                    let stats = self.way.link.connection().stats();
-                    let path = ProviderInput::Path { rtt: stats.rtt, moved: stats.stream_frames };
-                    let now = self.now();
-                    self.machine.handle(path, now)?;
                     ProviderInput::Tick
                 }
                 () = cancelled.cancelled() => return Err(RunError::cancelled()),
                 () = stop.cancelled() => return Err(RunError::stopped()),
             };
             let now = self.now();
+            let PathStats { rtt, window, stream_frames } = self.way.link.connection().stats();
+            self.machine.handle(ProviderInput::Path { rtt, window, moved: stream_frames }, now)?;
             self.machine.handle(input, now)?;
         }
     }

@@ -36,6 +36,8 @@ struct Shared {
 pub(crate) struct PathStats {
     /// Current estimate of the round-trip time.
     pub(crate) rtt: Duration,
+    /// Bytes that may be in flight now.
+    pub(crate) window: u64,
     /// Frames with stream data that were sent. They stop when the peer grants no more and the path is gone.
     pub(crate) stream_frames: u64,
 }
@@ -89,7 +91,7 @@ impl Connection {
     /// How the way to the peer is now.
     pub(crate) fn stats(&self) -> PathStats {
         let stats = self.quic.stats();
-        PathStats { rtt: stats.path.rtt, stream_frames: stats.frame_tx.stream }
+        PathStats { rtt: stats.path.rtt, window: stats.path.cwnd, stream_frames: stats.frame_tx.stream }
     }
 
     /// Opens the control stream of a new transfer. The peer sees it with the first message. Waits while the peer

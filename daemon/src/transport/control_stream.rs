@@ -13,7 +13,7 @@ use quinn::VarInt;
 
 use super::{connection::Connection, error::TransportError};
 
-/// Above that of chunk streams, which have quinn's default of 0.
+/// Above that of every chunk stream.
 const PRIORITY: i32 = 1;
 
 /// Both directions of a transfer's conversation.

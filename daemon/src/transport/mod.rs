@@ -16,7 +16,7 @@ mod tests;
 mod tls;
 
 pub(crate) use chunk_stream::{ChunkReceiver, ChunkStreamError};
-pub(crate) use connection::Connection;
+pub(crate) use connection::{Connection, PathStats};
 pub(crate) use control_stream::ControlStream;
 pub(crate) use endpoint::{Endpoint, Incoming};
 pub(crate) use error::TransportError;

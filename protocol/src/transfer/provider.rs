@@ -45,6 +45,8 @@ pub enum ProviderInput {
     Path {
         /// The round trip now.
         rtt: Duration,
+        /// Bytes that may be in flight now.
+        window: u64,
         /// A number that grows while stream data leaves this machine.
         moved: u64,
     },
@@ -153,7 +155,7 @@ impl Provider {
             }
             ProviderInput::ChunkWritten { chunk } => {
                 if self.in_flight.contains(&chunk) {
-                    self.streams.on_written(now);
+                    self.streams.on_written();
                 }
             }
             ProviderInput::ChunkAcked { chunk, bytes } => {
@@ -166,8 +168,8 @@ impl Provider {
                 self.in_flight.remove(&chunk);
                 self.unverified.remove(&chunk);
             }
-            ProviderInput::Path { rtt, moved } => {
-                self.streams.on_rtt(rtt);
+            ProviderInput::Path { rtt, window, moved } => {
+                self.streams.on_path(rtt, window);
                 if moved != self.moved {
                     self.moved = moved;
                     self.last_move = now;
@@ -326,7 +328,6 @@ impl Provider {
     fn fill(&mut self) {
         while !self.paused && !self.queue.is_empty() && (self.unverified.len() as u32) < self.credit {
             if self.in_flight.len() as u32 >= self.streams.limit() {
-                self.streams.on_full();
                 return;
             }
             let Some(chunk) = self.queue.pop_front() else { return };

@@ -1,86 +1,67 @@
 //! How many chunk streams a provider keeps in flight.
 //!
-//! ```text
-//!            first chunk written          goodput no longer grows
-//!  Alone ───────────────────────▶ Growing ───────────────────────▶ Steady
-//!    ▲                            (doubles)                       (one up, one down,
-//!    │                                                             as goodput answers)
-//!    └───────────────── a chunk takes the whole path for long ─────────┘
-//! ```
+//! Enough that neither the path nor the receiver ever waits for the next chunk, and no more, since whatever is
+//! begun and not ended is lost with the connection: what the path takes now and in the next round trip, what the
+//! receiver is slow to confirm, and two chunks on top, one that is being read and one that is being written.
 //!
-//! The count is judged once an interval of several round trips, and only by intervals in which it was the
-//! count that held the provider back.
+//! On a poor path, where one chunk takes long by itself, chunks go one after the other.
 
 use std::time::Duration;
 
 use super::Now;
 use crate::limits::MAX_STREAMS_PER_TRANSFER;
 
-/// Shortest interval between two decisions.
+/// Shortest interval over which goodput is measured, and how many round trips it has.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
-/// Round trips in an interval.
 const ROUND_TRIPS: u32 = 3;
-/// Streams after the first chunk.
-const FIRST_PARALLEL: u32 = 4;
-/// Goodput must grow by more than one part in this to count as grown.
-const GROWTH: u64 = 10;
-/// Round trips swell when they exceed the shortest one this many times …
-const SWELL_FACTOR: u32 = 2;
-/// … and by at least this.
-const SWELL_MIN: Duration = Duration::from_millis(20);
-/// A path on which one chunk takes longer than this is poor: chunks go one after the other.
+/// Windows' worth of chunks. Where packets are lost, a chunk is there only when what it lost was sent again, and
+/// some of that yet again; and a window may double within the round trip that it takes to be told.
+const WINDOWS: u64 = 4;
+/// Chunks beyond what is on the path.
+const AHEAD: u64 = 2;
+/// A path on which one chunk takes longer than this is poor …
 const POOR: Duration = Duration::from_secs(4);
-/// Steady intervals after which one more stream is tried.
-const PROBE_EVERY: u32 = 8;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Alone,
-    Growing,
-    Steady { since_probe: u32 },
-}
+/// … until a chunk takes less than this.
+const FAIR: Duration = Duration::from_secs(2);
 
 /// The number of streams, and what it is judged by.
 #[derive(Clone, Debug)]
 pub(super) struct Streams {
     chunk_len: u64,
-    limit: u32,
-    phase: Phase,
+    begun: bool,
+    poor: bool,
+    /// Bytes that the path takes at once.
+    window: u64,
     rtt: Duration,
-    min_rtt: Option<Duration>,
     interval_start: Now,
     acked: u64,
-    was_full: bool,
-    last_rate: u64,
 }
 
 impl Streams {
     pub(super) fn new(chunk_len: u64, now: Now) -> Self {
         Self {
             chunk_len,
-            limit: 1,
-            phase: Phase::Alone,
+            begun: false,
+            poor: false,
+            window: 0,
             rtt: Duration::ZERO,
-            min_rtt: None,
             interval_start: now,
             acked: 0,
-            was_full: false,
-            last_rate: 0,
         }
     }
 
     /// Streams that may be in flight now.
     pub(super) fn limit(&self) -> u32 {
-        self.limit
+        if !self.begun || self.poor {
+            return 1;
+        }
+        let streams = (WINDOWS * self.window).div_ceil(self.chunk_len) + AHEAD;
+        streams.min(MAX_STREAMS_PER_TRANSFER.into()) as u32
     }
 
     /// A chunk was handed to QUIC as a whole.
-    pub(super) fn on_written(&mut self, now: Now) {
-        if self.phase == Phase::Alone && self.last_rate == 0 {
-            self.phase = Phase::Growing;
-            self.limit = FIRST_PARALLEL;
-            self.restart_interval(now);
-        }
+    pub(super) fn on_written(&mut self) {
+        self.begun = true;
     }
 
     /// The peer has these payload bytes.
@@ -88,67 +69,23 @@ impl Streams {
         self.acked += bytes;
     }
 
-    /// The limit, and nothing else, kept another chunk from being sent.
-    pub(super) fn on_full(&mut self) {
-        self.was_full = true;
-    }
-
-    /// The path's round trip as measured now.
-    pub(super) fn on_rtt(&mut self, rtt: Duration) {
+    /// The path as it is now.
+    pub(super) fn on_path(&mut self, rtt: Duration, window: u64) {
         self.rtt = rtt;
-        self.min_rtt = Some(self.min_rtt.map_or(rtt, |min| min.min(rtt)));
+        self.window = window.min(u64::MAX / WINDOWS);
     }
 
     /// Judges the interval that has ended, if one has.
     pub(super) fn tick(&mut self, now: Now) {
         let open_for = now.saturating_sub(self.interval_start);
-        if open_for < (self.rtt * ROUND_TRIPS).max(MIN_INTERVAL) {
+        // On a slow path an interval lasts until a chunk has arrived.
+        if open_for < (self.rtt * ROUND_TRIPS).max(MIN_INTERVAL) || self.acked == 0 {
             return;
         }
-        if self.acked == 0 {
-            // On a slow path an interval lasts until a chunk has arrived.
-            return;
-        }
-        let rate = (u128::from(self.acked) * 1000 / open_for.as_millis().max(1)) as u64;
-        let chunk_time = Duration::from_millis((self.chunk_len * 1000) / rate.max(1));
-        if chunk_time > POOR {
-            self.phase = Phase::Alone;
-            self.limit = 1;
-        } else if self.phase == Phase::Alone || self.was_full {
-            self.judge(rate);
-        }
-        self.last_rate = rate;
-        self.restart_interval(now);
-    }
-
-    fn judge(&mut self, rate: u64) {
-        let grown = rate > self.last_rate + self.last_rate / GROWTH;
-        let fallen = rate + rate / GROWTH < self.last_rate;
-        let swollen = self.min_rtt.is_some_and(|min| self.rtt > (min * SWELL_FACTOR).max(min + SWELL_MIN));
-        match self.phase {
-            Phase::Alone => {
-                self.phase = Phase::Growing;
-                self.limit = FIRST_PARALLEL;
-            }
-            Phase::Growing if grown && !swollen => self.limit *= 2,
-            Phase::Growing => self.phase = Phase::Steady { since_probe: 0 },
-            Phase::Steady { .. } if swollen || fallen => {
-                self.limit -= self.limit / 4;
-                self.phase = Phase::Steady { since_probe: 0 };
-            }
-            Phase::Steady { since_probe } if grown || since_probe >= PROBE_EVERY => {
-                self.limit += 1;
-                self.phase = Phase::Steady { since_probe: 0 };
-            }
-            Phase::Steady { since_probe } => self.phase = Phase::Steady { since_probe: since_probe + 1 },
-        }
-        self.limit = self.limit.clamp(FIRST_PARALLEL.min(2), MAX_STREAMS_PER_TRANSFER);
-    }
-
-    fn restart_interval(&mut self, now: Now) {
+        let chunk_time = open_for.as_secs_f64() * self.chunk_len as f64 / self.acked as f64;
+        self.poor = chunk_time > if self.poor { FAIR } else { POOR }.as_secs_f64();
         self.interval_start = now;
         self.acked = 0;
-        self.was_full = false;
     }
 }
 
@@ -157,76 +94,55 @@ mod tests {
     use super::*;
 
     const MIB: u64 = 1 << 20;
+    const RTT: Duration = Duration::from_millis(10);
 
-    /// A path that carries `capacity` bytes per second and needs `needed` streams for that.
-    fn run(streams: &mut Streams, now: &mut Now, capacity: u64, needed: u32, intervals: u32) {
-        for _ in 0..intervals {
-            *now += MIN_INTERVAL;
-            streams.on_acked(capacity * u64::from(streams.limit().min(needed)) / u64::from(needed) / 10);
-            streams.on_full();
-            streams.tick(*now);
-        }
-    }
-
-    #[test]
-    fn the_first_chunk_goes_alone_and_the_count_grows_with_goodput() {
-        let mut now = Now::ZERO;
-        let mut streams = Streams::new(MIB, now);
-        streams.on_rtt(Duration::from_millis(10));
-        assert_eq!(streams.limit(), 1);
-        streams.on_written(now);
-        assert_eq!(streams.limit(), FIRST_PARALLEL);
-        run(&mut streams, &mut now, 100 * MIB, 16, 12);
-        assert!((12..=32).contains(&streams.limit()), "{}", streams.limit());
-    }
-
-    #[test]
-    fn a_poor_path_goes_back_to_one_and_recovers() {
-        let mut now = Now::ZERO;
-        let mut streams = Streams::new(MIB, now);
-        streams.on_rtt(Duration::from_millis(10));
-        streams.on_written(now);
-        run(&mut streams, &mut now, 100 * MIB, 8, 8);
-        assert!(streams.limit() > 1);
-        now += Duration::from_secs(20);
-        streams.on_acked(MIB);
-        streams.tick(now);
-        assert_eq!(streams.limit(), 1);
-        streams.on_written(now);
-        assert_eq!(streams.limit(), 1, "a written chunk alone does not make a poor path good");
-        run(&mut streams, &mut now, 100 * MIB, 8, 8);
-        assert!(streams.limit() > 1);
-    }
-
-    #[test]
-    fn swollen_round_trips_shrink_the_count() {
-        let mut now = Now::ZERO;
-        let mut streams = Streams::new(MIB, now);
-        streams.on_rtt(Duration::from_millis(20));
-        streams.on_written(now);
-        run(&mut streams, &mut now, 100 * MIB, 16, 10);
-        let before = streams.limit();
-        streams.on_rtt(Duration::from_millis(30));
-        run(&mut streams, &mut now, 100 * MIB, 16, 1);
-        streams.on_rtt(Duration::from_millis(200));
-        for _ in 0..4 {
-            now += Duration::from_millis(600);
-            streams.on_acked(60 * MIB);
-            streams.on_full();
-            streams.tick(now);
-        }
-        assert!(streams.limit() < before, "{} < {before}", streams.limit());
-        assert!(streams.limit() >= 2);
-    }
-
-    #[test]
-    fn an_interval_without_full_use_says_nothing() {
+    fn begun(window: u64) -> Streams {
         let mut streams = Streams::new(MIB, Now::ZERO);
-        streams.on_written(Now::ZERO);
-        for i in 1..20 {
+        streams.on_path(RTT, window);
+        assert_eq!(streams.limit(), 1);
+        streams.on_written();
+        streams
+    }
+
+    #[test]
+    fn the_first_chunk_goes_alone_and_then_as_many_as_the_path_takes() {
+        let mut streams = begun(32 * 1200);
+        assert_eq!(streams.limit(), 3);
+        streams.on_path(RTT, 3 * MIB);
+        assert_eq!(streams.limit(), 8);
+        streams.on_path(RTT, MIB / 4);
+        assert_eq!(streams.limit(), 3);
+        streams.on_path(RTT, u64::MAX);
+        assert_eq!(streams.limit(), MAX_STREAMS_PER_TRANSFER);
+    }
+
+    #[test]
+    fn a_poor_path_takes_one_chunk_after_the_other_until_it_is_fair_again() {
+        let mut streams = begun(MIB);
+        let mut now = Now::ZERO;
+        let mut arrives_after = |streams: &mut Streams, took: Duration| {
+            now += took;
             streams.on_acked(MIB);
-            streams.tick(MIN_INTERVAL * i);
+            streams.tick(now);
+            streams.limit()
+        };
+        assert_eq!(arrives_after(&mut streams, POOR + RTT), 1);
+        streams.on_written();
+        assert_eq!(streams.limit(), 1, "a written chunk alone does not make a poor path good");
+        assert_eq!(arrives_after(&mut streams, FAIR + RTT), 1);
+        assert_eq!(arrives_after(&mut streams, FAIR - RTT), 4);
+        assert_eq!(arrives_after(&mut streams, FAIR + RTT), 4);
+    }
+
+    #[test]
+    fn an_interval_without_an_arrival_goes_on() {
+        let mut streams = begun(MIB);
+        for seconds in 1..20 {
+            streams.tick(Duration::from_secs(seconds));
+            assert_eq!(streams.limit(), 4);
         }
-        assert_eq!(streams.limit(), FIRST_PARALLEL);
+        streams.on_acked(MIB);
+        streams.tick(Duration::from_secs(20));
+        assert_eq!(streams.limit(), 1);
     }
 }

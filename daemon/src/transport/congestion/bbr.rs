@@ -56,7 +56,9 @@ const MIN_PACKETS: u64 = 4;
 /// Timers are no finer than this, so that a path with a shorter round trip is not paced.
 const TIMER_TICK: Duration = Duration::from_millis(1);
 /// How long a busy host may keep a packet or its acknowledgement to itself.
-const HOST_DELAY: Duration = Duration::from_millis(5);
+const HOST_DELAY: Duration = Duration::from_millis(2);
+/// How much faster than the rate the pacer below may be.
+const PACER_HEADROOM: f64 = 1.2;
 /// Unused allowance that is kept: timers fire this late, and trains of packets are this long.
 const KEPT_ALLOWANCE: Duration = Duration::from_millis(1);
 const KEPT_PACKETS: u64 = 10;
@@ -108,6 +110,7 @@ pub(super) struct Bbr {
     bandwidth_shortterm: f64,
     min_rtt: Duration,
     min_rtt_at: Time,
+    srtt: Duration,
     /// What may be in flight, after an overflow while probing, and while not.
     inflight_longterm: f64,
     inflight_shortterm: f64,
@@ -154,6 +157,7 @@ impl Bbr {
             bandwidth_shortterm: f64::INFINITY,
             min_rtt: Duration::MAX,
             min_rtt_at: now,
+            srtt: Duration::ZERO,
             inflight_longterm: f64::INFINITY,
             inflight_shortterm: f64::INFINITY,
             own_loss: 0.0,
@@ -181,12 +185,18 @@ impl Bbr {
     /// Bytes that may be on their way now: what is, and what the pacing rate has granted since; no more than the
     /// congestion window.
     pub(super) fn window(&self) -> u64 {
-        let paced = if self.min_rtt < TIMER_TICK {
-            f64::INFINITY
+        let in_flight = self.in_flight as f64;
+        let allowance = if self.min_rtt < TIMER_TICK { f64::INFINITY } else { self.allowance };
+        let room = (allowance + self.mtu as f64).min(self.window - in_flight);
+        let window = if room < self.mtu as f64 {
+            in_flight
+        } else if self.min_rtt < TIMER_TICK {
+            self.window
         } else {
-            self.in_flight as f64 + self.allowance + self.mtu as f64
+            // The pacer below spreads a window over a round trip, and is not to hold back what is granted.
+            (in_flight + room).max(PACER_HEADROOM * self.rate() * self.srtt.as_secs_f64())
         };
-        (paced.min(self.window) as u64).max(self.min_window())
+        (window as u64).max(self.min_window())
     }
 
     /// The size of packets has changed.
@@ -216,7 +226,8 @@ impl Bbr {
     }
 
     /// A packet arrived.
-    pub(super) fn on_ack(&mut self, now: Time, sent: Time, bytes: u64) {
+    pub(super) fn on_ack(&mut self, now: Time, sent: Time, bytes: u64, srtt: Duration) {
+        self.srtt = srtt;
         self.delivery.on_ack(now, sent, bytes);
     }
 
@@ -478,7 +489,13 @@ impl Bbr {
         // What the path loses by itself takes no part of its rate, unless it is lost behind the bottleneck: then a
         // queue shows.
         let lost = if self.calm { self.own_loss } else { 0.0 };
-        gain * PACING_MARGIN * self.bandwidth() / (1.0 - lost)
+        let rate = gain * PACING_MARGIN * self.bandwidth() / (1.0 - lost);
+        // Until something is known of the path, each round trip may carry what the initial window is made for.
+        if self.full {
+            rate
+        } else {
+            rate.max(gain * self.initial_window as f64 / self.min_rtt.as_secs_f64())
+        }
     }
 
     fn max_bandwidth(&self) -> f64 {

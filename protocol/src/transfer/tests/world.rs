@@ -327,7 +327,7 @@ impl World {
         }
         self.tell_receiver(ReceiverInput::Tick);
         let moved = self.now.as_millis() as u64;
-        self.tell_provider(ProviderInput::Path { rtt: Now::from_millis(10), moved });
+        self.tell_provider(ProviderInput::Path { rtt: Now::from_millis(10), window: 1 << 20, moved });
         self.tell_provider(ProviderInput::Tick);
     }
 
