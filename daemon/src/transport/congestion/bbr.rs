@@ -57,8 +57,6 @@ const MIN_PACKETS: u64 = 4;
 const TIMER_TICK: Duration = Duration::from_millis(1);
 /// How long a busy host may keep a packet or its acknowledgement to itself.
 const HOST_DELAY: Duration = Duration::from_millis(2);
-/// How much faster than the rate the pacer below may be.
-const PACER_HEADROOM: f64 = 1.2;
 /// Unused allowance that is kept: timers fire this late, and trains of packets are this long.
 const KEPT_ALLOWANCE: Duration = Duration::from_millis(1);
 const KEPT_PACKETS: u64 = 10;
@@ -193,8 +191,9 @@ impl Bbr {
         } else if self.min_rtt < TIMER_TICK {
             self.window
         } else {
-            // The pacer below spreads a window over a round trip, and is not to hold back what is granted.
-            (in_flight + room).max(PACER_HEADROOM * self.rate() * self.srtt.as_secs_f64())
+            // The pacer below spreads five quarters of a window over a round trip as it is now, queue and all. It is not to hold
+            // back what is granted.
+            (in_flight + room).max(self.rate() * self.srtt.as_secs_f64())
         };
         (window as u64).max(self.min_window())
     }
