@@ -9,6 +9,8 @@ use p2p_tests::{Daemon, Output, Pair, Relay, data, data::MIB, words};
 
 /// Bytes per second.
 const RATE: u64 = 6 * MIB;
+/// The rate just before a kill, so that the end does not overtake the word that it is near.
+const SLOW: u64 = RATE / 8;
 /// Chunks on their way when a daemon is killed.
 const IN_FLIGHT: u64 = 6 * MIB;
 /// What a crash may cost beyond what was missing: two windows, and what was on its way.
@@ -50,9 +52,12 @@ fn send_killed(killed: Killed, len: u64, at: u64) -> (Output, u64) {
     relay.set_rate(RATE);
     let file = a.new_file("big.bin", at, len);
     let mut sending = a.cli().start_json(words!["send", file, "--to", relay.address()]);
+    sending.wait_for_verified(at - MIB);
+    relay.set_rate(SLOW);
     let verified = sending.wait_for_verified(at);
     killed.kill(&mut a, &mut b);
     sending.kill9();
+    relay.set_rate(RATE);
     assert!(b.received().is_empty(), "{:?} before everything was verified", b.received());
     killed.start_again(&mut a, &mut b);
     let again = a.cli().json(words!["send", file, "--to", relay.address()]).success();
@@ -70,9 +75,12 @@ fn fetch_killed(killed: Killed, len: u64, at: u64) -> (Output, u64) {
     let file = a.new_file("big.bin", at, len);
     let id = a.cli().run(words!["share", file]).success().text();
     let mut fetching = b.cli().start_json(words!["fetch", id, "--from", relay.address()]);
+    fetching.wait_for_verified(at - MIB);
+    relay.set_rate(SLOW);
     let verified = fetching.wait_for_verified(at);
     killed.kill(&mut a, &mut b);
     fetching.kill9();
+    relay.set_rate(RATE);
     killed.start_again(&mut a, &mut b);
     let again = b.cli().json(words!["fetch", id, "--from", relay.address()]).success();
     data::assert_same(&file, &b.inbox().join("big.bin"));
