@@ -28,6 +28,7 @@ use identity::Identity;
 use peers::Peers;
 use session::Sessions;
 use store::Store;
+pub use transport::Congestion;
 use transport::Endpoint;
 
 /// Threads that may wait for a disk at once.
@@ -92,6 +93,8 @@ pub struct Options {
     pub listen: Vec<SocketAddr>,
     /// Where received files land.
     pub inbox: PathBuf,
+    /// What decides how much may be on its way to a peer.
+    pub congestion: Congestion,
 }
 
 /// A running daemon. Dropping it without [`Daemon::shut_down`] is as good as a crash: what was checkpointed
@@ -129,7 +132,7 @@ impl Daemon {
         let identity = Identity::load_or_create(&path)?;
         let peers = Peers::load(&path)?;
         let store = Store::open(&path)?;
-        let endpoint = Endpoint::bind(&options.listen, &identity)?;
+        let endpoint = Endpoint::bind(&options.listen, &identity, options.congestion)?;
         let (peer_id, addresses) = (identity.peer_id(), endpoint.local_addrs());
         let socket = ControlSocket::bind(&home)?;
         let sessions = Sessions::start(store, peers, endpoint, inbox.clone())?;
@@ -197,8 +200,12 @@ fn run(args: &Args) -> Result<(), Part> {
 
 async fn serve(settings: Settings) -> Result<(), Part> {
     let stop = shutdown::signal().map_err(|source| Part::Io { what: "handle signals", source })?;
-    let options =
-        Options { home: settings.home.value, listen: settings.listen.value, inbox: settings.inbox.value };
+    let options = Options {
+        home: settings.home.value,
+        listen: settings.listen.value,
+        inbox: settings.inbox.value,
+        congestion: settings.congestion.value,
+    };
     let daemon = Daemon::begin(options).await?;
     let mut lines = String::new();
     for address in daemon.addresses() {

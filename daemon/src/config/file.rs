@@ -15,12 +15,12 @@ use toml::{
 use super::{
     Accept, ConfigError, ENV_CONFIG, ENV_HOME, FileProblem, Origin, Setting, check_filter, parse_listen,
 };
-use crate::text::line_and_column;
+use crate::{Congestion, text::line_and_column};
 
 /// A config file has a few lines; whatever is larger, in bytes, is none.
 const MAX_LEN: u64 = 1 << 20;
 /// Every key that a config file may hold.
-const KEYS: [&str; 4] = ["accept", "inbox", "listen", "log"];
+const KEYS: [&str; 5] = ["accept", "congestion", "inbox", "listen", "log"];
 
 /// What a config file says.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -29,6 +29,7 @@ pub(super) struct Values {
     pub(super) inbox: Option<PathBuf>,
     pub(super) log: Option<String>,
     pub(super) accept: Option<Accept>,
+    pub(super) congestion: Option<Congestion>,
 }
 
 /// Reads the config file. The default one need not exist; `user` is what `~/` stands for.
@@ -73,6 +74,7 @@ fn parse(text: &str, user: Option<&Path>) -> Result<Values, Mistake> {
                 values.log = Some(filter.to_owned());
             }
             "accept" => values.accept = Some(accept(value)?),
+            "congestion" => values.congestion = Some(congestion(value)?),
             "home" => return Err((key.span(), FileProblem::NotHere { key: "home", env: ENV_HOME })),
             "config" => return Err((key.span(), FileProblem::NotHere { key: "config", env: ENV_CONFIG })),
             other => {
@@ -128,6 +130,12 @@ fn accept(value: &Spanned<DeValue<'_>>) -> Result<Accept, Mistake> {
         }
         other => Err(mistake("accept", value, format!("{other:?} is neither \"always\" nor \"ask\""))),
     }
+}
+
+fn congestion(value: &Spanned<DeValue<'_>>) -> Result<Congestion, Mistake> {
+    let word = string("congestion", value)?;
+    let found = Congestion::ALL.into_iter().find(|congestion| congestion.word() == word);
+    found.ok_or_else(|| mistake("congestion", value, format!("{word:?} is neither \"bbr\" nor \"cubic\"")))
 }
 
 /// The key that was most likely meant.

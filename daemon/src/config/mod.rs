@@ -12,6 +12,7 @@ use std::{
 };
 
 use crate::{
+    Congestion,
     args::{Args, parse_listen},
     logging,
     peers::DEFAULT_PORT,
@@ -87,6 +88,8 @@ pub(crate) struct Settings {
     pub(crate) log: Setting<String>,
     /// What happens to a trusted peer's offer.
     pub(crate) accept: Setting<Accept>,
+    /// What decides how much may be on its way to a peer.
+    pub(crate) congestion: Setting<Congestion>,
 }
 
 /// Why there are no settings.
@@ -237,7 +240,11 @@ impl Settings {
             Some(accept) => Setting::new(accept, from_file()),
             None => Setting::new(Accept::Always, Origin::Default),
         };
-        Ok(Self { home, config, listen, inbox, log, accept })
+        let congestion = match file.congestion {
+            Some(congestion) => Setting::new(congestion, from_file()),
+            None => Setting::new(Congestion::default(), Origin::Default),
+        };
+        Ok(Self { home, config, listen, inbox, log, accept, congestion })
     }
 }
 

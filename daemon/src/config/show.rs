@@ -44,6 +44,7 @@ impl Settings {
             one("inbox", path(&self.inbox.value), &self.inbox.origin),
             one("log", self.log.value.clone().into(), &self.log.origin),
             one("accept", self.accept.value.word().into(), &self.accept.origin),
+            one("congestion", self.congestion.value.word().into(), &self.congestion.origin),
         ]
     }
 }

@@ -63,18 +63,21 @@ fn everything_has_a_default() {
     assert_eq!(settings.inbox, Setting::new(world.path("Downloads/p2p"), Origin::Default));
     assert_eq!(settings.log, Setting::new("info".to_owned(), Origin::Default));
     assert_eq!(settings.accept, Setting::new(Accept::Always, Origin::Default));
+    assert_eq!(settings.congestion, Setting::new(Congestion::Bbr, Origin::Default));
 }
 
 #[test]
 fn flag_before_environment_before_file_before_default() {
-    let text = "listen = '127.0.0.1:1'\ninbox = '/file'\nlog = 'error'\naccept = 'always'\n";
+    let text =
+        "listen = '127.0.0.1:1'\ninbox = '/file'\nlog = 'error'\naccept = 'always'\ncongestion = 'cubic'\n";
     let world = World::new().file(text);
     let from_file = Origin::File(world.path("state/config.toml"));
     let settings = world.settings();
     assert_eq!(settings.listen, Setting::new(addresses(&["127.0.0.1:1"]), from_file.clone()));
     assert_eq!(settings.inbox, Setting::new("/file".into(), from_file.clone()));
     assert_eq!(settings.log, Setting::new("error".to_owned(), from_file.clone()));
-    assert_eq!(settings.accept, Setting::new(Accept::Always, from_file));
+    assert_eq!(settings.accept, Setting::new(Accept::Always, from_file.clone()));
+    assert_eq!(settings.congestion, Setting::new(Congestion::Cubic, from_file));
 
     let world =
         world.env(ENV_LISTEN, "127.0.0.1:2, [::1]:3").env(ENV_INBOX, "/env").env(ENV_LOG, "warn,quinn=off");
@@ -155,6 +158,7 @@ fn mistakes_in_the_file_have_a_place_and_a_way_out() {
         "1:10: `accept`: waiting offers come with `p2p inbox`, which this version does not have yet"
     );
     assert_eq!(of("accept = 'no'"), "1:10: `accept`: \"no\" is neither \"always\" nor \"ask\"");
+    assert_eq!(of("congestion = 'reno'"), "1:14: `congestion`: \"reno\" is neither \"bbr\" nor \"cubic\"");
     assert!(of("\nlog").starts_with("2:"), "{}", of("\nlog"));
     assert!(of("log = 'a'\nlog = 'b'").starts_with("2:1: "), "{}", of("log = 'a'\nlog = 'b'"));
 }
@@ -194,6 +198,7 @@ fn what_is_shown_tells_value_and_origin() {
         format!("inbox = '/in \"x\"'  # from file {file}"),
         "log = \"debug\"  # from flag".to_owned(),
         "accept = \"always\"  # from default".to_owned(),
+        "congestion = \"bbr\"  # from default".to_owned(),
     ];
     assert_eq!(settings.for_people().lines().collect::<Vec<_>>(), lines);
 

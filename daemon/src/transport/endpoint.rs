@@ -24,7 +24,7 @@ use quinn::{
 use tokio::sync::mpsc;
 
 use super::{
-    congestion::BbrConfig,
+    congestion::{self, Congestion},
     connection::Connection,
     error::{Context, TransportError},
     reset, socket, tls,
@@ -81,22 +81,27 @@ struct Listening {
 impl Endpoint {
     /// Listens at these addresses, with the given identity on every connection. `[::]` means IPv4 too. Needs a
     /// tokio run-time to be there.
-    pub(crate) fn bind(listen: &[SocketAddr], identity: &Identity) -> Result<Self, TransportError> {
+    pub(crate) fn bind(
+        listen: &[SocketAddr],
+        identity: &Identity,
+        congestion: Congestion,
+    ) -> Result<Self, TransportError> {
         let setup = |error: rustls::Error| TransportError::Setup(error.to_string());
         let client = tls::client_config(identity).map_err(setup)?;
         let server = tls::server_config(identity).map_err(setup)?;
-        Self::with_tls(listen, identity, client, server)
+        Self::with_tls(listen, identity, congestion, client, server)
     }
 
     /// The same with TLS settings of the caller's.
     pub(super) fn with_tls(
         listen: &[SocketAddr],
         identity: &Identity,
+        congestion: Congestion,
         client: rustls::ClientConfig,
         server: rustls::ServerConfig,
     ) -> Result<Self, TransportError> {
         let setup = |error: &dyn std::fmt::Display| TransportError::Setup(error.to_string());
-        let transport = Arc::new(transport_config());
+        let transport = Arc::new(transport_config(congestion));
         let client = QuicClientConfig::try_from(client).map_err(|error| setup(&error))?;
         let mut client = quinn::ClientConfig::new(Arc::new(client));
         client.transport_config(transport.clone());
@@ -221,12 +226,12 @@ fn with_payload(mut config: EndpointConfig) -> Result<EndpointConfig, TransportE
     Ok(config)
 }
 
-fn transport_config() -> TransportConfig {
+fn transport_config(congestion: Congestion) -> TransportConfig {
     let mut mtu = MtuDiscoveryConfig::default();
     mtu.upper_bound(MAX_UDP_PAYLOAD).interval(MTU_INTERVAL);
     let mut config = TransportConfig::default();
     config
-        .congestion_controller_factory(Arc::new(BbrConfig { initial_window: INITIAL_WINDOW }))
+        .congestion_controller_factory(congestion::factory(congestion, INITIAL_WINDOW))
         .max_concurrent_bidi_streams(MAX_BIDI_STREAMS.into())
         .max_concurrent_uni_streams(MAX_UNI_STREAMS.into())
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW as u32))
@@ -340,8 +345,8 @@ mod tests {
     #[tokio::test]
     async fn under_load_an_address_must_prove_itself_and_others_still_get_in() {
         let identity = Identity::ephemeral();
-        let server = Endpoint::bind(&[loopback()], &identity).unwrap();
-        let client = Endpoint::bind(&[loopback()], &Identity::ephemeral()).unwrap();
+        let server = Endpoint::bind(&[loopback()], &identity, Congestion::default()).unwrap();
+        let client = Endpoint::bind(&[loopback()], &Identity::ephemeral(), Congestion::default()).unwrap();
         let address = server.local_addrs()[0];
         let dial = || {
             let client = client.clone();

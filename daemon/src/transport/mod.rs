@@ -16,6 +16,7 @@ mod tests;
 mod tls;
 
 pub(crate) use chunk_stream::{ChunkReceiver, ChunkStreamError};
+pub use congestion::Congestion;
 pub(crate) use connection::{Connection, PathStats};
 pub(crate) use control_stream::ControlStream;
 pub(crate) use endpoint::{Endpoint, Incoming};

@@ -34,7 +34,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics};
+use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics, CubicConfig};
 use quinn_proto::RttEstimator;
 
 use self::bbr::Bbr;
@@ -42,10 +42,47 @@ use self::bbr::Bbr;
 /// Time since the controller was made.
 type Time = Duration;
 
-/// Makes a controller for every path.
+/// What decides how much may be on its way to a peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Congestion {
+    /// What the path was seen to deliver: this crate's own, after BBRv3.
+    #[default]
+    Bbr,
+    /// Loss: quinn's Cubic, after RFC 9438.
+    Cubic,
+}
+
+impl Congestion {
+    /// Every choice there is.
+    pub const ALL: [Self; 2] = [Self::Bbr, Self::Cubic];
+
+    /// The word for it in a config file.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Bbr => "bbr",
+            Self::Cubic => "cubic",
+        }
+    }
+}
+
+/// What makes a controller for every path.
+pub(super) fn factory(
+    congestion: Congestion,
+    initial_window: u64,
+) -> Arc<dyn ControllerFactory + Send + Sync> {
+    match congestion {
+        Congestion::Bbr => Arc::new(BbrConfig { initial_window }),
+        Congestion::Cubic => {
+            let mut cubic = CubicConfig::default();
+            cubic.initial_window(initial_window);
+            Arc::new(cubic)
+        }
+    }
+}
+
 #[derive(Debug)]
-pub(super) struct BbrConfig {
-    pub(super) initial_window: u64,
+struct BbrConfig {
+    initial_window: u64,
 }
 
 impl ControllerFactory for BbrConfig {
@@ -112,5 +149,22 @@ impl Controller for Flow {
 
     fn into_any(self: Box<Self>) -> Box<dyn Any> {
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_word_makes_the_controller_that_it_names() {
+        let build = |congestion| factory(congestion, 14_520).build(Instant::now(), 1452);
+        for congestion in Congestion::ALL {
+            let controller = build(congestion);
+            assert_eq!(controller.initial_window(), 14_520);
+            let any = controller.into_any();
+            assert_eq!(any.is::<Flow>(), congestion == Congestion::Bbr);
+            assert_eq!(any.is::<quinn::congestion::Cubic>(), congestion == Congestion::Cubic);
+        }
     }
 }

@@ -14,13 +14,27 @@ use crate::transport::tls;
 fn with_client(identity: &Identity, change: impl FnOnce(&mut ClientConfig)) -> Endpoint {
     let mut client = tls::client_config(identity).unwrap();
     change(&mut client);
-    Endpoint::with_tls(&[loopback()], identity, client, tls::server_config(identity).unwrap()).unwrap()
+    Endpoint::with_tls(
+        &[loopback()],
+        identity,
+        Congestion::default(),
+        client,
+        tls::server_config(identity).unwrap(),
+    )
+    .unwrap()
 }
 
 fn with_server(identity: &Identity, change: impl FnOnce(&mut ServerConfig)) -> Endpoint {
     let mut server = tls::server_config(identity).unwrap();
     change(&mut server);
-    Endpoint::with_tls(&[loopback()], identity, tls::client_config(identity).unwrap(), server).unwrap()
+    Endpoint::with_tls(
+        &[loopback()],
+        identity,
+        Congestion::default(),
+        tls::client_config(identity).unwrap(),
+        server,
+    )
+    .unwrap()
 }
 
 /// The victim's certificate, which everybody may know, with the thief's own key.
@@ -51,8 +65,8 @@ async fn both_sides_learn_whom_they_speak_to() {
         listen.push("[::1]:0".parse().unwrap());
     }
     let (here, there) = (Identity::ephemeral(), Identity::ephemeral());
-    let client = Endpoint::bind(&[loopback()], &here).unwrap();
-    let server = Endpoint::bind(&listen, &there).unwrap();
+    let client = Endpoint::bind(&[loopback()], &here, Congestion::default()).unwrap();
+    let server = Endpoint::bind(&listen, &there, Congestion::default()).unwrap();
     let bound = server.local_addrs();
     let mut targets = vec![SocketAddr::from(([127, 0, 0, 1], bound[0].port())), bound[1]];
     if has_ipv6() {

@@ -9,7 +9,7 @@ use std::net::{SocketAddr, UdpSocket};
 use bytes::Bytes;
 use p2p_protocol::wire::chunk::{ChunkHeader, Encoding};
 
-use super::{Connection, Endpoint, TransportError};
+use super::{Congestion, Connection, Endpoint, TransportError};
 use crate::identity::Identity;
 
 /// Two endpoints and a connection between them.
@@ -31,7 +31,7 @@ fn has_ipv6() -> bool {
 }
 
 fn endpoint() -> Endpoint {
-    Endpoint::bind(&[loopback()], &Identity::ephemeral()).unwrap()
+    Endpoint::bind(&[loopback()], &Identity::ephemeral(), Congestion::default()).unwrap()
 }
 
 async fn accept(endpoint: &Endpoint) -> Result<Connection, TransportError> {
