@@ -46,6 +46,8 @@ pub const MAX_STREAMS_PER_TRANSFER: u32 = 64;
 pub const MAX_UNI_STREAMS: u32 = 256;
 /// Most bidirectional streams, so most transfers, a peer may have open on one connection.
 pub const MAX_BIDI_STREAMS: u32 = 256;
+/// Bytes of a file that an eager fetch asks for before it has seen the offer.
+pub const EAGER_BYTES: u64 = MAX_CHUNK_LEN;
 /// Bytes of wanted and not yet received chunks of one transfer.
 pub const WANT_WINDOW: u64 = 64 * 1024 * 1024;
 /// Most chunks that a provider lets a receiver have wanted and not yet sent.

@@ -50,7 +50,7 @@ fn messages() -> Vec<(Message, String)> {
             Message::Offer(unsealed),
             "00000000 0100000000000000 61 00000000 0201000000000000 0300000000000000 12 00 01 07070707070707070707070707070707 01 00".into(),
         ),
-        (Message::Fetch(Fetch { file_id: ID }), format!("01000000 {ID_HEX}")),
+        (Message::Fetch(Fetch { file_id: ID, eager: true }), format!("01000000 {ID_HEX} 01")),
         (
             Message::Accept(Accept { chunk_log2: 20, have_count: 2, have: ranges.clone() }),
             "02000000 14 02000000 0100000000000000 01000000 02000000".into(),

@@ -14,9 +14,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Sessions, blocking,
+    budget::Allowance,
     error::RunError,
     job::{Job, now_ms},
-    links::Link,
+    links::{ChunkQueue, Link},
     provide::{Providing, provide},
     receive::{Ending, Receiving, receive},
     say, shares,
@@ -197,7 +198,7 @@ impl Sessions {
         let (peer, id) = (link.peer(), permit.file_id());
         let fetchable = self.peers.rights(&peer).fetch;
         if let Some(path) = self.received_before(peer, permit).await? {
-            let done = Finished { path, fetchable, fetch_from: None };
+            let done = Finished { path, fetchable, fetch_from: None, eager: false };
             return finish_at_once(job, link, control, permit, done).await;
         }
         let key = PartialKey { file_id: id, from: Some(peer) };
@@ -215,8 +216,10 @@ impl Sessions {
             move |published: &Published| note_received(&store, peer, id, published, fetchable, created_ms);
         let name = PublishName::Free(permit.name().clone());
         let ending = Ending::Publish { name, afterwards: Arc::new(afterwards) };
-        let published =
-            self.receive_into(job, link, control, permit, partial, ending, fetchable, stop).await?;
+        let chunks = link.expect_chunks(control.id);
+        let published = self
+            .receive_into(job, link, control, chunks, permit, partial, None, ending, fetchable, stop)
+            .await?;
         job.done(id, published.path.display().to_string(), permit.geometry().size(), None);
         Ok(())
     }
@@ -268,25 +271,40 @@ impl Sessions {
         job: &Job,
         link: &Arc<Link>,
         control: &mut ControlStream,
+        chunks: ChunkQueue,
         permit: &Permit,
         partial: Arc<Partial>,
+        eager: Option<Allowance>,
         ending: Ending,
         fetchable: bool,
         stop: CancellationToken,
     ) -> Result<Published, RunError> {
-        let mut here = partial.verified();
-        here.union(&partial.claimed());
-        let accept = Accept {
-            chunk_log2: partial.geometry().chunk_log2(),
-            have_count: here.len(),
-            have: here.wire().into_iter().next().unwrap_or_default(),
-        };
-        let chunks = link.expect_chunks(control.id);
-        say(control, &Message::Accept(accept)).await?;
+        if eager.is_none() {
+            let mut here = partial.verified();
+            here.union(&partial.claimed());
+            let accept = Accept {
+                chunk_log2: partial.geometry().chunk_log2(),
+                have_count: here.len(),
+                have: here.wire().into_iter().next().unwrap_or_default(),
+            };
+            say(control, &Message::Accept(accept)).await?;
+        }
         let pool = self.pool.clone();
         let (registry, name) = (&*self.registry, permit.name().to_string());
-        let receiving =
-            Receiving { job, registry, link, control, chunks, partial, name, ending, pool, fetchable, stop };
+        let receiving = Receiving {
+            job,
+            registry,
+            link,
+            control,
+            chunks,
+            partial,
+            eager,
+            name,
+            ending,
+            pool,
+            fetchable,
+            stop,
+        };
         receive(receiving).await
     }
 
@@ -323,7 +341,7 @@ impl Sessions {
         let job = self.job_of_peer(peer, Spec::Serve { peer, file_id: id }, name, control).await?;
         let stop = job.supersede(&self.shutdown);
         let _running = job.running.lock().await;
-        let result = self.serve_share(&job, link, control, &share.path, id, stop).await;
+        let result = self.serve_share(&job, link, control, &share.path, fetch, stop).await;
         if let Err(error) = &result {
             job.fail(error);
         }
@@ -337,7 +355,7 @@ impl Sessions {
         link: &Arc<Link>,
         control: &mut ControlStream,
         path: &std::path::Path,
-        id: FileId,
+        Fetch { file_id: id, eager }: Fetch,
         stop: CancellationToken,
     ) -> Result<(), RunError> {
         let source = match self.reopen(job, path, id, &stop).await {
@@ -355,7 +373,7 @@ impl Sessions {
         };
         let offer = super::run::offer_of(&source, Some(&source.name()))?;
         say(control, &Message::Offer(offer)).await?;
-        let accept = self.answer(job, control, &stop).await?;
+        let accept = if eager { None } else { Some(self.answer(job, control, &stop).await?) };
         let (registry, size, name) = (&*self.registry, source.size(), source.name());
         let public = if self.peers.is_trusted(&link.peer()) { &self.outgoing } else { &self.outgoing_public };
         let memory = public.clone();
@@ -380,6 +398,8 @@ pub(super) struct Finished {
     pub(super) fetchable: bool,
     /// Where the owner can fetch it again.
     pub(super) fetch_from: Option<String>,
+    /// Whether the offer was taken by an eager fetch already.
+    pub(super) eager: bool,
 }
 
 /// Accepts and completes an offer of what is here already, at no cost.
@@ -401,8 +421,12 @@ pub(super) async fn finish_at_once(
     };
     job.start(&permit.name().to_string(), link.peer(), id, geometry.chunk_len(), progress);
     let have = p2p_protocol::ChunkSet::full(chunks).ranges();
-    let accept = Accept { chunk_log2: geometry.chunk_log2(), have_count: chunks, have };
-    say(control, &Message::Accept(accept)).await?;
+    let here = if finished.eager {
+        Message::Verified(have)
+    } else {
+        Message::Accept(Accept { chunk_log2: geometry.chunk_log2(), have_count: chunks, have })
+    };
+    say(control, &here).await?;
     let name = finished.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let done = Done { file_id: id, name, fetchable: finished.fetchable };
     say(control, &Message::Done(done)).await?;

@@ -6,7 +6,9 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use p2p_protocol::limits::{CONNECTION_WINDOW, GROUP_LEN, MAX_STREAMS_PER_TRANSFER, UNVERIFIED_BUDGET};
+use p2p_protocol::limits::{
+    CONNECTION_WINDOW, EAGER_BYTES, GROUP_LEN, MAX_STREAMS_PER_TRANSFER, UNVERIFIED_BUDGET,
+};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Full connections for which the daemon has places.
@@ -50,15 +52,29 @@ impl Pool {
 #[derive(Debug)]
 struct Place {
     pool: Arc<Pool>,
-    _groups: OwnedSemaphorePermit,
+    groups: OwnedSemaphorePermit,
 }
 
 impl Place {
     async fn take(pool: &Arc<Pool>, chunk_len: u64) -> Option<Self> {
         let groups = chunk_len.div_ceil(GROUP_LEN) as u32;
         let groups = pool.places.clone().acquire_many_owned(groups).await.ok()?;
+        Some(Self::holding(pool, groups))
+    }
+
+    fn try_take(pool: &Arc<Pool>, chunk_len: u64) -> Option<Self> {
+        let groups = pool.places.clone().try_acquire_many_owned(chunk_len.div_ceil(GROUP_LEN) as u32).ok()?;
+        Some(Self::holding(pool, groups))
+    }
+
+    fn holding(pool: &Arc<Pool>, groups: OwnedSemaphorePermit) -> Self {
         pool.receivers.fetch_add(1, Ordering::Relaxed);
-        Some(Self { pool: pool.clone(), _groups: groups })
+        Self { pool: pool.clone(), groups }
+    }
+
+    fn narrow(&mut self, chunk_len: u64) {
+        let excess = self.groups.num_permits().saturating_sub(chunk_len.div_ceil(GROUP_LEN) as usize);
+        drop(self.groups.split(excess));
     }
 }
 
@@ -82,6 +98,20 @@ impl Allowance {
         let connection = Place::take(connection, chunk_len).await?;
         let daemon = Place::take(daemon, chunk_len).await?;
         Some(Self { chunk_len, connection, daemon })
+    }
+
+    /// Room for what an eager fetch asks for, if there is any now.
+    pub(crate) fn try_take_eager(connection: &Arc<Pool>, daemon: &Arc<Pool>) -> Option<Self> {
+        let connection = Place::try_take(connection, EAGER_BYTES)?;
+        let daemon = Place::try_take(daemon, EAGER_BYTES)?;
+        Some(Self { chunk_len: EAGER_BYTES, connection, daemon })
+    }
+
+    /// Keeps room for one chunk, now that its length is known.
+    pub(crate) fn narrow(&mut self, chunk_len: u64) {
+        self.chunk_len = chunk_len;
+        self.connection.narrow(chunk_len);
+        self.daemon.narrow(chunk_len);
     }
 
     /// Chunks that this transfer may have unverified now.

@@ -44,7 +44,8 @@ pub(crate) struct Providing<'a> {
     pub(crate) source: Arc<Source>,
     /// The name under which it was offered.
     pub(crate) name: String,
-    pub(crate) accept: Accept,
+    /// The receiver's answer; none where it asked with an eager fetch.
+    pub(crate) accept: Option<Accept>,
     /// Bytes read and not yet with the receivers, of all that share this, in [`MEMORY_UNIT`]s.
     pub(crate) memory: Arc<Semaphore>,
     /// Ends the run without ending the transfer.
@@ -95,9 +96,18 @@ struct Run<'a> {
 /// Sends what the receiver wants until it says that all is durable.
 pub(crate) async fn provide(run: Providing<'_>) -> Result<Done, RunError> {
     let Providing { job, registry, link, control, source, name, accept, memory, stop } = run;
-    let geometry = Geometry::new(source.size(), accept.chunk_log2).map_err(PeerMisbehaved::Geometry)?;
     let begun = Instant::now();
-    let machine = Provider::new(geometry, source.file_id(), &accept, begun.elapsed())?;
+    let (geometry, machine) = match accept {
+        Some(accept) => {
+            let geometry =
+                Geometry::new(source.size(), accept.chunk_log2).map_err(PeerMisbehaved::Geometry)?;
+            (geometry, Provider::new(geometry, source.file_id(), &accept, begun.elapsed())?)
+        }
+        None => {
+            let geometry = Geometry::for_size(source.size()).map_err(PeerMisbehaved::Geometry)?;
+            (geometry, Provider::eager(geometry, source.file_id(), begun.elapsed())?)
+        }
+    };
     let (sender, mut news) = mpsc::channel(64);
     let way = Way {
         source,

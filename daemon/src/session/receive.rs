@@ -57,6 +57,8 @@ pub(crate) struct Receiving<'a> {
     pub(crate) control: &'a mut ControlStream,
     pub(crate) chunks: ChunkQueue,
     pub(crate) partial: Arc<Partial>,
+    /// Room for what an eager fetch has asked for, where it was one.
+    pub(crate) eager: Option<Allowance>,
     /// The name that the provider gave.
     pub(crate) name: String,
     pub(crate) ending: Ending,
@@ -135,10 +137,19 @@ struct Run<'a> {
 
 /// Receives until the file is durable under its final name and the provider has been told.
 pub(crate) async fn receive(run: Receiving<'_>) -> Result<Published, RunError> {
-    let Receiving { job, registry, link, control, mut chunks, partial, name, ending, pool, .. } = run;
+    let Receiving { job, registry, link, control, mut chunks, partial, eager, name, ending, pool, .. } = run;
     let (fetchable, stop, cancelled) = (run.fetchable, run.stop, job.cancelled());
     let geometry = partial.geometry();
-    let place = Allowance::take(link.pool(), &pool, geometry.chunk_len());
+    let is_eager = eager.is_some();
+    let place = async {
+        match eager {
+            Some(mut allowance) => {
+                allowance.narrow(geometry.chunk_len());
+                Some(allowance)
+            }
+            None => Allowance::take(link.pool(), &pool, geometry.chunk_len()).await,
+        }
+    };
     tokio::pin!(place);
     let wait_for_place = async {
         // Usually there is room, and nothing to be said.
@@ -165,6 +176,7 @@ pub(crate) async fn receive(run: Receiving<'_>) -> Result<Published, RunError> {
         doubtful: partial.doubtful(),
         claimed: partial.claimed(),
         credit: allowance.credit(),
+        eager: is_eager,
     };
     let (sender, mut news) = mpsc::channel(64);
     let mut run = Run {

@@ -21,6 +21,7 @@ use super::{
     Sessions,
     accept::{Finished, finish_at_once},
     blocking,
+    budget::Allowance,
     error::RunError,
     job::Job,
     links::Link,
@@ -152,7 +153,7 @@ impl Sessions {
         let mut control = open(job, &link, stop).await.map_err(|error| error.on(&link, fresh))?;
         let conversation = async {
             say(&mut control, &Message::Offer(offer)).await?;
-            let accept = self.answer(job, &mut control, stop).await?;
+            let accept = Some(self.answer(job, &mut control, stop).await?);
             let (registry, control, link) = (&*self.registry, &mut control, &link);
             let (source, memory, stop) = (source.clone(), self.outgoing.clone(), stop.clone());
             provide(Providing { job, registry, link, control, source, name: shown, accept, memory, stop })
@@ -303,7 +304,10 @@ impl Sessions {
         control: &mut ControlStream,
         stop: &CancellationToken,
     ) -> Result<(), RunError> {
-        say(control, &Message::Fetch(Fetch { file_id: id })).await?;
+        let key = PartialKey { file_id: id, from: None };
+        let eager = self.take_eager(link, &key, output).await?;
+        let chunks = link.expect_chunks(control.id);
+        say(control, &Message::Fetch(Fetch { file_id: id, eager: eager.is_some() })).await?;
         let offer = match hear(job, control, stop).await? {
             Message::Offer(offer) => offer,
             Message::Refuse(reason) => return Err(RunError::refused(reason)),
@@ -319,11 +323,18 @@ impl Sessions {
         if let Some(name) = &name
             && let Some(path) = self.is_there(&folder, name, &permit).await?
         {
-            let here = Finished { path, fetchable: false, fetch_from: Some(target.to_owned()) };
+            let fetch_from = Some(target.to_owned());
+            let here = Finished { path, fetchable: false, fetch_from, eager: eager.is_some() };
             return finish_at_once(job, link, control, &permit, here).await;
         }
-        let key = PartialKey { file_id: id, from: None };
         let partial = self.open_partial(folder, key, &permit).await??;
+        if eager.is_some() && !partial.is_new() {
+            // Somebody else has begun it meanwhile; the next try will say what is here.
+            return Err(RunError {
+                passing: true,
+                ..RunError::new(Failure::Conflict, "a partial has turned up")
+            });
+        }
         let (ending, spooled) = match name {
             Some(name) => (Ending::Publish { name, afterwards: Arc::new(|_| Ok(())) }, None),
             None => {
@@ -332,14 +343,37 @@ impl Sessions {
                 (Ending::Stdout(StdoutFeed::start(client, partial.clone())), Some(partial.clone()))
             }
         };
-        let published =
-            self.receive_into(job, link, control, &permit, partial, ending, false, stop.clone()).await?;
+        let published = self
+            .receive_into(job, link, control, chunks, &permit, partial, eager, ending, false, stop.clone())
+            .await?;
         if let Some(spooled) = spooled {
             blocking(move || spooled.discard()).await??;
         }
         let path = published.path.display().to_string();
         job.done(id, path, permit.geometry().size(), Some(target.to_owned()));
         Ok(())
+    }
+
+    /// Room for an eager fetch, where nothing is here that the provider would have to know of.
+    async fn take_eager(
+        &self,
+        link: &Link,
+        key: &PartialKey,
+        output: &Output,
+    ) -> Result<Option<Allowance>, RunError> {
+        let (store, key, folder) = (self.store.clone(), key.clone(), self.folder_of(output).await?);
+        let there = match output {
+            Output::Path(bytes) if path_of(bytes) != folder => Some(path_of(bytes)),
+            _ => None,
+        };
+        let nothing = blocking(move || {
+            Ok::<_, StoreError>(
+                !store.has_partial(&folder, &key)?
+                    && !store.catalog().knows_content(key.file_id)?
+                    && there.is_none_or(|path| path.symlink_metadata().is_err()),
+            )
+        });
+        Ok(if nothing.await?? { Allowance::try_take_eager(link.pool(), &self.pool) } else { None })
     }
 
     /// The folder that a fetched file goes to and its name there; no name for standard output.

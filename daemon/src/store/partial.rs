@@ -157,6 +157,12 @@ impl Partial {
         self.verified.clone()
     }
 
+    /// Whether nothing at all was here when the partial was opened, so that its chunk size is the one asked for.
+    pub(crate) fn is_new(&self) -> bool {
+        let nothing = self.verified.is_empty() && self.claimed.is_empty() && self.doubtful.is_empty();
+        nothing && self.geometry == self.spec.geometry
+    }
+
     /// Those of the doubtful chunks that an earlier run recorded as durable.
     pub(crate) fn claimed(&self) -> ChunkSet {
         self.claimed.clone()

@@ -95,6 +95,17 @@ impl Store {
         }))
     }
 
+    /// Whether there is anything of a partial.
+    pub(crate) fn has_partial(&self, folder: &Path, key: &PartialKey) -> Result<bool, StoreError> {
+        let folder = match Folder::open(folder) {
+            Err(error) if error.is_gone() => return Ok(false),
+            other => other?,
+        };
+        let Some(partials) = folder.partials(false)? else { return Ok(false) };
+        let stem = key.to_string();
+        Ok([PART, CVS, LOG].iter().any(|ending| partials.symlink_metadata(format!("{stem}{ending}")).is_ok()))
+    }
+
     /// Removes a partial that nobody writes. One that is not there is fine.
     pub(crate) fn discard_partial(&self, folder: &Path, key: &PartialKey) -> Result<(), StoreError> {
         let folder = match Folder::open(folder) {

@@ -23,6 +23,14 @@ mod stats;
 pub use provider::{Provider, ProviderAction, ProviderInput};
 pub use receiver::{Admission, Receiver, ReceiverAction, ReceiverInput, ReceiverStart};
 
+use crate::{ChunkRange, Geometry, limits::EAGER_BYTES, wire::peer::Want};
+
+/// What an eager fetch wants of a file before its receiver has seen the offer: the first chunks, at least one.
+fn eager_want(geometry: Geometry) -> Want {
+    let count = ((EAGER_BYTES / geometry.chunk_len()) as u32).clamp(1, geometry.chunks());
+    Want { ranges: vec![ChunkRange { start: 0, count }], credit: count }
+}
+
 /// Time since the conversation began, on a clock that never goes back.
 pub type Now = std::time::Duration;
 

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Now, schedule::Streams, stats::RateMeter};
+use super::{Now, eager_want, schedule::Streams, stats::RateMeter};
 use crate::{
     ChunkRange, ChunkSet, FileId, Geometry,
     bitmap::RangesError,
@@ -142,6 +142,20 @@ impl Provider {
         };
         if geometry.pages() > 1 {
             provider.actions.push_back(ProviderAction::SendTop);
+        }
+        Ok(provider)
+    }
+
+    /// Begins after this side's offer, where the receiver asked for it with an eager `Fetch`.
+    pub fn eager(geometry: Geometry, file_id: FileId, now: Now) -> Result<Self, PeerMisbehaved> {
+        let accept = Accept { chunk_log2: geometry.chunk_log2(), have_count: 0, have: Vec::new() };
+        let mut provider = Self::new(geometry, file_id, &accept, now)?;
+        if geometry.pages() > 0 {
+            provider.need_pages(&[0])?;
+        }
+        if geometry.chunks() > 0 {
+            provider.want(&eager_want(geometry))?;
+            provider.fill();
         }
         Ok(provider)
     }

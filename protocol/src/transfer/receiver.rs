@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::{Now, provider::bytes_of, stats::RateMeter};
+use super::{Now, eager_want, provider::bytes_of, stats::RateMeter};
 use crate::{
     ChunkRange, ChunkSet, Cv, FileId, Geometry,
     control::Progress,
@@ -34,6 +34,8 @@ pub struct ReceiverStart {
     pub claimed: ChunkSet,
     /// How many chunks this receiver has memory for at once.
     pub credit: u32,
+    /// Whether it asked with an eager `Fetch`, and so has said its first words already. Nothing may be here then.
+    pub eager: bool,
 }
 
 /// What happened.
@@ -181,9 +183,9 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Begins after this side's `Accept`.
+    /// Begins after this side's `Accept`, or, if it was eager, after the offer.
     pub fn new(start: ReceiverStart, now: Now) -> Self {
-        let ReceiverStart { geometry, file_id, verified, mut doubtful, mut claimed, credit } = start;
+        let ReceiverStart { geometry, file_id, verified, mut doubtful, mut claimed, credit, eager } = start;
         doubtful.union(&claimed);
         doubtful.subtract(&verified);
         claimed.subtract(&verified);
@@ -216,8 +218,25 @@ impl Receiver {
             last_move: now,
             actions: VecDeque::new(),
         };
+        if eager && geometry.chunks() > 0 {
+            receiver.has_said(&eager_want(geometry));
+        }
         receiver.pump();
         receiver
+    }
+
+    /// The first page and these first chunks were asked for by the fetch itself.
+    fn has_said(&mut self, want: &Want) {
+        if self.geometry.pages() > 0 {
+            self.asked_pages.insert(0);
+        }
+        for chunk in want.ranges.iter().flat_map(|range| range.start..range.start + range.count) {
+            self.todo.remove(chunk);
+            self.wanted.insert(chunk, false);
+            self.wanted_bytes += self.geometry.len_of(chunk);
+        }
+        self.told_credit = want.credit;
+        self.most_credit = want.credit as usize;
     }
 
     /// Decides on a chunk stream. An error ends the conversation.

@@ -78,6 +78,9 @@ pub enum Kind {
 pub struct Fetch {
     /// What is wanted.
     pub file_id: FileId,
+    /// The receiver has nothing of it and takes the offer as it comes. This stands for what it would say next: an
+    /// `Accept` of the proposed chunk size, `NeedPages` for the first page, and a `Want` of the first chunks.
+    pub eager: bool,
 }
 
 /// The answer to an offer that is taken.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use p2p_protocol::{
-    limits::MAX_FRAME_LEN,
+    limits::{EAGER_BYTES, MAX_FRAME_LEN},
     reason::PeerMisbehaved,
     wire::{codec, peer::Message},
 };
@@ -148,6 +148,16 @@ impl Conversation {
             Message::Accept(accept) => assert_eq!(accept.chunk_log2, content.geometry().chunk_log2()),
             other => panic!("expected Accept, got {other:?}"),
         }
+    }
+
+    /// Answers an eager fetch with the offer and what comes with it; returns the chunks that it wants.
+    pub async fn offer_eagerly(&mut self, content: &Content) -> Vec<u32> {
+        self.say(Message::Offer(content.offer())).await;
+        let geometry = content.geometry();
+        if geometry.pages() > 0 {
+            self.say(Message::Page(content.page(0))).await;
+        }
+        (0..geometry.chunks().min((EAGER_BYTES / geometry.chunk_len()) as u32)).collect()
     }
 
     /// Answers the daemon's questions honestly until it wants chunks, and returns the first ones that it wants.

@@ -69,7 +69,7 @@ async fn a_stranger_gets_the_same_end_whatever_it_asks() {
     let private = scene.victim.new_file("private.bin", 2, 1000);
     scene.victim.cli().run(p2p_tests::words!["share", private]).success();
     let content = Content::random("hostile.bin", 1, CHUNK);
-    let id = |text: String| Message::Fetch(Fetch { file_id: text.parse().unwrap() });
+    let id = |text: String| Message::Fetch(Fetch { file_id: text.parse().unwrap(), eager: false });
     let private_id = id(p2p_tests::data::file_id(&private));
     for question in [Message::Offer(content.offer()), private_id, id("88".repeat(32))] {
         let connection = scene.hostile.dial(scene.victim.address()).await;

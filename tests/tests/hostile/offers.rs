@@ -172,9 +172,8 @@ async fn an_honest_answer_to_a_fetch_is_taken() {
     let id = content.file_id().to_string();
     let fetching = cli.start_json(words!["fetch", id, "--from", scene.hostile.address()]);
     let mut conversation = scene.hostile.accept().await.accept().await;
-    assert!(matches!(conversation.expect().await, Message::Fetch(_)));
-    conversation.offer(&content).await;
-    let wanted = conversation.until_wanted(&content).await;
+    assert!(matches!(conversation.expect().await, Message::Fetch(fetch) if fetch.eager));
+    let wanted = conversation.offer_eagerly(&content).await;
     conversation.provide(&content, wanted).await;
     tokio::task::spawn_blocking(move || fetching.finish()).await.unwrap().success();
     assert_eq!(std::fs::read(scene.victim.inbox().join("hostile.bin")).unwrap(), content.bytes());

@@ -10,6 +10,11 @@ use crate::store::stamp::Stamp;
 const HASHES_KEPT: i64 = 200_000;
 
 impl Catalog {
+    /// Whether a file with this content was seen on this machine, whether it is still there or not.
+    pub(crate) fn knows_content(&self, id: FileId) -> Result<bool, StoreError> {
+        self.ask(move |database| is_held(&database.connection, id))
+    }
+
     /// The content of a file with this stamp, if it was hashed.
     pub(crate) fn hash(&self, stamp: Stamp) -> Result<Option<FileId>, StoreError> {
         self.ask(move |database| {

@@ -67,8 +67,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn it_always_completes(chunks in 0u32..40, steps in steps()) {
-        let mut world = World::new(chunks, ChunkSet::new());
+    fn it_always_completes(chunks in 0u32..40, eager in any::<bool>(), steps in steps()) {
+        let mut world = if eager { World::eager(chunks) } else { World::new(chunks, ChunkSet::new()) };
         for step in bounded(steps) {
             if world.completed.is_some() {
                 break;
@@ -132,6 +132,27 @@ fn the_first_chunks_come_one_round_trip_after_the_accept() {
         assert_eq!(world.flying[0].chunk, 0);
         assert!(world.to_provider.is_empty());
         world.run_to_completion();
+    }
+}
+
+/// The answer to an eager fetch carries chunks, and what the fetch has said is not said again.
+#[test]
+fn an_eager_fetch_has_its_first_chunks_with_the_offer() {
+    for chunks in [0, 1, 2, 40, 3 * PAGE_CHUNKS as u32] {
+        let mut world = World::eager(chunks);
+        assert_eq!(world.flying.len() as u32, chunks.min(2), "{chunks} chunks");
+        assert!(world.flying.iter().map(|flying| flying.chunk).eq(0..chunks.min(2)));
+        for message in &world.to_provider {
+            match message {
+                Message::NeedPages(pages) => assert!(!pages.contains(&0)),
+                Message::Want(want) => assert!(want.ranges.iter().all(|range| range.start >= 16)),
+                Message::Done(_) if chunks == 0 => {}
+                other => panic!("{chunks} chunks: {other:?}"),
+            }
+        }
+        world.run_to_completion();
+        let progress = world.provider.progress(world.now);
+        assert_eq!((progress.chunks_verified, progress.chunks_failed), (chunks, 0));
     }
 }
 

@@ -81,9 +81,23 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(chunks: u32, durable: ChunkSet) -> Self {
         let file = File::new(chunks);
+        let sides = Self::conversation(&file, &durable, ChunkSet::new(), ChunkSet::new(), Now::ZERO);
+        Self::between(file, durable, sides)
+    }
+
+    /// After the offer that answers an eager fetch.
+    pub(super) fn eager(chunks: u32) -> Self {
+        let file = File::new(chunks);
+        let (geometry, file_id, none) = (file.geometry, file.id, ChunkSet::new);
+        let provider = Provider::eager(geometry, file_id, Now::ZERO).unwrap();
+        let (verified, doubtful, claimed) = (none(), none(), none());
+        let start =
+            ReceiverStart { geometry, file_id, verified, doubtful, claimed, credit: CREDIT, eager: true };
+        Self::between(file, none(), (provider, Receiver::new(start, Now::ZERO)))
+    }
+
+    fn between(file: File, durable: ChunkSet, (provider, receiver): (Provider, Receiver)) -> Self {
         let stored = durable.iter().map(|chunk| (chunk, file.values[chunk as usize])).collect();
-        let (provider, receiver) =
-            Self::conversation(&file, &durable, ChunkSet::new(), ChunkSet::new(), Now::ZERO);
         let mut world = Self {
             file,
             provider,
@@ -118,7 +132,8 @@ impl World {
         let provider = Provider::new(file.geometry, file.id, &accept, now).unwrap();
         let (geometry, file_id) = (file.geometry, file.id);
         let verified = verified.clone();
-        let start = ReceiverStart { geometry, file_id, verified, doubtful, claimed, credit: CREDIT };
+        let start =
+            ReceiverStart { geometry, file_id, verified, doubtful, claimed, credit: CREDIT, eager: false };
         (provider, Receiver::new(start, now))
     }
 
