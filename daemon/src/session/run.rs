@@ -361,7 +361,7 @@ impl Sessions {
         key: &PartialKey,
         output: &Output,
     ) -> Result<Option<Allowance>, RunError> {
-        let (store, key, folder) = (self.store.clone(), key.clone(), self.folder_of(output).await?);
+        let (store, key, folder) = (self.store.clone(), *key, self.folder_of(output).await?);
         let there = match output {
             Output::Path(bytes) if path_of(bytes) != folder => Some(path_of(bytes)),
             _ => None,

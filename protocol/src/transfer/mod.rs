@@ -15,6 +15,7 @@
 //!  Completed ◀─────────────────────────── Done ────── (publish) once every chunk is verified
 //! ```
 
+mod pages;
 mod provider;
 mod receiver;
 mod schedule;

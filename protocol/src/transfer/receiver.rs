@@ -2,16 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::{Now, eager_want, provider::bytes_of, stats::RateMeter};
+use super::{Now, eager_want, pages::Pages, provider::bytes_of, stats::RateMeter};
 use crate::{
-    ChunkRange, ChunkSet, Cv, FileId, Geometry,
+    ChunkRange, ChunkSet, FileId, Geometry,
     control::Progress,
     limits::{
-        MAX_CHUNK_FAILURES, MAX_STREAMS_PER_TRANSFER, MAX_TEXT_LEN, MAX_UNASKED_CHUNKS, PAGES_HELD,
-        RECHECKS_AT_ONCE, RESERVE_AHEAD, SPACE_POLL, TRANSFER_PROGRESS_DEADLINE, WANT_WINDOW,
+        MAX_CHUNK_FAILURES, MAX_STREAMS_PER_TRANSFER, MAX_TEXT_LEN, MAX_UNASKED_CHUNKS, RECHECKS_AT_ONCE,
+        RESERVE_AHEAD, SPACE_POLL, TRANSFER_PROGRESS_DEADLINE, WANT_WINDOW,
     },
     reason::{AbortReason, ChunkFailure, PeerMisbehaved},
-    tree::{Expected, check_page, check_top},
+    tree::Expected,
     wire::{
         chunk::ChunkHeader,
         peer::{ChunkFailed, Done, Message, Page, PauseReason, Want},
@@ -151,10 +151,7 @@ pub enum Admission {
 pub struct Receiver {
     geometry: Geometry,
     file_id: FileId,
-    /// The top level, once it came; empty where the file has no more than one page.
-    top: Vec<Cv>,
-    pages: BTreeMap<u32, Vec<Cv>>,
-    asked_pages: BTreeSet<u32>,
+    pages: Pages,
     verified: ChunkSet,
     doubtful: ChunkSet,
     /// Chunks that the provider was told of and that have not been hashed anew yet.
@@ -194,9 +191,7 @@ impl Receiver {
         let mut receiver = Self {
             geometry,
             file_id,
-            top: Vec::new(),
-            pages: BTreeMap::new(),
-            asked_pages: BTreeSet::new(),
+            pages: Pages::new(geometry, file_id),
             verified,
             doubtful,
             claimed,
@@ -227,9 +222,7 @@ impl Receiver {
 
     /// The first page and these first chunks were asked for by the fetch itself.
     fn has_said(&mut self, want: &Want) {
-        if self.geometry.pages() > 0 {
-            self.asked_pages.insert(0);
-        }
+        self.pages.asked_first();
         for chunk in want.ranges.iter().flat_map(|range| range.start..range.start + range.count) {
             self.todo.remove(chunk);
             self.wanted.insert(chunk, false);
@@ -244,7 +237,7 @@ impl Receiver {
         header.check(self.geometry)?;
         self.last_move = now;
         let chunk = header.index;
-        let expected = self.expected(chunk);
+        let expected = self.pages.expected(chunk);
         let admitted = self.wanted.values().filter(|admitted| **admitted).count();
         match self.wanted.get_mut(&chunk) {
             Some(taken @ false) if admitted < self.most_credit => {
@@ -368,17 +361,9 @@ impl Receiver {
 
     fn message(&mut self, message: Message) -> Result<(), PeerMisbehaved> {
         match message {
-            Message::Top(top) if self.geometry.pages() > 1 && self.top.is_empty() => {
-                check_top(self.geometry, self.file_id, &top)?;
-                self.top = top;
-                Ok(())
-            }
-            Message::Page(Page { page, values })
-                if self.asked_pages.contains(&page) && !self.awaits_top() =>
-            {
-                check_page(self.geometry, self.file_id, &self.top, page, &values)?;
-                self.asked_pages.remove(&page);
-                self.pages.insert(page, values);
+            Message::Top(top) => self.pages.take_top(top),
+            Message::Page(Page { page, values }) => {
+                self.pages.take_page(page, values)?;
                 self.release();
                 Ok(())
             }
@@ -437,7 +422,8 @@ impl Receiver {
             self.paused_since = Some(now);
             self.actions.push_back(ReceiverAction::PollSpace);
         }
-        let owed = !self.wanted.is_empty() || !self.asked_pages.is_empty() || self.awaits_top();
+        let awaits_top = self.pages.lack_top() && self.verified.len() < self.geometry.chunks();
+        let owed = !self.wanted.is_empty() || self.pages.are_owed() || awaits_top;
         if !owed || self.paused_since.is_some() {
             self.last_move = now;
         } else if now.saturating_sub(self.last_move) > TRANSFER_PROGRESS_DEADLINE {
@@ -468,36 +454,14 @@ impl Receiver {
         was
     }
 
-    /// Whether nothing can be started before the top level is here. What is all verified needs none.
-    fn awaits_top(&self) -> bool {
-        self.geometry.pages() > 1 && self.top.is_empty() && self.verified.len() < self.geometry.chunks()
-    }
-
     /// Says of the held chunks whose page is here what they must hash to.
     fn release(&mut self) {
         for chunk in std::mem::take(&mut self.held) {
-            match self.expected(chunk) {
+            match self.pages.expected(chunk) {
                 Some(expected) => self.actions.push_back(ReceiverAction::Take { chunk, expected }),
                 None => drop(self.held.insert(chunk)),
             }
         }
-    }
-
-    /// Whether a chunk may be wanted: its page is here, or was asked for earlier and so comes first.
-    fn may_want(&self, chunk: u32) -> bool {
-        let page = self.geometry.page_of(chunk);
-        self.geometry.pages() == 0 || self.pages.contains_key(&page) || self.asked_pages.contains(&page)
-    }
-
-    /// What the bytes of a chunk must hash to, once its page is here.
-    fn expected(&self, chunk: u32) -> Option<Expected> {
-        if self.geometry.pages() == 0 {
-            return Some(Expected::Root(self.file_id));
-        }
-        let page = self.geometry.page_of(chunk);
-        let first = self.geometry.page_chunks(page).start;
-        let values = self.pages.get(&page)?;
-        values.get((chunk - first) as usize).map(|cv| Expected::Subtree(*cv))
     }
 
     /// Starts whatever can be started.
@@ -514,51 +478,21 @@ impl Receiver {
         }
     }
 
-    /// Lets go of the pages that are used up, and asks for those that come next: the page of the first
-    /// chunk that is not here, that of the last one, since a size is only a claim until it has verified,
-    /// and some more.
     fn turn_pages(&mut self) {
-        if self.geometry.pages() == 0 {
-            return;
-        }
-        let geometry = self.geometry;
         let open_from = |chunk: u32| {
             let (todo, doubtful) = (self.todo.next_from(chunk), self.doubtful.next_from(chunk));
             todo.into_iter().chain(doubtful).min()
         };
-        let mut needed: BTreeSet<u32> = BTreeSet::new();
-        let last = geometry.chunks().saturating_sub(1);
-        needed.extend(open_from(last).map(|chunk| geometry.page_of(chunk)));
-        let mut next = open_from(0);
-        while let Some(chunk) = next
-            && needed.len() < PAGES_HELD
-        {
-            let page = geometry.page_of(chunk);
-            needed.insert(page);
-            next = open_from(geometry.page_chunks(page).end);
-        }
-        let busy = |page: &u32| {
-            self.wanted.keys().chain(&self.rechecking).any(|chunk| geometry.page_of(*chunk) == *page)
-        };
-        let used: Vec<u32> =
-            self.pages.keys().copied().filter(|page| !needed.contains(page) && !busy(page)).collect();
-        for page in used {
-            self.pages.remove(&page);
-        }
-        let ask: Vec<u32> = needed
-            .into_iter()
-            .filter(|page| !self.pages.contains_key(page) && !self.asked_pages.contains(page))
-            .take(PAGES_HELD.saturating_sub(self.asked_pages.len()))
-            .collect();
+        let ask = self.pages.turn(open_from, self.wanted.keys().chain(&self.rechecking).copied());
         if !ask.is_empty() {
-            self.asked_pages.extend(&ask);
             self.actions.push_back(ReceiverAction::Send(Message::NeedPages(ask)));
         }
     }
 
     fn recheck(&mut self) {
         while self.rechecking.len() < RECHECKS_AT_ONCE {
-            let next = self.doubtful.iter().take(RECHECKS_AT_ONCE).find_map(|c| Some((c, self.expected(c)?)));
+            let next =
+                self.doubtful.iter().take(RECHECKS_AT_ONCE).find_map(|c| Some((c, self.pages.expected(c)?)));
             let Some((chunk, expected)) = next else { return };
             self.doubtful.remove(chunk);
             self.rechecking.insert(chunk);
@@ -576,8 +510,8 @@ impl Receiver {
             while self.wanted_bytes + self.geometry.chunk_len() <= WANT_WINDOW {
                 let early = last.filter(|last| !self.wanted.is_empty() && self.todo.contains(*last));
                 let chunk = early
-                    .filter(|chunk| self.may_want(*chunk))
-                    .or_else(|| self.todo.first().filter(|chunk| self.may_want(*chunk)));
+                    .filter(|chunk| self.pages.have_or_asked(*chunk))
+                    .or_else(|| self.todo.first().filter(|chunk| self.pages.have_or_asked(*chunk)));
                 let Some(chunk) = chunk else { break };
                 self.todo.remove(chunk);
                 self.wanted.insert(chunk, false);
@@ -600,7 +534,8 @@ impl Receiver {
     /// Disk space is reserved a bounded way ahead of the first chunk that is on its way, once its page has
     /// verified: the size is a claim.
     fn reserve(&mut self) {
-        let Some(first) = self.wanted.keys().next().copied().filter(|chunk| self.expected(*chunk).is_some())
+        let Some(first) =
+            self.wanted.keys().next().copied().filter(|chunk| self.pages.expected(*chunk).is_some())
         else {
             return;
         };
