@@ -1,6 +1,7 @@
 //! The p2p daemon. This file is the composition root: settings go in, a running daemon comes out.
 
 mod args;
+mod buffer;
 mod config;
 mod control;
 mod home;

@@ -38,6 +38,7 @@ use super::{
     log::{Log, Record},
     recover::{PartialSpec, remove_files},
 };
+use crate::buffer::Buffer;
 
 /// A partial, with its lock. Dropping it without [`Partial::park`] is as good as a crash.
 #[derive(Debug)]
@@ -383,9 +384,9 @@ impl Partial {
     }
 
     fn read_range(&self, range: Range<u64>) -> io::Result<Bytes> {
-        let mut bytes = vec![0; (range.end - range.start) as usize];
+        let mut bytes = Buffer::take((range.end - range.start) as usize);
         read_exact(&**self.store.disk(), &self.data, &mut bytes, range.start)?;
-        Ok(bytes.into())
+        Ok(bytes.freeze())
     }
 
     /// The bytes of a chunk that was verified.

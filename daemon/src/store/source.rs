@@ -16,6 +16,7 @@ use super::{
     list::List,
     stamp::Stamp,
 };
+use crate::buffer::Buffer;
 
 /// An open, hashed, regular file. Its bytes are read by position, never mapped: a file that is cut short
 /// while it is sent gives an error, not a signal.
@@ -130,11 +131,11 @@ impl Source {
             return Ok(ChunkData::Zeros);
         }
         let bytes = self.read(range)?;
-        Ok(if is_zero(&bytes) { ChunkData::Zeros } else { ChunkData::Bytes(bytes.into()) })
+        Ok(if is_zero(&bytes) { ChunkData::Zeros } else { ChunkData::Bytes(bytes.freeze()) })
     }
 
-    fn read(&self, range: std::ops::Range<u64>) -> Result<Vec<u8>, StoreError> {
-        let mut bytes = vec![0; (range.end - range.start) as usize];
+    fn read(&self, range: std::ops::Range<u64>) -> Result<Buffer, StoreError> {
+        let mut bytes = Buffer::take((range.end - range.start) as usize);
         let read = read_full(&*self.disk, &self.file, &mut bytes, range.start);
         let read = read.map_err(StoreError::io("read the source", &self.path))?;
         if read == bytes.len() { Ok(bytes) } else { Err(self.changed()) }

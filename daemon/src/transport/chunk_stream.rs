@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use p2p_protocol::{
     limits::{CHUNK_PROGRESS_DEADLINE, FIRST_FRAME_DEADLINE, MAX_CHUNK_LEN},
     reason::{PeerMisbehaved, close},
@@ -13,6 +13,7 @@ use super::{
     connection::Connection,
     error::{self, TransportError},
 };
+use crate::buffer::Buffer;
 
 /// Pieces taken from QUIC in one go, about as many as arrive together.
 const PIECES: usize = 32;
@@ -177,12 +178,13 @@ impl ChunkReceiver {
             return Err(ChunkStreamError::TooLong);
         }
         let len = len as usize;
-        let mut whole = BytesMut::with_capacity(len);
+        let mut whole = Buffer::take(len);
+        let mut filled = 0;
         let mut pieces = [const { Bytes::new() }; PIECES];
         loop {
             let read = match tokio::time::timeout(after, self.stream.read_chunks(&mut pieces)).await {
                 Ok(Ok(Some(read))) => read,
-                Ok(Ok(None)) if whole.len() == len => return Ok(whole.freeze()),
+                Ok(Ok(None)) if filled == len => return Ok(whole.freeze()),
                 Ok(Ok(None)) => return Err(ChunkStreamError::Truncated),
                 Ok(Err(_)) => return Err(ChunkStreamError::Broken),
                 Err(_) => {
@@ -191,11 +193,12 @@ impl ChunkReceiver {
                 }
             };
             for piece in pieces.iter_mut().take(read).map(std::mem::take) {
-                if piece.len() > len - whole.len() {
+                let Some(place) = whole.get_mut(filled..filled + piece.len()) else {
                     return Err(ChunkStreamError::TooLong);
-                }
+                };
                 count(piece.len() as u64);
-                whole.extend_from_slice(&piece);
+                place.copy_from_slice(&piece);
+                filled += piece.len();
             }
         }
     }
