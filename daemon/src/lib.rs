@@ -14,7 +14,9 @@ mod store;
 mod text;
 mod transport;
 
-use std::{io::Write, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Instant};
+use std::{
+    io::Write, net::SocketAddr, num::NonZero, path::PathBuf, process::ExitCode, sync::Arc, time::Instant,
+};
 
 use clap::Parser;
 use p2p_protocol::{PeerId, reason::Failure};
@@ -191,8 +193,12 @@ fn run(args: &Args) -> Result<(), Part> {
     }
     let filter = logging::parse_filter(&settings.log.value).map_err(|error| Part::Log(error.to_string()))?;
     logging::start(filter).map_err(|error| Part::Log(error.to_string()))?;
+    // What talks to the network hands work to each other all the time, which is cheapest on one thread; the other
+    // processors are for disk and hashing.
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .worker_threads((processors / 2).max(1))
         .max_blocking_threads(DISK_THREADS)
         .build()
         .map_err(|source| Part::Io { what: "start threads", source })?;
