@@ -128,6 +128,10 @@ pub(super) struct Bbr {
     // ProbeBW and ProbeRTT.
     since: Time,
     since_round: u64,
+    cycle_begun: Time,
+    cycle_round: u64,
+    up_rtt: Duration,
+    up_gain: f64,
     cycles: u64,
     cruise: Duration,
     new_cycle: bool,
@@ -168,6 +172,10 @@ impl Bbr {
             full: false,
             since: now,
             since_round: 0,
+            cycle_begun: now,
+            cycle_round: 0,
+            up_rtt: now,
+            up_gain: UP_PACING,
             cycles: 0,
             cruise: CRUISE_AT_LEAST,
             new_cycle: false,
@@ -309,6 +317,13 @@ impl Bbr {
         if self.calm && self.state != State::Up && packets > FEW_PACKETS {
             self.own_loss += (loss.min(MAX_OWN_LOSS) - self.own_loss) / 4.0;
         }
+        let standing = round.shortest.is_some_and(|shortest| {
+            self.min_rtt != Duration::MAX && shortest > (self.min_rtt.mul_f64(1.0 + yield_rtt())).max(self.min_rtt + HOST_DELAY)
+        });
+        if self.state == State::Cruise && standing && self.rounds > self.since_round + 1 {
+            let max = self.max_bandwidth();
+            self.bandwidth_shortterm = (self.bandwidth() * yield_step()).max(max * yield_most());
+        }
         match self.state {
             State::Startup => {
                 if overflow && (queue || loss > STARTUP_LOSS_THRESHOLD) {
@@ -336,6 +351,9 @@ impl Bbr {
 
     fn look_for_growth(&mut self, queue: bool) {
         let growth = if self.full { UP_GROWTH } else { STARTUP_GROWTH };
+        if self.state == State::Up && self.max_bandwidth() >= self.full_bandwidth * acc_growth() {
+            self.up_gain = (1.0 + (self.up_gain - 1.0) * acc_mul() + acc_add()).min(acc_max());
+        }
         if self.max_bandwidth() >= self.full_bandwidth * growth {
             self.full_bandwidth = self.max_bandwidth();
             self.without_growth = 0;
@@ -343,7 +361,7 @@ impl Bbr {
             self.without_growth += 1;
         }
         if self.state == State::Startup
-            && (self.without_growth >= ROUNDS_WITHOUT_GROWTH || (self.without_growth > 0 && queue))
+            && (self.without_growth >= ROUNDS_WITHOUT_GROWTH || (self.without_growth >= startup_rounds() as u32 && queue))
         {
             self.full = true;
         }
@@ -356,19 +374,18 @@ impl Bbr {
         match self.state {
             State::Startup if self.full => self.enter(State::Drain, now),
             State::Drain if in_flight <= self.bdp(1.0) => self.enter(State::Down, now),
-            State::Down if in_flight <= self.bdp(1.0).min(self.inflight_longterm * HEADROOM) => {
-                self.enter(State::Cruise, now);
-            }
-            State::Cruise => {
+            State::Down | State::Cruise => {
                 let rounds = (self.bdp(1.0) as u64 / self.mtu).clamp(1, CRUISE_ROUNDS);
-                if elapsed >= self.cruise || self.rounds >= self.since_round + rounds {
+                if now.saturating_sub(self.cycle_begun) >= self.cruise || self.rounds >= self.cycle_round + rounds {
                     self.enter(State::Refill, now);
+                } else if self.state == State::Down && in_flight <= self.bdp(1.0).min(self.inflight_longterm * HEADROOM) {
+                    self.enter(State::Cruise, now);
                 }
             }
             State::Refill if self.rounds > self.since_round => self.enter(State::Up, now),
             State::Up => {
                 // As long as more brings more, go on.
-                let filled = in_flight >= self.bdp(UP_PACING) - 2.0 * self.mtu as f64;
+                let filled = self.srtt >= self.up_rtt + self.min_rtt.mul_f64(up_rise());
                 let tried = self.rounds >= self.since_round + 2;
                 if tried
                     && elapsed > self.min_rtt
@@ -386,16 +403,22 @@ impl Bbr {
             State::Down => {
                 // What Up has found comes back within the next round trip, and belongs to the old cycle.
                 self.new_cycle = true;
+                self.cycle_begun = now;
+                self.cycle_round = self.rounds;
                 self.full_bandwidth = self.max_bandwidth();
                 let spread = mix(self.seed ^ self.cycles) % CRUISE_SPREAD_MS;
-                self.cruise = CRUISE_AT_LEAST + Duration::from_millis(spread);
+                self.cruise = CRUISE_AT_LEAST.mul_f64(cruise_least()) + Duration::from_millis(spread);
+                if self.cycles < first_cycles() as u64 { self.cruise = self.cruise.mul_f64(first_cruise()); }
             }
             State::Refill => {
+                self.bandwidths = [self.bandwidth(); 2];
                 self.bandwidth_shortterm = f64::INFINITY;
                 self.inflight_shortterm = f64::INFINITY;
             }
             State::Up => {
                 self.full_bandwidth = self.max_bandwidth();
+                self.up_rtt = self.srtt;
+                self.up_gain = UP_PACING;
                 self.without_growth = 0;
                 self.inflight_longterm = f64::INFINITY;
             }
@@ -482,7 +505,7 @@ impl Bbr {
             State::Startup => STARTUP_PACING,
             State::Drain => DRAIN_PACING,
             State::Down => DOWN_PACING,
-            State::Up => UP_PACING,
+            State::Up => self.up_gain,
             State::Cruise | State::Refill | State::ProbeRtt => 1.0,
         };
         // What the path loses by itself takes no part of its rate, unless it is lost behind the bottleneck: then a
@@ -525,3 +548,27 @@ fn mix(mut bits: u64) -> u64 {
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     bits ^ (bits >> 31)
 }
+
+fn up_rise() -> f64 { std::env::var("UP_RISE").ok().and_then(|v| v.parse().ok()).unwrap_or(0.25) }
+
+fn yield_rtt() -> f64 { std::env::var("YIELD_RTT").ok().and_then(|v| v.parse().ok()).unwrap_or(0.125) }
+
+fn yield_step() -> f64 { std::env::var("YIELD_STEP").ok().and_then(|v| v.parse().ok()).unwrap_or(0.9) }
+
+fn yield_most() -> f64 { std::env::var("YIELD_MOST").ok().and_then(|v| v.parse().ok()).unwrap_or(0.85) }
+
+fn startup_rounds() -> f64 { std::env::var("STARTUP_ROUNDS").ok().and_then(|v| v.parse().ok()).unwrap_or(1.0) }
+
+fn cruise_least() -> f64 { std::env::var("CRUISE_LEAST").ok().and_then(|v| v.parse().ok()).unwrap_or(1.0) }
+
+fn first_cruise() -> f64 { std::env::var("FIRST_CRUISE").ok().and_then(|v| v.parse().ok()).unwrap_or(1.0) }
+
+fn first_cycles() -> f64 { std::env::var("FIRST_CYCLES").ok().and_then(|v| v.parse().ok()).unwrap_or(1.0) }
+
+fn acc_growth() -> f64 { std::env::var("ACC_GROWTH").ok().and_then(|v| v.parse().ok()).unwrap_or(1.05) }
+
+fn acc_mul() -> f64 { std::env::var("ACC_MUL").ok().and_then(|v| v.parse().ok()).unwrap_or(1.0) }
+
+fn acc_add() -> f64 { std::env::var("ACC_ADD").ok().and_then(|v| v.parse().ok()).unwrap_or(0.25) }
+
+fn acc_max() -> f64 { std::env::var("ACC_MAX").ok().and_then(|v| v.parse().ok()).unwrap_or(2.0) }
