@@ -116,6 +116,7 @@ pub(super) struct Bbr {
     own_loss: f64,
     /// Whether the last round saw no queue at all.
     calm: bool,
+    queued: bool,
 
     // Rounds.
     round: Round,
@@ -164,6 +165,7 @@ impl Bbr {
             inflight_shortterm: f64::INFINITY,
             own_loss: 0.0,
             calm: false,
+            queued: false,
             round: Round::default(),
             rounds: 0,
             next_round: 0,
@@ -320,10 +322,12 @@ impl Bbr {
         let standing = round.shortest.is_some_and(|shortest| {
             self.min_rtt != Duration::MAX && shortest > (self.min_rtt.mul_f64(1.0 + yield_rtt())).max(self.min_rtt + HOST_DELAY)
         });
-        if self.state == State::Cruise && standing && self.rounds > self.since_round + 1 {
+        let patience = match self.state { State::Cruise => 1, State::Down => down_rounds() as u64, _ => 1000000 };
+        if standing && self.rounds > self.since_round + patience {
             let max = self.max_bandwidth();
             self.bandwidth_shortterm = (self.bandwidth() * yield_step()).max(max * yield_most());
         }
+        self.queued = standing;
         match self.state {
             State::Startup => {
                 if overflow && (queue || loss > STARTUP_LOSS_THRESHOLD) {
@@ -376,7 +380,11 @@ impl Bbr {
             State::Drain if in_flight <= self.bdp(1.0) => self.enter(State::Down, now),
             State::Down | State::Cruise => {
                 let rounds = (self.bdp(1.0) as u64 / self.mtu).clamp(1, CRUISE_ROUNDS);
-                if now.saturating_sub(self.cycle_begun) >= self.cruise || self.rounds >= self.cycle_round + rounds {
+                let took = now.saturating_sub(self.cycle_begun);
+                let wait = Duration::from_secs_f64(wait());
+                let due = took >= self.cruise || self.rounds >= self.cycle_round + rounds;
+                let queued = self.queued && took < self.cruise + wait && self.rounds < self.cycle_round + 2 * rounds;
+                if due && !queued {
                     self.enter(State::Refill, now);
                 } else if self.state == State::Down && in_flight <= self.bdp(1.0).min(self.inflight_longterm * HEADROOM) {
                     self.enter(State::Cruise, now);
@@ -504,7 +512,7 @@ impl Bbr {
         let gain = match self.state {
             State::Startup => STARTUP_PACING,
             State::Drain => DRAIN_PACING,
-            State::Down => DOWN_PACING,
+            State::Down => down_pacing(),
             State::Up => self.up_gain,
             State::Cruise | State::Refill | State::ProbeRtt => 1.0,
         };
@@ -553,11 +561,11 @@ fn up_rise() -> f64 { std::env::var("UP_RISE").ok().and_then(|v| v.parse().ok())
 
 fn yield_rtt() -> f64 { std::env::var("YIELD_RTT").ok().and_then(|v| v.parse().ok()).unwrap_or(0.125) }
 
-fn yield_step() -> f64 { std::env::var("YIELD_STEP").ok().and_then(|v| v.parse().ok()).unwrap_or(0.9) }
+fn yield_step() -> f64 { std::env::var("YIELD_STEP").ok().and_then(|v| v.parse().ok()).unwrap_or(0.85) }
 
-fn yield_most() -> f64 { std::env::var("YIELD_MOST").ok().and_then(|v| v.parse().ok()).unwrap_or(0.85) }
+fn yield_most() -> f64 { std::env::var("YIELD_MOST").ok().and_then(|v| v.parse().ok()).unwrap_or(0.8) }
 
-fn startup_rounds() -> f64 { std::env::var("STARTUP_ROUNDS").ok().and_then(|v| v.parse().ok()).unwrap_or(1.0) }
+fn startup_rounds() -> f64 { std::env::var("STARTUP_ROUNDS").ok().and_then(|v| v.parse().ok()).unwrap_or(2.0) }
 
 fn cruise_least() -> f64 { std::env::var("CRUISE_LEAST").ok().and_then(|v| v.parse().ok()).unwrap_or(1.0) }
 
@@ -565,10 +573,16 @@ fn first_cruise() -> f64 { std::env::var("FIRST_CRUISE").ok().and_then(|v| v.par
 
 fn first_cycles() -> f64 { std::env::var("FIRST_CYCLES").ok().and_then(|v| v.parse().ok()).unwrap_or(1.0) }
 
-fn acc_growth() -> f64 { std::env::var("ACC_GROWTH").ok().and_then(|v| v.parse().ok()).unwrap_or(1.05) }
+fn acc_growth() -> f64 { std::env::var("ACC_GROWTH").ok().and_then(|v| v.parse().ok()).unwrap_or(1.12) }
 
-fn acc_mul() -> f64 { std::env::var("ACC_MUL").ok().and_then(|v| v.parse().ok()).unwrap_or(1.0) }
+fn acc_mul() -> f64 { std::env::var("ACC_MUL").ok().and_then(|v| v.parse().ok()).unwrap_or(2.0) }
 
-fn acc_add() -> f64 { std::env::var("ACC_ADD").ok().and_then(|v| v.parse().ok()).unwrap_or(0.25) }
+fn acc_add() -> f64 { std::env::var("ACC_ADD").ok().and_then(|v| v.parse().ok()).unwrap_or(0.0) }
 
-fn acc_max() -> f64 { std::env::var("ACC_MAX").ok().and_then(|v| v.parse().ok()).unwrap_or(2.0) }
+fn acc_max() -> f64 { std::env::var("ACC_MAX").ok().and_then(|v| v.parse().ok()).unwrap_or(2.77) }
+
+fn wait() -> f64 { std::env::var("WAIT").ok().and_then(|v| v.parse().ok()).unwrap_or(0.0) }
+
+fn down_pacing() -> f64 { std::env::var("DOWN_PACING").ok().and_then(|v| v.parse().ok()).unwrap_or(0.75) }
+
+fn down_rounds() -> f64 { std::env::var("DOWN_ROUNDS").ok().and_then(|v| v.parse().ok()).unwrap_or(1000000.0) }
