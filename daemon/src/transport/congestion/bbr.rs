@@ -12,7 +12,7 @@ use super::{
 /// Rates with which the next state begins: pacing and window, as multiples of what the path was seen to carry.
 const STARTUP_PACING: f64 = 2.77;
 const DRAIN_PACING: f64 = 0.5;
-const DOWN_PACING: f64 = 0.9;
+const DOWN_PACING: f64 = 0.75;
 const UP_PACING: f64 = 1.25;
 /// A little less than the path carries, so that no queue stays.
 const PACING_MARGIN: f64 = 0.99;
@@ -25,8 +25,21 @@ const STARTUP_GROWTH: f64 = 1.25;
 const UP_GROWTH: f64 = 1.05;
 /// Round trips without growth after which the path is full.
 const ROUNDS_WITHOUT_GROWTH: u32 = 3;
-/// A round trip that is this much longer than the shortest means a queue; with it, one round without growth will do.
+/// A round trip that is this much longer than the shortest means a queue; with it, so many rounds without growth will do.
 const QUEUE_RTT: f64 = 1.25;
+const ROUNDS_WITH_QUEUE: u32 = 2;
+/// Up has what the path gives once it has made the round trip longer by this part of the shortest.
+const UP_RISE: f64 = 0.25;
+/// A round of Up that brings this much more found room, and the next one tries twice as much.
+const UP_ROOM: f64 = 1.12;
+/// A round trip that is this much longer than the shortest, while the flow itself builds no queue, means other flows.
+const OTHERS_RTT: f64 = 1.125;
+/// What is left of the rate after a round beside others, and the least that is left of it after a cycle.
+const YIELD: f64 = 0.85;
+const YIELD_AT_MOST: f64 = 0.8;
+/// Round trips in which the flow's own queue is gone: what Up has left takes Down so long.
+const CRUISE_DRAINED: u64 = 1;
+const DOWN_DRAINED: u64 = 4;
 /// Loss beyond what the path always has, and beyond chance, that means that too much was sent.
 const LOSS_THRESHOLD: f64 = 0.02;
 /// What Startup takes for an overflow even where no queue shows: a path's own loss is not known yet.
@@ -46,7 +59,7 @@ const HEADROOM: f64 = 0.85;
 const MIN_RTT_WINDOW: Duration = Duration::from_secs(10);
 const PROBE_RTT_INTERVAL: Duration = Duration::from_secs(5);
 const PROBE_RTT_DURATION: Duration = Duration::from_millis(200);
-/// Cruising takes between two and three seconds, and no more round trips than Reno needs for as many packets.
+/// Down and Cruise take between two and three seconds, and no more round trips than Reno needs for as many packets.
 const CRUISE_AT_LEAST: Duration = Duration::from_secs(2);
 const CRUISE_SPREAD_MS: u64 = 1000;
 const CRUISE_ROUNDS: u64 = 63;
@@ -116,7 +129,6 @@ pub(super) struct Bbr {
     own_loss: f64,
     /// Whether the last round saw no queue at all.
     calm: bool,
-    queued: bool,
 
     // Rounds.
     round: Round,
@@ -129,8 +141,10 @@ pub(super) struct Bbr {
     // ProbeBW and ProbeRTT.
     since: Time,
     since_round: u64,
+    /// When the cycle began, with Down.
     cycle_begun: Time,
     cycle_round: u64,
+    /// The round trip when Up began, and how much faster than the path it sends.
     up_rtt: Duration,
     up_gain: f64,
     cycles: u64,
@@ -165,7 +179,6 @@ impl Bbr {
             inflight_shortterm: f64::INFINITY,
             own_loss: 0.0,
             calm: false,
-            queued: false,
             round: Round::default(),
             rounds: 0,
             next_round: 0,
@@ -176,7 +189,7 @@ impl Bbr {
             since_round: 0,
             cycle_begun: now,
             cycle_round: 0,
-            up_rtt: now,
+            up_rtt: Duration::ZERO,
             up_gain: UP_PACING,
             cycles: 0,
             cruise: CRUISE_AT_LEAST,
@@ -319,15 +332,7 @@ impl Bbr {
         if self.calm && self.state != State::Up && packets > FEW_PACKETS {
             self.own_loss += (loss.min(MAX_OWN_LOSS) - self.own_loss) / 4.0;
         }
-        let standing = round.shortest.is_some_and(|shortest| {
-            self.min_rtt != Duration::MAX && shortest > (self.min_rtt.mul_f64(1.0 + yield_rtt())).max(self.min_rtt + HOST_DELAY)
-        });
-        let patience = match self.state { State::Cruise => 1, State::Down => down_rounds() as u64, _ => 1000000 };
-        if standing && self.rounds > self.since_round + patience {
-            let max = self.max_bandwidth();
-            self.bandwidth_shortterm = (self.bandwidth() * yield_step()).max(max * yield_most());
-        }
-        self.queued = standing;
+        self.give_way(round.shortest);
         match self.state {
             State::Startup => {
                 if overflow && (queue || loss > STARTUP_LOSS_THRESHOLD) {
@@ -353,10 +358,27 @@ impl Bbr {
         }
     }
 
+    /// Gives way to others while they have a queue and this flow has none: a little every round, and no more than a
+    /// fifth in a cycle, so that who never lets the queue go does not take all.
+    fn give_way(&mut self, shortest: Option<Duration>) {
+        let drained = match self.state {
+            State::Cruise => self.rounds > self.since_round + CRUISE_DRAINED,
+            State::Down => self.rounds > self.since_round + DOWN_DRAINED,
+            _ => false,
+        };
+        if drained
+            && let Some(shortest) = shortest
+            && shortest > self.min_rtt.mul_f64(OTHERS_RTT).max(self.min_rtt + HOST_DELAY)
+        {
+            let least = self.max_bandwidth() * YIELD_AT_MOST;
+            self.bandwidth_shortterm = (self.bandwidth() * YIELD).max(least);
+        }
+    }
+
     fn look_for_growth(&mut self, queue: bool) {
         let growth = if self.full { UP_GROWTH } else { STARTUP_GROWTH };
-        if self.state == State::Up && self.max_bandwidth() >= self.full_bandwidth * acc_growth() {
-            self.up_gain = (1.0 + (self.up_gain - 1.0) * acc_mul() + acc_add()).min(acc_max());
+        if self.state == State::Up && self.max_bandwidth() >= self.full_bandwidth * UP_ROOM {
+            self.up_gain = (1.0 + (self.up_gain - 1.0) * 2.0).min(STARTUP_PACING);
         }
         if self.max_bandwidth() >= self.full_bandwidth * growth {
             self.full_bandwidth = self.max_bandwidth();
@@ -365,7 +387,8 @@ impl Bbr {
             self.without_growth += 1;
         }
         if self.state == State::Startup
-            && (self.without_growth >= ROUNDS_WITHOUT_GROWTH || (self.without_growth >= startup_rounds() as u32 && queue))
+            && (self.without_growth >= ROUNDS_WITHOUT_GROWTH
+                || (self.without_growth >= ROUNDS_WITH_QUEUE && queue))
         {
             self.full = true;
         }
@@ -381,23 +404,20 @@ impl Bbr {
             State::Down | State::Cruise => {
                 let rounds = (self.bdp(1.0) as u64 / self.mtu).clamp(1, CRUISE_ROUNDS);
                 let took = now.saturating_sub(self.cycle_begun);
-                let wait = Duration::from_secs_f64(wait());
-                let due = took >= self.cruise || self.rounds >= self.cycle_round + rounds;
-                let queued = self.queued && took < self.cruise + wait && self.rounds < self.cycle_round + 2 * rounds;
-                if due && !queued {
+                if took >= self.cruise || self.rounds >= self.cycle_round + rounds {
                     self.enter(State::Refill, now);
-                } else if self.state == State::Down && in_flight <= self.bdp(1.0).min(self.inflight_longterm * HEADROOM) {
+                } else if self.state == State::Down
+                    && in_flight <= self.bdp(1.0).min(self.inflight_longterm * HEADROOM)
+                {
                     self.enter(State::Cruise, now);
                 }
             }
             State::Refill if self.rounds > self.since_round => self.enter(State::Up, now),
             State::Up => {
-                // As long as more brings more, go on.
-                let filled = self.srtt >= self.up_rtt + self.min_rtt.mul_f64(up_rise());
+                // Every flow goes on until it has added the same queue, so that a small one gains as much as a large one.
+                let filled = self.srtt >= self.up_rtt + self.min_rtt.mul_f64(UP_RISE);
                 let tried = self.rounds >= self.since_round + 2;
-                if tried
-                    && elapsed > self.min_rtt
-                    && (self.without_growth >= ROUNDS_WITHOUT_GROWTH || (self.without_growth > 0 && filled))
+                if tried && elapsed > self.min_rtt && (self.without_growth >= ROUNDS_WITHOUT_GROWTH || filled)
                 {
                     self.enter(State::Down, now);
                 }
@@ -415,10 +435,10 @@ impl Bbr {
                 self.cycle_round = self.rounds;
                 self.full_bandwidth = self.max_bandwidth();
                 let spread = mix(self.seed ^ self.cycles) % CRUISE_SPREAD_MS;
-                self.cruise = CRUISE_AT_LEAST.mul_f64(cruise_least()) + Duration::from_millis(spread);
-                if self.cycles < first_cycles() as u64 { self.cruise = self.cruise.mul_f64(first_cruise()); }
+                self.cruise = CRUISE_AT_LEAST + Duration::from_millis(spread);
             }
             State::Refill => {
+                // What was given up is others' now; only Up gets it back.
                 self.bandwidths = [self.bandwidth(); 2];
                 self.bandwidth_shortterm = f64::INFINITY;
                 self.inflight_shortterm = f64::INFINITY;
@@ -512,7 +532,7 @@ impl Bbr {
         let gain = match self.state {
             State::Startup => STARTUP_PACING,
             State::Drain => DRAIN_PACING,
-            State::Down => down_pacing(),
+            State::Down => DOWN_PACING,
             State::Up => self.up_gain,
             State::Cruise | State::Refill | State::ProbeRtt => 1.0,
         };
@@ -556,33 +576,3 @@ fn mix(mut bits: u64) -> u64 {
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     bits ^ (bits >> 31)
 }
-
-fn up_rise() -> f64 { std::env::var("UP_RISE").ok().and_then(|v| v.parse().ok()).unwrap_or(0.25) }
-
-fn yield_rtt() -> f64 { std::env::var("YIELD_RTT").ok().and_then(|v| v.parse().ok()).unwrap_or(0.125) }
-
-fn yield_step() -> f64 { std::env::var("YIELD_STEP").ok().and_then(|v| v.parse().ok()).unwrap_or(0.85) }
-
-fn yield_most() -> f64 { std::env::var("YIELD_MOST").ok().and_then(|v| v.parse().ok()).unwrap_or(0.8) }
-
-fn startup_rounds() -> f64 { std::env::var("STARTUP_ROUNDS").ok().and_then(|v| v.parse().ok()).unwrap_or(2.0) }
-
-fn cruise_least() -> f64 { std::env::var("CRUISE_LEAST").ok().and_then(|v| v.parse().ok()).unwrap_or(1.0) }
-
-fn first_cruise() -> f64 { std::env::var("FIRST_CRUISE").ok().and_then(|v| v.parse().ok()).unwrap_or(1.0) }
-
-fn first_cycles() -> f64 { std::env::var("FIRST_CYCLES").ok().and_then(|v| v.parse().ok()).unwrap_or(1.0) }
-
-fn acc_growth() -> f64 { std::env::var("ACC_GROWTH").ok().and_then(|v| v.parse().ok()).unwrap_or(1.12) }
-
-fn acc_mul() -> f64 { std::env::var("ACC_MUL").ok().and_then(|v| v.parse().ok()).unwrap_or(2.0) }
-
-fn acc_add() -> f64 { std::env::var("ACC_ADD").ok().and_then(|v| v.parse().ok()).unwrap_or(0.0) }
-
-fn acc_max() -> f64 { std::env::var("ACC_MAX").ok().and_then(|v| v.parse().ok()).unwrap_or(2.77) }
-
-fn wait() -> f64 { std::env::var("WAIT").ok().and_then(|v| v.parse().ok()).unwrap_or(0.0) }
-
-fn down_pacing() -> f64 { std::env::var("DOWN_PACING").ok().and_then(|v| v.parse().ok()).unwrap_or(0.75) }
-
-fn down_rounds() -> f64 { std::env::var("DOWN_ROUNDS").ok().and_then(|v| v.parse().ok()).unwrap_or(1000000.0) }

@@ -112,7 +112,11 @@ impl Cubic {
         }
         let (elapsed, rtt) = ((now - self.reduced).as_secs_f64(), rtt.as_secs_f64());
         let begun = self.most.min(self.window.max(self.most * Self::BETA));
-        let k = (self.most * (1.0 - Self::BETA) / Self::C).cbrt().min(if begun < self.most { f64::MAX } else { 0.0 });
+        let k = (self.most * (1.0 - Self::BETA) / Self::C).cbrt().min(if begun < self.most {
+            f64::MAX
+        } else {
+            0.0
+        });
         let target = Self::C * (elapsed + rtt - k).powi(3) + self.most;
         let reno = self.most * Self::BETA + 3.0 * (1.0 - Self::BETA) / (1.0 + Self::BETA) * elapsed / rtt;
         let target = target.max(reno).clamp(self.window, self.window * 1.5);
@@ -124,7 +128,8 @@ impl Cubic {
         if sent <= self.reduced && self.most > 0.0 {
             return;
         }
-        self.most = if self.window < self.most { self.window * (1.0 + Self::BETA) / 2.0 } else { self.window };
+        self.most =
+            if self.window < self.most { self.window * (1.0 + Self::BETA) / 2.0 } else { self.window };
         self.window = (self.window * Self::BETA).max(2.0);
         self.slow_start = false;
         self.reduced = now;
