@@ -31,7 +31,7 @@ const ROUNDS_WITH_QUEUE: u32 = 2;
 /// Up has what the path gives once it has made the round trip longer by this part of the shortest.
 const UP_RISE: f64 = 0.25;
 /// A round of Up that brings this much more found room, and the next one tries twice as much.
-const UP_ROOM: f64 = 1.12;
+const UP_ROOM: f64 = 1.125;
 /// A round trip that is this much longer than the shortest, while the flow itself builds no queue, means other flows.
 const OTHERS_RTT: f64 = 1.125;
 /// What is left of the rate after a round beside others, and the least that is left of it after a cycle.
@@ -367,6 +367,7 @@ impl Bbr {
             _ => false,
         };
         if drained
+            && self.min_rtt >= TIMER_TICK
             && let Some(shortest) = shortest
             && shortest > self.min_rtt.mul_f64(OTHERS_RTT).max(self.min_rtt + HOST_DELAY)
         {
@@ -415,7 +416,7 @@ impl Bbr {
             State::Refill if self.rounds > self.since_round => self.enter(State::Up, now),
             State::Up => {
                 // Every flow goes on until it has added the same queue, so that a small one gains as much as a large one.
-                let filled = self.srtt >= self.up_rtt + self.min_rtt.mul_f64(UP_RISE);
+                let filled = self.srtt >= self.up_rtt + self.min_rtt.mul_f64(UP_RISE).max(HOST_DELAY);
                 let tried = self.rounds >= self.since_round + 2;
                 if tried && elapsed > self.min_rtt && (self.without_growth >= ROUNDS_WITHOUT_GROWTH || filled)
                 {

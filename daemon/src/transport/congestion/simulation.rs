@@ -85,8 +85,9 @@ struct Cubic {
     /// Packets.
     window: f64,
     slow_start: bool,
-    /// The window at which packets were last lost, and when that was.
+    /// The window at which packets were last lost, what was left of it, and when that was.
     most: f64,
+    begun: f64,
     reduced: Time,
     min_rtt: Duration,
 }
@@ -96,14 +97,21 @@ impl Cubic {
     const C: f64 = 0.4;
 
     fn new() -> Self {
-        Self { window: 10.0, slow_start: true, most: 0.0, reduced: Time::ZERO, min_rtt: Duration::MAX }
+        Self {
+            window: 10.0,
+            slow_start: true,
+            most: 0.0,
+            begun: 0.0,
+            reduced: Time::ZERO,
+            min_rtt: Duration::MAX,
+        }
     }
 
     fn on_ack(&mut self, now: Time, rtt: Duration) {
         self.min_rtt = self.min_rtt.min(rtt);
         if self.slow_start && rtt > self.min_rtt + self.min_rtt / 8 {
             self.slow_start = false;
-            self.most = self.window;
+            (self.most, self.begun) = (self.window, self.window);
             self.reduced = now;
         }
         if self.slow_start {
@@ -111,15 +119,10 @@ impl Cubic {
             return;
         }
         let (elapsed, rtt) = ((now - self.reduced).as_secs_f64(), rtt.as_secs_f64());
-        let begun = self.most.min(self.window.max(self.most * Self::BETA));
-        let k = (self.most * (1.0 - Self::BETA) / Self::C).cbrt().min(if begun < self.most {
-            f64::MAX
-        } else {
-            0.0
-        });
-        let target = Self::C * (elapsed + rtt - k).powi(3) + self.most;
-        let reno = self.most * Self::BETA + 3.0 * (1.0 - Self::BETA) / (1.0 + Self::BETA) * elapsed / rtt;
-        let target = target.max(reno).clamp(self.window, self.window * 1.5);
+        let k = ((self.most - self.begun) / Self::C).cbrt();
+        let cubic = Self::C * (elapsed + rtt - k).powi(3) + self.most;
+        let reno = self.begun + 3.0 * (1.0 - Self::BETA) / (1.0 + Self::BETA) * elapsed / rtt;
+        let target = cubic.max(reno).clamp(self.window, self.window * 1.5);
         self.window += (target - self.window) / self.window;
     }
 
@@ -131,6 +134,7 @@ impl Cubic {
         self.most =
             if self.window < self.most { self.window * (1.0 + Self::BETA) / 2.0 } else { self.window };
         self.window = (self.window * Self::BETA).max(2.0);
+        self.begun = self.window;
         self.slow_start = false;
         self.reduced = now;
     }
@@ -182,8 +186,12 @@ impl Simulation {
 
     /// Adds one of our flows.
     fn ours(&mut self, begins: Time) {
-        let seed = self.flows.len() as u64;
+        let seed = (self.flows.len() as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         self.add(begins, Control::Ours(Bbr::new(begins, MTU, INITIAL_WINDOW, seed)));
+    }
+
+    fn cubic(&mut self, begins: Time) {
+        self.add(begins, Control::Cubic(Cubic::new()));
     }
 
     fn add(&mut self, begins: Time, control: Control) {
@@ -375,14 +383,42 @@ fn a_rate_that_changes_is_followed() {
 }
 
 #[test]
-fn a_late_flow_finds_room_beside_an_early_one() {
-    for queue in [0.5, 1.0, 3.0] {
-        let mut simulation = Simulation::new(Path::mbit(100.0, 40).queue_of(queue));
-        simulation.ours(seconds(0));
-        simulation.ours(seconds(2));
-        simulation.run_until(seconds(40));
-        let shares = simulation.shares(seconds(30));
-        assert!(shares.iter().all(|share| *share >= 0.25), "{queue} BDP: {shares:.2?}");
-        assert!(shares.iter().sum::<f64>() >= 0.9, "{queue} BDP: {shares:.2?}");
+fn a_late_flow_comes_to_its_share_beside_an_early_one() {
+    for (rate, rtt) in [(100.0, 40), (200.0, 100)] {
+        for queue in [0.5, 1.0, 3.0] {
+            for gap in [500, 2000, 5000] {
+                let gap = Duration::from_millis(gap);
+                let mut simulation = Simulation::new(Path::mbit(rate, rtt).queue_of(queue));
+                simulation.ours(Time::ZERO);
+                simulation.ours(gap);
+                simulation.run_until(gap + seconds(15));
+                let shares = simulation.shares(seconds(15));
+                let what = format!("{rate} Mbit/s, {rtt} ms, {queue} BDP, {gap:?}: {shares:.2?}");
+                let sum = shares.iter().sum::<f64>();
+                assert!(shares.iter().all(|share| *share >= 0.4 * sum), "{what}");
+                assert!(sum >= 0.9, "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn cubic_and_our_flow_leave_each_other_room() {
+    for (rate, rtt) in [(20.0, 20), (100.0, 40), (200.0, 100)] {
+        for ours_first in [true, false] {
+            let mut simulation = Simulation::new(Path::mbit(rate, rtt));
+            if ours_first {
+                simulation.ours(Time::ZERO);
+                simulation.cubic(seconds(3));
+            } else {
+                simulation.cubic(Time::ZERO);
+                simulation.ours(seconds(3));
+            }
+            simulation.run_until(seconds(30));
+            let shares = simulation.shares(seconds(45));
+            let what = format!("{rate} Mbit/s, {rtt} ms, ours first: {ours_first}: {shares:.2?}");
+            assert!(shares.iter().all(|share| *share >= 0.25), "{what}");
+            assert!(shares.iter().sum::<f64>() >= 0.9, "{what}");
+        }
     }
 }
