@@ -12,7 +12,7 @@ use super::{
 /// Rates with which the next state begins: pacing and window, as multiples of what the path was seen to carry.
 const STARTUP_PACING: f64 = 2.77;
 const DRAIN_PACING: f64 = 0.5;
-const DOWN_PACING: f64 = 0.9;
+const DOWN_PACING: f64 = 0.75;
 const UP_PACING: f64 = 1.25;
 /// A little less than the path carries, so that no queue stays.
 const PACING_MARGIN: f64 = 0.99;
@@ -25,8 +25,21 @@ const STARTUP_GROWTH: f64 = 1.25;
 const UP_GROWTH: f64 = 1.05;
 /// Round trips without growth after which the path is full.
 const ROUNDS_WITHOUT_GROWTH: u32 = 3;
-/// A round trip that is this much longer than the shortest means a queue; with it, one round without growth will do.
+/// A round trip that is this much longer than the shortest means a queue; with it, so many rounds without growth will do.
 const QUEUE_RTT: f64 = 1.25;
+const ROUNDS_WITH_QUEUE: u32 = 2;
+/// Up has what the path gives once it has made the round trip longer by this part of the shortest.
+const UP_RISE: f64 = 0.25;
+/// A round of Up that brings this much more found room, and the next one tries twice as much.
+const UP_ROOM: f64 = 1.125;
+/// A round trip that is this much longer than the shortest, while the flow itself builds no queue, means other flows.
+const OTHERS_RTT: f64 = 1.125;
+/// What is left of the rate after a round beside others, and the least that is left of it after a cycle.
+const YIELD: f64 = 0.85;
+const YIELD_AT_MOST: f64 = 0.8;
+/// Round trips in which the flow's own queue is gone: what Up has left takes Down so long.
+const CRUISE_DRAINED: u64 = 1;
+const DOWN_DRAINED: u64 = 4;
 /// Loss beyond what the path always has, and beyond chance, that means that too much was sent.
 const LOSS_THRESHOLD: f64 = 0.02;
 /// What Startup takes for an overflow even where no queue shows: a path's own loss is not known yet.
@@ -46,7 +59,7 @@ const HEADROOM: f64 = 0.85;
 const MIN_RTT_WINDOW: Duration = Duration::from_secs(10);
 const PROBE_RTT_INTERVAL: Duration = Duration::from_secs(5);
 const PROBE_RTT_DURATION: Duration = Duration::from_millis(200);
-/// Cruising takes between two and three seconds, and no more round trips than Reno needs for as many packets.
+/// Down and Cruise take between two and three seconds, and no more round trips than Reno needs for as many packets.
 const CRUISE_AT_LEAST: Duration = Duration::from_secs(2);
 const CRUISE_SPREAD_MS: u64 = 1000;
 const CRUISE_ROUNDS: u64 = 63;
@@ -128,6 +141,12 @@ pub(super) struct Bbr {
     // ProbeBW and ProbeRTT.
     since: Time,
     since_round: u64,
+    /// When the cycle began, with Down.
+    cycle_begun: Time,
+    cycle_round: u64,
+    /// The round trip when Up began, and how much faster than the path it sends.
+    up_rtt: Duration,
+    up_gain: f64,
     cycles: u64,
     cruise: Duration,
     new_cycle: bool,
@@ -168,6 +187,10 @@ impl Bbr {
             full: false,
             since: now,
             since_round: 0,
+            cycle_begun: now,
+            cycle_round: 0,
+            up_rtt: Duration::ZERO,
+            up_gain: UP_PACING,
             cycles: 0,
             cruise: CRUISE_AT_LEAST,
             new_cycle: false,
@@ -309,6 +332,7 @@ impl Bbr {
         if self.calm && self.state != State::Up && packets > FEW_PACKETS {
             self.own_loss += (loss.min(MAX_OWN_LOSS) - self.own_loss) / 4.0;
         }
+        self.give_way(round.shortest);
         match self.state {
             State::Startup => {
                 if overflow && (queue || loss > STARTUP_LOSS_THRESHOLD) {
@@ -334,8 +358,29 @@ impl Bbr {
         }
     }
 
+    /// Gives way to others while they have a queue and this flow has none: a little every round, and no more than a
+    /// fifth in a cycle, so that who never lets the queue go does not take all.
+    fn give_way(&mut self, shortest: Option<Duration>) {
+        let drained = match self.state {
+            State::Cruise => self.rounds > self.since_round + CRUISE_DRAINED,
+            State::Down => self.rounds > self.since_round + DOWN_DRAINED,
+            _ => false,
+        };
+        if drained
+            && self.min_rtt >= TIMER_TICK
+            && let Some(shortest) = shortest
+            && shortest > self.min_rtt.mul_f64(OTHERS_RTT).max(self.min_rtt + HOST_DELAY)
+        {
+            let least = self.max_bandwidth() * YIELD_AT_MOST;
+            self.bandwidth_shortterm = (self.bandwidth() * YIELD).max(least);
+        }
+    }
+
     fn look_for_growth(&mut self, queue: bool) {
         let growth = if self.full { UP_GROWTH } else { STARTUP_GROWTH };
+        if self.state == State::Up && self.max_bandwidth() >= self.full_bandwidth * UP_ROOM {
+            self.up_gain = (1.0 + (self.up_gain - 1.0) * 2.0).min(STARTUP_PACING);
+        }
         if self.max_bandwidth() >= self.full_bandwidth * growth {
             self.full_bandwidth = self.max_bandwidth();
             self.without_growth = 0;
@@ -343,7 +388,8 @@ impl Bbr {
             self.without_growth += 1;
         }
         if self.state == State::Startup
-            && (self.without_growth >= ROUNDS_WITHOUT_GROWTH || (self.without_growth > 0 && queue))
+            && (self.without_growth >= ROUNDS_WITHOUT_GROWTH
+                || (self.without_growth >= ROUNDS_WITH_QUEUE && queue))
         {
             self.full = true;
         }
@@ -356,23 +402,23 @@ impl Bbr {
         match self.state {
             State::Startup if self.full => self.enter(State::Drain, now),
             State::Drain if in_flight <= self.bdp(1.0) => self.enter(State::Down, now),
-            State::Down if in_flight <= self.bdp(1.0).min(self.inflight_longterm * HEADROOM) => {
-                self.enter(State::Cruise, now);
-            }
-            State::Cruise => {
+            State::Down | State::Cruise => {
                 let rounds = (self.bdp(1.0) as u64 / self.mtu).clamp(1, CRUISE_ROUNDS);
-                if elapsed >= self.cruise || self.rounds >= self.since_round + rounds {
+                let took = now.saturating_sub(self.cycle_begun);
+                if took >= self.cruise || self.rounds >= self.cycle_round + rounds {
                     self.enter(State::Refill, now);
+                } else if self.state == State::Down
+                    && in_flight <= self.bdp(1.0).min(self.inflight_longterm * HEADROOM)
+                {
+                    self.enter(State::Cruise, now);
                 }
             }
             State::Refill if self.rounds > self.since_round => self.enter(State::Up, now),
             State::Up => {
-                // As long as more brings more, go on.
-                let filled = in_flight >= self.bdp(UP_PACING) - 2.0 * self.mtu as f64;
+                // Every flow goes on until it has added the same queue, so that a small one gains as much as a large one.
+                let filled = self.srtt >= self.up_rtt + self.min_rtt.mul_f64(UP_RISE).max(HOST_DELAY);
                 let tried = self.rounds >= self.since_round + 2;
-                if tried
-                    && elapsed > self.min_rtt
-                    && (self.without_growth >= ROUNDS_WITHOUT_GROWTH || (self.without_growth > 0 && filled))
+                if tried && elapsed > self.min_rtt && (self.without_growth >= ROUNDS_WITHOUT_GROWTH || filled)
                 {
                     self.enter(State::Down, now);
                 }
@@ -386,16 +432,22 @@ impl Bbr {
             State::Down => {
                 // What Up has found comes back within the next round trip, and belongs to the old cycle.
                 self.new_cycle = true;
+                self.cycle_begun = now;
+                self.cycle_round = self.rounds;
                 self.full_bandwidth = self.max_bandwidth();
                 let spread = mix(self.seed ^ self.cycles) % CRUISE_SPREAD_MS;
                 self.cruise = CRUISE_AT_LEAST + Duration::from_millis(spread);
             }
             State::Refill => {
+                // What was given up is others' now; only Up gets it back.
+                self.bandwidths = [self.bandwidth(); 2];
                 self.bandwidth_shortterm = f64::INFINITY;
                 self.inflight_shortterm = f64::INFINITY;
             }
             State::Up => {
                 self.full_bandwidth = self.max_bandwidth();
+                self.up_rtt = self.srtt;
+                self.up_gain = UP_PACING;
                 self.without_growth = 0;
                 self.inflight_longterm = f64::INFINITY;
             }
@@ -482,7 +534,7 @@ impl Bbr {
             State::Startup => STARTUP_PACING,
             State::Drain => DRAIN_PACING,
             State::Down => DOWN_PACING,
-            State::Up => UP_PACING,
+            State::Up => self.up_gain,
             State::Cruise | State::Refill | State::ProbeRtt => 1.0,
         };
         // What the path loses by itself takes no part of its rate, unless it is lost behind the bottleneck: then a

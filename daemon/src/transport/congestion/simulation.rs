@@ -38,12 +38,110 @@ impl Path {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     Arrived { flow: usize, sent: Time },
-    Lost { flow: usize },
+    Lost { flow: usize, sent: Time },
     Wake { flow: usize },
 }
 
+/// Who decides what a flow may have on its way.
+enum Control {
+    Ours(Bbr),
+    Cubic(Cubic),
+}
+
+impl Control {
+    fn window(&self) -> u64 {
+        match self {
+            Self::Ours(bbr) => bbr.window(),
+            Self::Cubic(cubic) => (cubic.window * f64::from(MTU)) as u64,
+        }
+    }
+
+    fn on_sent(&mut self, now: Time) {
+        if let Self::Ours(bbr) = self {
+            bbr.on_sent(now, MTU.into());
+        }
+    }
+
+    fn on_ack(&mut self, now: Time, sent: Time, srtt: Duration, in_flight: u64) {
+        match self {
+            Self::Ours(bbr) => {
+                bbr.on_ack(now, sent, MTU.into(), srtt);
+                bbr.on_end_acks(now, in_flight, false);
+            }
+            Self::Cubic(cubic) => cubic.on_ack(now, now - sent),
+        }
+    }
+
+    fn on_loss(&mut self, now: Time, sent: Time) {
+        match self {
+            Self::Ours(bbr) => bbr.on_loss(MTU.into(), false),
+            Self::Cubic(cubic) => cubic.on_loss(now, sent),
+        }
+    }
+}
+
+/// What most TCP does (RFC 9438), with a slow start that ends when the round trip grows by an eighth (after RFC 9406).
+struct Cubic {
+    /// Packets.
+    window: f64,
+    slow_start: bool,
+    /// The window at which packets were last lost, what was left of it, and when that was.
+    most: f64,
+    begun: f64,
+    reduced: Time,
+    min_rtt: Duration,
+}
+
+impl Cubic {
+    const BETA: f64 = 0.7;
+    const C: f64 = 0.4;
+
+    fn new() -> Self {
+        Self {
+            window: 10.0,
+            slow_start: true,
+            most: 0.0,
+            begun: 0.0,
+            reduced: Time::ZERO,
+            min_rtt: Duration::MAX,
+        }
+    }
+
+    fn on_ack(&mut self, now: Time, rtt: Duration) {
+        self.min_rtt = self.min_rtt.min(rtt);
+        if self.slow_start && rtt > self.min_rtt + self.min_rtt / 8 {
+            self.slow_start = false;
+            (self.most, self.begun) = (self.window, self.window);
+            self.reduced = now;
+        }
+        if self.slow_start {
+            self.window += 1.0;
+            return;
+        }
+        let (elapsed, rtt) = ((now - self.reduced).as_secs_f64(), rtt.as_secs_f64());
+        let k = ((self.most - self.begun) / Self::C).cbrt();
+        let cubic = Self::C * (elapsed + rtt - k).powi(3) + self.most;
+        let reno = self.begun + 3.0 * (1.0 - Self::BETA) / (1.0 + Self::BETA) * elapsed / rtt;
+        let target = cubic.max(reno).clamp(self.window, self.window * 1.5);
+        self.window += (target - self.window) / self.window;
+    }
+
+    fn on_loss(&mut self, now: Time, sent: Time) {
+        // Once for all that was on its way.
+        if sent <= self.reduced && self.most > 0.0 {
+            return;
+        }
+        self.most =
+            if self.window < self.most { self.window * (1.0 + Self::BETA) / 2.0 } else { self.window };
+        self.window = (self.window * Self::BETA).max(2.0);
+        self.begun = self.window;
+        self.slow_start = false;
+        self.reduced = now;
+    }
+}
+
 struct Flow {
-    bbr: Bbr,
+    control: Control,
     in_flight: u64,
     delivered: u64,
     lost: u64,
@@ -67,8 +165,8 @@ struct Simulation {
 }
 
 impl Simulation {
-    fn new(path: Path, flows: usize) -> Self {
-        let mut simulation = Self {
+    fn new(path: Path) -> Self {
+        Self {
             path,
             now: Time::ZERO,
             events: BinaryHeap::new(),
@@ -76,24 +174,41 @@ impl Simulation {
             busy_until: Time::ZERO,
             random: 7,
             flows: Vec::new(),
-        };
-        for flow in 0..flows {
-            let begins = Duration::from_secs(2 * flow as u64);
-            simulation.flows.push(Flow {
-                bbr: Bbr::new(begins, MTU, INITIAL_WINDOW, flow as u64),
-                in_flight: 0,
-                delivered: 0,
-                lost: 0,
-                sent: 0,
-                tokens: 0.0,
-                refilled: begins,
-                asleep: false,
-                srtt: path.rtt.as_secs_f64(),
-                rtts: Vec::new(),
-            });
-            simulation.at(begins, Event::Wake { flow });
         }
+    }
+
+    /// A path with one of our flows.
+    fn alone(path: Path) -> Self {
+        let mut simulation = Self::new(path);
+        simulation.ours(Time::ZERO);
         simulation
+    }
+
+    /// Adds one of our flows.
+    fn ours(&mut self, begins: Time) {
+        let seed = (self.flows.len() as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.add(begins, Control::Ours(Bbr::new(begins, MTU, INITIAL_WINDOW, seed)));
+    }
+
+    fn cubic(&mut self, begins: Time) {
+        self.add(begins, Control::Cubic(Cubic::new()));
+    }
+
+    fn add(&mut self, begins: Time, control: Control) {
+        let flow = self.flows.len();
+        self.flows.push(Flow {
+            control,
+            in_flight: 0,
+            delivered: 0,
+            lost: 0,
+            sent: 0,
+            tokens: 0.0,
+            refilled: begins,
+            asleep: false,
+            srtt: self.path.rtt.as_secs_f64(),
+            rtts: Vec::new(),
+        });
+        self.at(begins, Event::Wake { flow });
     }
 
     fn at(&mut self, when: Time, event: Event) {
@@ -123,15 +238,14 @@ impl Simulation {
                     let rtt = (when - sent).as_secs_f64();
                     it.srtt += (rtt - it.srtt) / 8.0;
                     it.rtts.push(rtt);
-                    it.bbr.on_ack(when, sent, size, Duration::from_secs_f64(it.srtt));
-                    it.bbr.on_end_acks(when, it.in_flight, false);
+                    it.control.on_ack(when, sent, Duration::from_secs_f64(it.srtt), it.in_flight);
                     self.send(flow);
                 }
-                Event::Lost { flow } => {
+                Event::Lost { flow, sent } => {
                     let it = &mut self.flows[flow];
                     it.in_flight -= u64::from(MTU);
                     it.lost += u64::from(MTU);
-                    it.bbr.on_loss(MTU.into(), false);
+                    it.control.on_loss(when, sent);
                     self.send(flow);
                 }
                 Event::Wake { flow } => {
@@ -148,7 +262,7 @@ impl Simulation {
         let size = u64::from(MTU);
         loop {
             let it = &mut self.flows[flow];
-            let window = it.bbr.window();
+            let window = it.control.window();
             if it.in_flight + size >= window {
                 return;
             }
@@ -167,14 +281,14 @@ impl Simulation {
             it.tokens -= size as f64;
             it.in_flight += size;
             it.sent += size;
-            it.bbr.on_sent(self.now, size);
+            it.control.on_sent(self.now);
             self.transmit(flow);
         }
     }
 
     fn transmit(&mut self, flow: usize) {
         let (sent, path) = (self.now, self.path);
-        let lost = Event::Lost { flow };
+        let lost = Event::Lost { flow, sent };
         let begins = self.busy_until.max(sent);
         if (begins - sent).as_secs_f64() * path.rate + f64::from(MTU) > path.queue.max(LEAST_QUEUE) {
             return self.at(begins + path.rtt + LOSS_DELAY, lost);
@@ -213,7 +327,7 @@ fn seconds(n: u64) -> Duration {
 /// What a flow gets from its fourth second on, and what it costs others: its share of the path, lost packets beyond
 /// what the path loses by itself, and the round trip as a multiple of the idle one.
 fn steady(path: Path) -> (f64, f64, f64) {
-    let mut simulation = Simulation::new(path, 1);
+    let mut simulation = Simulation::alone(path);
     simulation.run_until(seconds(3));
     let share = simulation.shares(seconds(12))[0];
     let flow = &simulation.flows[0];
@@ -246,7 +360,7 @@ fn a_flow_fills_the_path_and_builds_no_queue_whatever_the_path_loses_by_itself()
 fn a_hundred_mebibytes_come_over_a_long_path_in_little_more_than_its_rate_takes() {
     for (loss, most) in [(0.0, 1.2), (1.0, 1.2), (3.0, 1.25)] {
         let (path, bytes) = (Path::mbit(200.0, 100).loss(loss), 100 << 20);
-        let mut simulation = Simulation::new(path, 1);
+        let mut simulation = Simulation::alone(path);
         let floor = bytes as f64 / path.rate / (1.0 - path.loss);
         simulation.run_until(Duration::from_secs_f64(floor * most));
         let delivered = simulation.flows[0].delivered;
@@ -256,7 +370,7 @@ fn a_hundred_mebibytes_come_over_a_long_path_in_little_more_than_its_rate_takes(
 
 #[test]
 fn a_rate_that_changes_is_followed() {
-    let mut simulation = Simulation::new(Path::mbit(200.0, 100), 1);
+    let mut simulation = Simulation::alone(Path::mbit(200.0, 100));
     simulation.run_until(seconds(8));
     simulation.path.rate /= 10.0;
     simulation.run_until(seconds(20));
@@ -269,12 +383,42 @@ fn a_rate_that_changes_is_followed() {
 }
 
 #[test]
-fn a_late_flow_finds_room_beside_an_early_one() {
-    for queue in [0.5, 1.0, 3.0] {
-        let mut simulation = Simulation::new(Path::mbit(100.0, 40).queue_of(queue), 2);
-        simulation.run_until(seconds(40));
-        let shares = simulation.shares(seconds(30));
-        assert!(shares.iter().all(|share| *share >= 0.25), "{queue} BDP: {shares:.2?}");
-        assert!(shares.iter().sum::<f64>() >= 0.9, "{queue} BDP: {shares:.2?}");
+fn a_late_flow_comes_to_its_share_beside_an_early_one() {
+    for (rate, rtt) in [(100.0, 40), (200.0, 100)] {
+        for queue in [0.5, 1.0, 3.0] {
+            for gap in [500, 2000, 5000] {
+                let gap = Duration::from_millis(gap);
+                let mut simulation = Simulation::new(Path::mbit(rate, rtt).queue_of(queue));
+                simulation.ours(Time::ZERO);
+                simulation.ours(gap);
+                simulation.run_until(gap + seconds(15));
+                let shares = simulation.shares(seconds(15));
+                let what = format!("{rate} Mbit/s, {rtt} ms, {queue} BDP, {gap:?}: {shares:.2?}");
+                let sum = shares.iter().sum::<f64>();
+                assert!(shares.iter().all(|share| *share >= 0.4 * sum), "{what}");
+                assert!(sum >= 0.9, "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn cubic_and_our_flow_leave_each_other_room() {
+    for (rate, rtt) in [(20.0, 20), (100.0, 40), (200.0, 100)] {
+        for ours_first in [true, false] {
+            let mut simulation = Simulation::new(Path::mbit(rate, rtt));
+            if ours_first {
+                simulation.ours(Time::ZERO);
+                simulation.cubic(seconds(3));
+            } else {
+                simulation.cubic(Time::ZERO);
+                simulation.ours(seconds(3));
+            }
+            simulation.run_until(seconds(30));
+            let shares = simulation.shares(seconds(45));
+            let what = format!("{rate} Mbit/s, {rtt} ms, ours first: {ours_first}: {shares:.2?}");
+            assert!(shares.iter().all(|share| *share >= 0.25), "{what}");
+            assert!(shares.iter().sum::<f64>() >= 0.9, "{what}");
+        }
     }
 }
