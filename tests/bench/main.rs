@@ -1,14 +1,18 @@
 //! Measures p2p side by side with what is installed here.
 //!
 //!     cargo run --release -p p2p-tests --bin bench -- loopback [--size MIB] [--rounds N] [--folder DIR]
+//!         [--json FILE]
 //!     cargo run --release -p p2p-tests --bin bench -- wan [--rate MBIT] [--rtt MS] [--loss PERCENT] [--queue-bdp X]
 //!         [--size MIB] [--rounds N] [--json FILE]
 //!
 //! All take turns in one run, since only ratios within a run mean anything on a machine that others use too.
 
+mod https;
 mod loopback;
+mod machine;
 mod server;
 mod ssh;
+mod usage;
 mod wan;
 
 use std::process::{Command, Stdio};
@@ -21,7 +25,7 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 #[derive(Debug, Parser)]
 #[command(name = "bench")]
 enum Bench {
-    /// As fast as this machine can: `p2p fetch`, cp, scp and rsync over loopback.
+    /// As fast as this machine can: p2p, cp, HTTPS, scp and rsync over loopback, with what each used.
     Loopback(loopback::Options),
     /// As fast as a long link allows: `p2p fetch`, HTTPS, iperf3 and scp between two network namespaces. Needs root.
     Wan(wan::Options),

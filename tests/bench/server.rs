@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::SocketAddrV4,
+    net::{Ipv4Addr, SocketAddrV4, TcpListener},
     process::{Child, Command, Stdio},
 };
 
@@ -25,6 +25,11 @@ impl Server {
         });
         Ok((!ended).then_some(server))
     }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
+    }
 }
 
 impl Drop for Server {
@@ -32,6 +37,12 @@ impl Drop for Server {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// An address on loopback that nobody listens on.
+pub(crate) fn free_address() -> Result<SocketAddrV4> {
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+    Ok(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))
 }
 
 /// Whether anybody listens here, in the network namespace of this process. Connecting would have to be done from

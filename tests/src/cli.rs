@@ -92,6 +92,11 @@ impl Cli {
 
     /// Starts a command.
     pub fn start(&self, words: impl IntoIterator<Item = OsString>) -> Running {
+        Running::start(self.command(words))
+    }
+
+    /// The process that a command is, not yet running.
+    pub fn command(&self, words: impl IntoIterator<Item = OsString>) -> Command {
         let mut command = Command::new(binaries::p2p());
         command.arg("--home").arg(&self.home);
         if !self.may_start {
@@ -100,7 +105,7 @@ impl Cli {
         command.args(words);
         isolate(&mut command, &self.root);
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
-        Running::start(command)
+        command
     }
 }
 
