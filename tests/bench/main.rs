@@ -2,6 +2,8 @@
 //!
 //!     cargo run --release -p p2p-tests --bin bench -- loopback [--size MIB] [--rounds N] [--folder DIR]
 //!         [--json FILE]
+//!     cargo run --release -p p2p-tests --bin bench -- scale [--sizes GIB,...] [--at-once N] [--together MIB]
+//!         [--folder DIR] [--json FILE]
 //!     cargo run --release -p p2p-tests --bin bench -- wan [--rate MBIT] [--rtt MS] [--loss PERCENT] [--queue-bdp X]
 //!         [--size MIB] [--rounds N] [--json FILE]
 //!
@@ -10,6 +12,7 @@
 mod https;
 mod loopback;
 mod machine;
+mod scale;
 mod server;
 mod ssh;
 mod usage;
@@ -27,6 +30,8 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 enum Bench {
     /// As fast as this machine can: p2p, cp, HTTPS, scp and rsync over loopback, with what each used.
     Loopback(loopback::Options),
+    /// Ever larger files, and many at once: `p2p fetch` over loopback.
+    Scale(scale::Options),
     /// As fast as a long link allows: `p2p fetch`, HTTPS, iperf3 and scp between two network namespaces. Needs root.
     Wan(wan::Options),
 }
@@ -34,6 +39,7 @@ enum Bench {
 fn main() -> Result<()> {
     match Bench::parse() {
         Bench::Loopback(options) => loopback::run(&options),
+        Bench::Scale(options) => scale::run(&options),
         Bench::Wan(options) => wan::run(&options),
     }
 }
