@@ -8,7 +8,7 @@ use std::{
     process::{Child, Command, Stdio},
     sync::{
         Arc, Mutex,
-        mpsc::{self, Receiver},
+        mpsc::{self, Receiver, RecvTimeoutError},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -164,6 +164,25 @@ impl Running {
                     }
                 }
                 Err(_) => panic!("waited in vain for {what}\n{}", self.shown()),
+            }
+        }
+    }
+
+    /// The events that come until then; it waits as long, even if the command ends before.
+    pub fn events_until(&mut self, deadline: Instant) -> Vec<Value> {
+        let mut events = Vec::new();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) => {
+                    events.extend(serde_json::from_slice(&line).ok());
+                    self.stdout.extend_from_slice(&line);
+                }
+                Err(RecvTimeoutError::Timeout) => return events,
+                Err(RecvTimeoutError::Disconnected) => {
+                    std::thread::sleep(left);
+                    return events;
+                }
             }
         }
     }
