@@ -4,6 +4,7 @@
 //!         [--json FILE]
 //!     cargo run --release -p p2p-tests --bin bench -- scale [--sizes GIB,...] [--at-once N] [--together MIB]
 //!         [--folder DIR] [--json FILE]
+//!     cargo run --release -p p2p-tests --bin bench -- small [--rounds N] [--cold-rounds N] [--rtt MS] [--json FILE]
 //!     cargo run --release -p p2p-tests --bin bench -- wan [--rate MBIT] [--rtt MS] [--loss PERCENT] [--queue-bdp X]
 //!         [--size MIB] [--rounds N] [--json FILE]
 //!
@@ -12,8 +13,10 @@
 mod https;
 mod loopback;
 mod machine;
+mod route;
 mod scale;
 mod server;
+mod small;
 mod ssh;
 mod usage;
 mod wan;
@@ -32,6 +35,8 @@ enum Bench {
     Loopback(loopback::Options),
     /// Ever larger files, and many at once: `p2p fetch` over loopback.
     Scale(scale::Options),
+    /// 1 KiB, where only beginning and end count: `p2p send` over loopback, and over a long link as root.
+    Small(small::Options),
     /// As fast as a long link allows: `p2p fetch`, HTTPS, iperf3 and scp between two network namespaces. Needs root.
     Wan(wan::Options),
 }
@@ -40,6 +45,7 @@ fn main() -> Result<()> {
     match Bench::parse() {
         Bench::Loopback(options) => loopback::run(&options),
         Bench::Scale(options) => scale::run(&options),
+        Bench::Small(options) => small::run(&options),
         Bench::Wan(options) => wan::run(&options),
     }
 }
