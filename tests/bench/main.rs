@@ -7,9 +7,12 @@
 //!     cargo run --release -p p2p-tests --bin bench -- small [--rounds N] [--cold-rounds N] [--rtt MS] [--json FILE]
 //!     cargo run --release -p p2p-tests --bin bench -- wan [--rate MBIT] [--rtt MS] [--loss PERCENT] [--queue-bdp X]
 //!         [--size MIB] [--rounds N] [--json FILE]
+//!     cargo run --release -p p2p-tests --bin bench -- fair [--rate MBIT] [--rtt MS] [--queue-bdp X] [--seconds S]
+//!         [--lead S] [--json FILE]
 //!
 //! All take turns in one run, since only ratios within a run mean anything on a machine that others use too.
 
+mod fair;
 mod https;
 mod loopback;
 mod machine;
@@ -39,6 +42,8 @@ enum Bench {
     Small(small::Options),
     /// As fast as a long link allows: `p2p fetch`, HTTPS, iperf3 and scp between two network namespaces. Needs root.
     Wan(wan::Options),
+    /// What share two flows get of one long link: p2p beside p2p, and beside Cubic TCP. Needs root.
+    Fair(fair::Options),
 }
 
 fn main() -> Result<()> {
@@ -47,6 +52,7 @@ fn main() -> Result<()> {
         Bench::Scale(options) => scale::run(&options),
         Bench::Small(options) => small::run(&options),
         Bench::Wan(options) => wan::run(&options),
+        Bench::Fair(options) => fair::run(&options),
     }
 }
 

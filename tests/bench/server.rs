@@ -1,4 +1,4 @@
-//! Servers of the benchmark's own.
+//! Servers, and clients that run for long, of the benchmark's own.
 
 use std::{
     fs,
@@ -10,7 +10,7 @@ use p2p_tests::until::until_true;
 
 use crate::Result;
 
-/// A running server. It is killed when this is dropped.
+/// A running program. It is killed when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Server(Child);
 
@@ -20,10 +20,15 @@ impl Server {
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         let (mut server, mut ended) = (Self(child), false);
         until_true("a server listens", || {
-            ended = !matches!(server.0.try_wait(), Ok(None));
+            ended = !server.is_running();
             ended || ready(&server.0)
         });
         Ok((!ended).then_some(server))
+    }
+
+    /// Whether it has not ended.
+    pub(crate) fn is_running(&mut self) -> bool {
+        matches!(self.0.try_wait(), Ok(None))
     }
 
     /// Its process.
