@@ -9,9 +9,12 @@
 //!         [--size MIB] [--rounds N] [--json FILE]
 //!     cargo run --release -p p2p-tests --bin bench -- fair [--rate MBIT] [--rtt MS] [--queue-bdp X] [--seconds S]
 //!         [--lead S] [--json FILE]
+//!     cargo run --release -p p2p-tests --bin bench -- adapt [--rate MBIT] [--rtt MS] [--poor-rate MBIT]
+//!         [--poor-loss PERCENT] [--phase S] [--svg FILE] [--json FILE]
 //!
 //! All take turns in one run, since only ratios within a run mean anything on a machine that others use too.
 
+mod adapt;
 mod fair;
 mod https;
 mod loopback;
@@ -44,6 +47,8 @@ enum Bench {
     Wan(wan::Options),
     /// What share two flows get of one long link: p2p beside p2p, and beside Cubic TCP. Needs root.
     Fair(fair::Options),
+    /// How `p2p fetch` adapts to a long link that becomes poor for a while. Needs root.
+    Adapt(adapt::Options),
 }
 
 fn main() -> Result<()> {
@@ -53,6 +58,7 @@ fn main() -> Result<()> {
         Bench::Small(options) => small::run(&options),
         Bench::Wan(options) => wan::run(&options),
         Bench::Fair(options) => fair::run(&options),
+        Bench::Adapt(options) => adapt::run(&options),
     }
 }
 
