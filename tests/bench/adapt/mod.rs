@@ -41,7 +41,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "PERCENT", default_value_t = 2.0, value_parser = number(0.0, 100.0))]
     poor_loss: f64,
     /// How long each of the three phases takes, in seconds.
-    #[arg(long, value_name = "S", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
+    #[arg(long, value_name = "S", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=600))]
     phase: u64,
     /// Writes plots to this file, as SVG.
     #[arg(long, value_name = "FILE")]
@@ -80,7 +80,8 @@ struct Sample {
     wait: Duration,
     lost: u64,
     overflowed: u64,
-    /// Of the sending daemon, as it said last.
+    /// Bytes that the receiver has verified, and how chunks travel, as the sending daemon said last.
+    verified: u64,
     streams: u64,
     parallel: bool,
 }
@@ -116,7 +117,7 @@ fn measure(options: &Options) -> Result<Vec<Sample>> {
     let mut fetch = b.cli().command(words!["fetch", id, "--from", a.address()]);
     let begun = Instant::now();
     let mut fetching = Server::start(&mut fetch, |_| true)?.ok_or("p2p does not start")?;
-    let (mut samples, mut streams, mut parallel) = (Vec::new(), 0, false);
+    let (mut samples, mut verified, mut streams, mut parallel) = (Vec::new(), 0, 0, false);
     for (phase, route) in options.phases().iter().enumerate() {
         if phase > 0 {
             let [forward, backward] = route.conditions();
@@ -126,6 +127,7 @@ fn measure(options: &Options) -> Result<Vec<Sample>> {
         while samples.last().is_none_or(|sample: &Sample| sample.at < ends) {
             for event in watching.events_until(begun + TICK * (samples.len() as u32 + 1)) {
                 if event["event"] == "progress" {
+                    verified = event["verified_bytes"].as_u64().unwrap_or(0);
                     streams = event["streams"].as_u64().unwrap_or(0);
                     parallel = event["mode"] == "parallel";
                 }
@@ -138,6 +140,7 @@ fn measure(options: &Options) -> Result<Vec<Sample>> {
                 wait: moment.wait,
                 lost: moment.counters.lost.packets,
                 overflowed: moment.counters.overflowed.packets,
+                verified,
                 streams,
                 parallel,
             });
@@ -165,8 +168,15 @@ fn milliseconds(time: Duration) -> f64 {
 
 fn print(options: &Options, samples: &[Sample]) {
     println!(
-        "{:<34}{:>8}{:>16}{:>14}{:>14}{:>12}{:>10}",
-        "phase", "Mbit/s", "90 % after", "median queue", "longest", "queue full", "streams"
+        "{:<30}{:>8}{:>10}{:>12}{:>14}{:>12}{:>12}{:>10}",
+        "phase, and means of Mbit/s",
+        "sent",
+        "verified",
+        "90 % after",
+        "median queue",
+        "longest",
+        "queue full",
+        "streams"
     );
     let rates = rates(samples);
     for (phase, route) in options.phases().iter().enumerate() {
@@ -180,18 +190,20 @@ fn print(options: &Options, samples: &[Sample]) {
             half_second.map(|some| some[0].0.at.saturating_sub(options.phase() * phase as u32).as_secs_f64());
         let mut waits: Vec<_> = of.iter().map(|(sample, _)| sample.wait).collect();
         waits.sort();
-        let overflowed = |sample: Option<&Sample>| sample.map_or(0, |sample| sample.overflowed);
         let before = samples.iter().rfind(|sample| sample.phase < phase);
         let last = of.last().map(|(sample, _)| *sample);
+        let since_before = |of: fn(&Sample) -> u64| last.map_or(0, of) - before.map_or(0, of);
+        let verified =
+            since_before(|sample| sample.verified) as f64 * 8.0 / 1e6 / options.phase().as_secs_f64();
         let streams: Vec<_> = of.iter().map(|(sample, _)| sample.streams).collect();
         let (least, most) = (streams.iter().min().unwrap_or(&0), streams.iter().max().unwrap_or(&0));
         println!(
-            "{:<34}{mean:>8.1}{:>16}{:>11.1} ms{:>11.1} ms{:>12}{:>10}",
+            "{:<30}{mean:>8.1}{verified:>10.1}{:>12}{:>11.1} ms{:>9.1} ms{:>12}{:>10}",
             name(route),
             reached.map_or("never".to_owned(), |seconds| format!("{seconds:.1} s")),
             milliseconds(waits[waits.len() / 2]),
             milliseconds(waits[waits.len() - 1]),
-            overflowed(last) - overflowed(before),
+            since_before(|sample| sample.overflowed),
             format!("{least} to {most}"),
         );
     }
@@ -203,28 +215,27 @@ fn name(route: &Route) -> String {
 
 fn svg(options: &Options, samples: &[Sample]) -> String {
     use plot::{Line, Phase, Plot};
-    let line = |name, color, of: &dyn Fn(&Sample) -> f64| {
+    let line = |name, color, of: &dyn Fn(&Sample) -> Option<f64>| {
         let points = samples.iter().map(|sample| (sample.at.as_secs_f64(), of(sample))).collect();
         Line { name, color, dashed: false, points }
     };
     let phases = options.phases();
-    let rates = samples.iter().zip(rates(samples)).map(|(sample, rate)| (sample.at.as_secs_f64(), rate));
+    let rates =
+        samples.iter().zip(rates(samples)).map(|(sample, rate)| (sample.at.as_secs_f64(), Some(rate)));
     let sent = Line { name: "sent by p2p", color: "#1f6fb4", dashed: false, points: rates.collect() };
-    let limit = line("rate of the link", "#888888", &|sample| phases[sample.phase].rate as f64);
+    let limit = line("rate of the link", "#888888", &|sample| Some(phases[sample.phase].rate as f64));
     let plots = [
         Plot { title: "over the link, Mbit/s", lines: vec![Line { dashed: true, ..limit }, sent] },
         Plot {
             title: "chunk streams in flight",
             lines: vec![
-                line("all", "#2a8a4a", &|sample| sample.streams as f64),
-                line("1 = parallel, 0 = sequential", "#c06010", &|sample| {
-                    f64::from(u8::from(sample.parallel))
-                }),
+                line("parallel", "#2a8a4a", &|sample| sample.parallel.then_some(sample.streams as f64)),
+                line("sequential", "#c06010", &|sample| (!sample.parallel).then_some(sample.streams as f64)),
             ],
         },
         Plot {
             title: "wait in the link's queue, ms",
-            lines: vec![line("queue", "#a03050", &|sample| milliseconds(sample.wait))],
+            lines: vec![line("queue", "#a03050", &|sample| Some(milliseconds(sample.wait)))],
         },
     ];
     let phases: Vec<_> = (1..)
@@ -241,6 +252,7 @@ fn json(options: &Options, machine: &Machine, samples: &[Sample]) -> Value {
             "phase": sample.phase,
             "mbit": rate,
             "queue_ms": milliseconds(sample.wait),
+            "verified_bytes": sample.verified,
             "streams": sample.streams,
             "mode": if sample.parallel { "parallel" } else { "sequential" },
             "lost_packets": sample.lost,

@@ -11,12 +11,12 @@ const TOP: f64 = 66.0;
 const GAP: f64 = 46.0;
 const BOTTOM: f64 = 44.0;
 
-/// A line: points of seconds and values.
+/// A line: points of seconds and values. It has a gap where there is no value.
 pub(super) struct Line {
     pub(super) name: &'static str,
     pub(super) color: &'static str,
     pub(super) dashed: bool,
-    pub(super) points: Vec<(f64, f64)>,
+    pub(super) points: Vec<(f64, Option<f64>)>,
 }
 
 /// One plot.
@@ -72,7 +72,7 @@ pub(super) fn svg(title: &str, plots: &[Plot], phases: &[Phase]) -> String {
 }
 
 fn draw(svg: &mut String, plot: &Plot, top: f64, x: impl Fn(f64) -> f64) {
-    let values = plot.lines.iter().flat_map(|line| &line.points).map(|(_, value)| *value);
+    let values = plot.lines.iter().flat_map(|line| &line.points).filter_map(|(_, value)| *value);
     let most = values.fold(1.0, f64::max);
     let step = round_step(most);
     let limit = (most / step).ceil() * step;
@@ -87,9 +87,14 @@ fn draw(svg: &mut String, plot: &Plot, top: f64, x: impl Fn(f64) -> f64) {
     for line in plot.lines.iter().rev() {
         let dashes = if line.dashed { " stroke-dasharray=\"6 4\"" } else { "" };
         let style = format!("fill=\"none\" stroke=\"{}\" stroke-width=\"1.5\"{dashes}", line.color);
-        let points: Vec<_> =
-            line.points.iter().map(|(time, value)| format!("{:.1},{:.1}", x(*time), y(*value))).collect();
-        let _ = writeln!(svg, "<polyline points=\"{}\" {style}/>", points.join(" "));
+        let (mut path, mut pen) = (String::new(), 'M');
+        for (time, value) in &line.points {
+            if let Some(value) = value {
+                let _ = write!(path, "{pen}{:.1} {:.1}", x(*time), y(*value));
+            }
+            pen = if value.is_some() { 'L' } else { 'M' };
+        }
+        let _ = writeln!(svg, "<path d=\"{path}\" {style}/>");
         // The legend, from right to left, above the plot.
         text(svg, (right, top - 8.0), "end", "", line.name);
         right -= line.name.len() as f64 * 6.2 + 10.0;
