@@ -12,6 +12,8 @@
 //!     cargo run --release -p p2p-tests --bin bench -- adapt [--rate MBIT] [--rtt MS] [--poor-rate MBIT]
 //!         [--poor-loss PERCENT] [--phase S] [--svg FILE] [--json FILE]
 //!
+//! A quick local network is `wan --rate 1000 --rtt 1 --queue-bdp 8`: a queue of one product would be 83 packets there.
+//!
 //! All take turns in one run, since only ratios within a run mean anything on a machine that others use too.
 
 mod adapt;
