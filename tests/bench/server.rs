@@ -1,8 +1,8 @@
-//! Servers of the benchmark's own.
+//! Servers, and clients that run for long, of the benchmark's own.
 
 use std::{
     fs,
-    net::SocketAddrV4,
+    net::{Ipv4Addr, SocketAddrV4, TcpListener},
     process::{Child, Command, Stdio},
 };
 
@@ -10,7 +10,7 @@ use p2p_tests::until::until_true;
 
 use crate::Result;
 
-/// A running server. It is killed when this is dropped.
+/// A running program. It is killed when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Server(Child);
 
@@ -20,10 +20,20 @@ impl Server {
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         let (mut server, mut ended) = (Self(child), false);
         until_true("a server listens", || {
-            ended = !matches!(server.0.try_wait(), Ok(None));
+            ended = !server.is_running();
             ended || ready(&server.0)
         });
         Ok((!ended).then_some(server))
+    }
+
+    /// Whether it has not ended.
+    pub(crate) fn is_running(&mut self) -> bool {
+        matches!(self.0.try_wait(), Ok(None))
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
     }
 }
 
@@ -32,6 +42,12 @@ impl Drop for Server {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// An address on loopback that nobody listens on.
+pub(crate) fn free_address() -> Result<SocketAddrV4> {
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+    Ok(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))
 }
 
 /// Whether anybody listens here, in the network namespace of this process. Connecting would have to be done from

@@ -14,8 +14,9 @@ use crate::{Result, done, server::Server};
 const PROGRAM: &str = "/usr/sbin/sshd";
 
 /// An ssh daemon with keys of its own.
+#[derive(Debug)]
 pub(crate) struct Sshd {
-    _server: Server,
+    server: Server,
     options: Vec<String>,
     address: SocketAddrV4,
 }
@@ -60,7 +61,12 @@ impl Sshd {
                 .map(str::to_owned)
                 .chain(["-i".to_owned(), user.to_string_lossy().into_owned()])
                 .collect();
-        Ok(Some(Self { _server: server, options, address }))
+        Ok(Some(Self { server, options, address }))
+    }
+
+    /// The process that listens, whose children serve.
+    pub(crate) fn pid(&self) -> u32 {
+        self.server.pid()
     }
 
     /// What `scp` and `rsync` call the file.

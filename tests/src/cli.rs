@@ -8,7 +8,7 @@ use std::{
     process::{Child, Command, Stdio},
     sync::{
         Arc, Mutex,
-        mpsc::{self, Receiver},
+        mpsc::{self, Receiver, RecvTimeoutError},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -92,6 +92,11 @@ impl Cli {
 
     /// Starts a command.
     pub fn start(&self, words: impl IntoIterator<Item = OsString>) -> Running {
+        Running::start(self.command(words))
+    }
+
+    /// The process that a command is, not yet running.
+    pub fn command(&self, words: impl IntoIterator<Item = OsString>) -> Command {
         let mut command = Command::new(binaries::p2p());
         command.arg("--home").arg(&self.home);
         if !self.may_start {
@@ -100,7 +105,7 @@ impl Cli {
         command.args(words);
         isolate(&mut command, &self.root);
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
-        Running::start(command)
+        command
     }
 }
 
@@ -159,6 +164,25 @@ impl Running {
                     }
                 }
                 Err(_) => panic!("waited in vain for {what}\n{}", self.shown()),
+            }
+        }
+    }
+
+    /// The events that come until then; it waits as long, even if the command ends before.
+    pub fn events_until(&mut self, deadline: Instant) -> Vec<Value> {
+        let mut events = Vec::new();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) => {
+                    events.extend(serde_json::from_slice(&line).ok());
+                    self.stdout.extend_from_slice(&line);
+                }
+                Err(RecvTimeoutError::Timeout) => return events,
+                Err(RecvTimeoutError::Disconnected) => {
+                    std::thread::sleep(left);
+                    return events;
+                }
             }
         }
     }

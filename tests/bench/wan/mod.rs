@@ -15,11 +15,14 @@ use std::{
 
 use p2p_tests::{
     data,
-    link::{Conditions, Counters, LongLink, MTU},
+    link::{Counters, LongLink},
 };
 use tempfile::TempDir;
 
-use crate::Result;
+use crate::{
+    Result,
+    route::{Route, number},
+};
 
 /// No run takes longer: it is ended then.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -50,38 +53,13 @@ pub(crate) struct Options {
     json: Option<PathBuf>,
 }
 
-/// Parses numbers of a range; clap has such a parser for whole numbers only.
-fn number(least: f64, most: f64) -> impl Fn(&str) -> std::result::Result<f64, String> + Clone {
-    move |text| match text.parse() {
-        Ok(value) if (least..=most).contains(&value) => Ok(value),
-        _ => Err(format!("a number from {least} to {most} is wanted")),
-    }
-}
-
 impl Options {
     fn bytes(&self) -> u64 {
         self.size << 20
     }
 
-    fn rtt(&self) -> Duration {
-        Duration::from_millis(self.rtt)
-    }
-
-    fn queue(&self) -> u64 {
-        /// Fewer could not even take what a sender passes on in one piece.
-        const LEAST_PACKETS: u64 = 64;
-        let product = self.rate as f64 * 1e6 / 8.0 * self.rtt().as_secs_f64();
-        ((product * self.queue_bdp) as u64).max(LEAST_PACKETS * u64::from(MTU))
-    }
-
-    fn conditions(&self, seed: u64) -> Conditions {
-        Conditions {
-            rate: self.rate * 1_000_000,
-            delay: self.rtt() / 2,
-            loss: self.loss / 100.0,
-            queue: self.queue(),
-            seed,
-        }
+    fn route(&self) -> Route {
+        Route { rate: self.rate, rtt: self.rtt, loss: self.loss, queue_bdp: self.queue_bdp }
     }
 }
 
@@ -119,16 +97,10 @@ impl Row {
 impl Scene {
     fn new(options: &Options) -> Result<Self> {
         let room = tempfile::Builder::new().prefix("p2p-bench-").tempdir()?;
-        let link = LongLink::new(options.conditions(1), options.conditions(2))?;
-        // The kernel's own choice differs from machine to machine.
-        link.set_congestion_control("cubic")?;
-        for end in [&link.a, &link.b] {
-            // No connection is to learn from another.
-            end.set("ipv4/tcp_no_metrics_save", "1")?;
-        }
-        let longest_wait =
-            Duration::from_secs_f64(options.queue() as f64 * 8.0 / (options.rate as f64 * 1e6));
-        let quiet = options.rtt() + longest_wait + Duration::from_millis(50);
+        let route = options.route();
+        let link = route.link()?;
+        let longest_wait = Duration::from_secs_f64(route.queue() as f64 * 8.0 / (route.rate as f64 * 1e6));
+        let quiet = route.rtt() + longest_wait + Duration::from_millis(50);
         Ok(Self { link, quiet, room, bytes: options.bytes() })
     }
 
@@ -163,15 +135,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         return Ok(());
     }
     let scene = Scene::new(options)?;
-    println!(
-        "{} MiB, {} rounds, {} Mbit/s, {} ms, {} % loss, a queue of {} bytes",
-        options.size,
-        options.rounds,
-        options.rate,
-        options.rtt,
-        options.loss,
-        options.queue()
-    );
+    println!("{} MiB, {} rounds, {}", options.size, options.rounds, options.route());
     let sources = [scene.new_file("source.bin", 1), scene.new_file("second.bin", 2)];
     let mut rows = Vec::from(p2p::NAMES.map(Row::new));
     let mut others = others::installed(&scene, &sources[0])?;

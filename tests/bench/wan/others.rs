@@ -13,7 +13,9 @@ use serde_json::Value;
 
 use super::{LIMIT, Row, Scene};
 use crate::{
-    Result, is_installed,
+    Result,
+    https::Https,
+    is_installed,
     server::{Server, is_listened_to},
     ssh::Sshd,
 };
@@ -45,42 +47,23 @@ fn at(scene: &Scene, port: u16) -> SocketAddrV4 {
 }
 
 fn https<'a>(scene: &'a Scene, source: &Path) -> Result<Option<Other<'a>>> {
-    if !(is_installed("nginx", "-v") && is_installed("curl", "--version")) {
-        println!("absent: nginx or curl");
-        return Ok(None);
-    }
     let address = at(scene, HTTPS);
-    let folder = scene.room.path().join("nginx");
-    fs::create_dir(&folder)?;
-    let rcgen::CertifiedKey { cert, signing_key } =
-        rcgen::generate_simple_self_signed([address.ip().to_string()])?;
-    fs::write(folder.join("cert.pem"), cert.pem())?;
-    fs::write(folder.join("key.pem"), signing_key.serialize_pem())?;
-    let served = source.parent().ok_or("a file lies in a folder")?.display();
-    // One process, so that ending it ends everything.
-    let configuration = format!(
-        "daemon off; master_process off; pid nginx.pid; error_log error.log;\n\
-         events {{}}\n\
-         http {{ access_log off; server {{\n\
-         listen {address} ssl; ssl_certificate cert.pem; ssl_certificate_key key.pem; root {served};\n\
-         }} }}\n"
-    );
-    fs::write(folder.join("nginx.conf"), configuration)?;
-    let mut command = scene.link.a.command("nginx");
-    command.arg("-p").arg(&folder).args(["-e", "error.log", "-c", "nginx.conf"]);
-    let Some(server) = Server::start(&mut command, |child| is_listened_to(child, address))? else {
-        let said = fs::read_to_string(folder.join("error.log")).unwrap_or_default();
-        println!("nginx does not start: {said}");
-        return Ok(None);
-    };
-    let name = source.file_name().ok_or("a file has a name")?.display();
-    let url = format!("https://{address}/{name}");
-    Ok(Some(other("https (curl)", move |to| {
-        let _alive = &server;
-        let mut curl = scene.link.b.command("curl");
-        curl.args(["--silent", "--show-error", "--fail", "--insecure", &url, "--output"]).arg(to);
-        Ok(within_limit(&mut curl)?.map(|(took, _)| took))
-    })))
+    let served = source.parent().ok_or("a file lies in a folder")?;
+    let name = source.file_name().ok_or("a file has a name")?.to_string_lossy().into_owned();
+    let https = Https::start(
+        scene.room.path(),
+        address,
+        served,
+        |program| scene.link.a.command(program),
+        |child| is_listened_to(child, address),
+    )?;
+    Ok(https.map(|https| {
+        other("https (curl)", move |to| {
+            let mut curl = scene.link.b.command("curl");
+            curl.args(https.curl(&name)).arg(to);
+            Ok(within_limit(&mut curl)?.map(|(took, _)| took))
+        })
+    }))
 }
 
 /// How fast TCP is, without files or encryption. It reports the throughput that its receiver saw, which the time

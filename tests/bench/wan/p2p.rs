@@ -2,15 +2,10 @@
 
 use std::{path::PathBuf, time::Instant};
 
-use p2p_tests::{
-    Cli, Daemon, Pair,
-    daemon::Place,
-    link::{LongLink, Namespace},
-    words,
-};
+use p2p_tests::{Cli, Daemon, Pair, words};
 
 use super::{LIMIT, Scene, Turn};
-use crate::Result;
+use crate::{Result, route};
 
 /// The turns of a round.
 pub(super) const NAMES: [&str; 2] = ["p2p fetch, cold", "p2p fetch, warm"];
@@ -19,13 +14,7 @@ const PORT: u16 = 4419;
 
 /// Fetches one file after the other by new daemons. Another file the second time, since the first is known then.
 pub(super) fn turns(scene: &Scene, sources: &[PathBuf; 2]) -> Result<Vec<Turn>> {
-    let LongLink { a, b, .. } = &scene.link;
-    let start = |name, end: &Namespace, address| {
-        let place = Place::new().launched_by(end.launcher()).listen(format!("{address}:{PORT}"));
-        Daemon::start_in(name, place)
-    };
-    let Pair { a, b } =
-        Pair::of(start("a", a, scene.link.address_a()), start("b", b, scene.link.address_b()));
+    let Pair { a, b } = route::pair(&scene.link, PORT);
     let ids = sources.each_ref().map(|source| a.cli().run(words!["share", source]).success().text());
     let mut turns = Vec::new();
     for (source, id) in sources.iter().zip(ids) {

@@ -70,7 +70,7 @@ pub(super) fn json(options: &Options, rows: &[Row]) -> Value {
         "rate_mbit": options.rate,
         "rtt_ms": options.rtt,
         "loss_percent": options.loss,
-        "queue_bytes": options.queue(),
+        "queue_bytes": options.route().queue(),
         "payload_bytes": bytes,
         "rounds": options.rounds,
         "limit_seconds": LIMIT.as_secs(),

@@ -12,6 +12,7 @@ mod namespace;
 mod tun;
 
 use std::{
+    collections::BTreeMap,
     io,
     net::Ipv4Addr,
     sync::{Arc, Condvar, Mutex, MutexGuard},
@@ -35,6 +36,19 @@ const GRAIN: Duration = Duration::from_micros(200);
 
 /// The addresses of `a` and `b`.
 const ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 99, 0, 1), Ipv4Addr::new(10, 99, 0, 2)];
+
+/// How a direction is at a moment.
+#[derive(Clone, Debug, Default)]
+pub struct Moment {
+    /// Bytes sent so far, whether they arrive or not.
+    pub sent: u64,
+    /// How long a packet would have to wait before it is sent.
+    pub wait: Duration,
+    /// The counters, which go on.
+    pub counters: Counters,
+    /// Bytes accepted so far, by the port that they come from.
+    pub by_port: BTreeMap<u16, u64>,
+}
 
 /// Two namespaces with a link between them. All of it goes when this is dropped.
 #[derive(Debug)]
@@ -114,6 +128,24 @@ impl LongLink {
         (self.forward.state().link.take_counters(), self.backward.state().link.take_counters())
     }
 
+    /// How the way from `a` to `b` is now. Nothing of it is right once the counters were taken.
+    pub fn forward_now(&self) -> Moment {
+        let state = self.forward.state();
+        let (now, counters) = (Instant::now(), state.link.counters());
+        Moment {
+            sent: counters.carried.bytes.saturating_sub(state.link.bytes_waiting(now)),
+            wait: state.link.wait(now),
+            counters,
+            by_port: state.by_port.clone(),
+        }
+    }
+
+    /// Makes it another link from now on; see [`Link::change`].
+    pub fn change(&self, forward: Conditions, backward: Conditions) {
+        self.forward.state().link.change(Instant::now(), forward);
+        self.backward.state().link.change(Instant::now(), backward);
+    }
+
     /// Waits until nothing has been offered to the link for this long, or not much longer than that.
     pub fn wait_until_quiet(&self, quiet: Duration) {
         const TRIES: u32 = 20;
@@ -139,12 +171,37 @@ struct Direction {
 #[derive(Debug)]
 struct State {
     link: Link,
+    /// Bytes accepted, by the port that they come from.
+    by_port: BTreeMap<u16, u64>,
     ended: bool,
+}
+
+impl State {
+    fn offer(&mut self, packet: &[u8]) {
+        if self.link.offer(Instant::now(), packet)
+            && let Some(port) = source_port(packet)
+        {
+            *self.by_port.entry(port).or_default() += packet.len() as u64;
+        }
+    }
+}
+
+/// The port that a packet comes from, if it is one of TCP or UDP over IPv4.
+fn source_port(packet: &[u8]) -> Option<u16> {
+    const TCP: u8 = 6;
+    const UDP: u8 = 17;
+    let (first, protocol) = (packet.first()?, packet.get(9)?);
+    if first >> 4 != 4 || ![TCP, UDP].contains(protocol) {
+        return None;
+    }
+    // The length of the header, in words of four bytes.
+    let begin = usize::from(first & 0x0f) * 4;
+    Some(u16::from_be_bytes([*packet.get(begin)?, *packet.get(begin + 1)?]))
 }
 
 impl Direction {
     fn start(conditions: Conditions, from: Arc<Tun>, to: Arc<Tun>) -> Arc<Self> {
-        let state = Mutex::new(State { link: Link::new(conditions), ended: false });
+        let state = Mutex::new(State { link: Link::new(conditions), by_port: BTreeMap::new(), ended: false });
         let direction = Arc::new(Self { state, changed: Condvar::new() });
         let (reading, writing) = (direction.clone(), direction.clone());
         thread::spawn(move || {
@@ -165,7 +222,7 @@ impl Direction {
     fn read(&self, from: &Tun) {
         let mut packet = vec![0; MTU as usize];
         while let Ok(len) = from.read(&mut packet) {
-            self.state().link.offer(Instant::now(), &packet[..len]);
+            self.state().offer(&packet[..len]);
             self.changed.notify_one();
         }
         self.state().ended = true;
@@ -200,4 +257,31 @@ impl Direction {
 fn hurry() {
     // On Linux, this sets the priority of the calling thread alone. It is not vital.
     let _ = rustix::process::setpriority_process(None, -20);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::source_port;
+
+    #[test]
+    fn a_packet_tells_the_port_that_it_comes_from() {
+        let mut packet = vec![0; 28];
+        (packet[0], packet[9]) = (0x45, 17);
+        packet[20..24].copy_from_slice(&[0x11, 0x43, 0, 80]);
+        assert_eq!(source_port(&packet), Some(4419));
+        packet[9] = 6;
+        assert_eq!(source_port(&packet), Some(4419));
+        // ICMP has none.
+        packet[9] = 1;
+        assert_eq!(source_port(&packet), None);
+        // Options come before it.
+        (packet[0], packet[9]) = (0x46, 17);
+        packet[24..26].copy_from_slice(&[0, 53]);
+        assert_eq!(source_port(&packet), Some(53));
+        assert_eq!(source_port(&packet[..24]), None);
+        assert_eq!(source_port(&[]), None);
+        // IPv6.
+        packet[0] = 0x60;
+        assert_eq!(source_port(&packet), None);
+    }
 }

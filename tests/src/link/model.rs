@@ -63,7 +63,7 @@ pub struct Link {
     dice: Dice,
     /// When everything accepted so far has been sent; `None` before the first packet.
     busy_until: Option<Instant>,
-    /// What will arrive, and when; in order, as the delay is the same for all.
+    /// What will arrive, and when; in order.
     under_way: VecDeque<(Instant, Vec<u8>)>,
     counters: Counters,
 }
@@ -80,22 +80,54 @@ impl Link {
     /// Time must not run backwards from call to call.
     pub fn offer(&mut self, now: Instant, packet: &[u8]) -> bool {
         let len = packet.len() as u64;
-        let begins = self.busy_until.map_or(now, |busy_until| busy_until.max(now));
-        let wait = begins - now;
+        let wait = self.wait(now);
         if self.bytes_sent_in(wait) + len > self.conditions.queue {
             self.counters.overflowed.count(len);
             return false;
         }
-        let sent = begins + self.time_to_send(len);
+        let sent = now + wait + self.time_to_send(len);
         self.busy_until = Some(sent);
         self.counters.carried.count(len);
         self.counters.longest_wait = self.counters.longest_wait.max(wait);
         if self.dice.roll() < self.conditions.loss {
             self.counters.lost.count(len);
         } else {
-            self.under_way.push_back((sent + self.conditions.delay, packet.to_vec()));
+            // Nothing overtakes, not even where the delay has become shorter.
+            let due = self.under_way.back().map_or(sent, |(last, _)| *last).max(sent + self.conditions.delay);
+            self.under_way.push_back((due, packet.to_vec()));
         }
         true
+    }
+
+    /// Makes the link another one from now on. What waits is sent at the new rate, and none of it is dropped where the
+    /// queue has become smaller; what was sent already travels on as it did, and what was lost stays lost.
+    ///
+    /// Time must not run backwards from call to call.
+    pub fn change(&mut self, now: Instant, conditions: Conditions) {
+        let slower = self.conditions.rate as f64 / conditions.rate as f64;
+        let anew = |sent: Instant| now + sent.saturating_duration_since(now).mul_f64(slower);
+        let mut last = now;
+        for (due, _) in &mut self.under_way {
+            let sent = *due - self.conditions.delay;
+            if sent > now {
+                *due = anew(sent) + conditions.delay;
+            }
+            last = last.max(*due);
+            *due = last;
+        }
+        self.busy_until = self.busy_until.map(anew);
+        self.dice = Dice(conditions.seed);
+        self.conditions = conditions;
+    }
+
+    /// How long a packet would have to wait now before it is sent.
+    pub fn wait(&self, now: Instant) -> Duration {
+        self.busy_until.map_or(Duration::ZERO, |busy_until| busy_until.saturating_duration_since(now))
+    }
+
+    /// Bytes that were accepted and are not sent yet.
+    pub fn bytes_waiting(&self, now: Instant) -> u64 {
+        self.bytes_sent_in(self.wait(now))
     }
 
     /// When the next packet arrives, if one is under way. Packets offered later arrive later.
@@ -232,6 +264,42 @@ mod tests {
         assert!((160..240).contains(&counters.lost.packets), "{counters:?}");
         assert_eq!(run(1).0, arrived);
         assert_ne!(run(2).0, arrived);
+    }
+
+    #[test]
+    fn what_waits_when_the_rate_changes_is_sent_at_the_new_one() {
+        let (mut link, begin) = (Link::new(conditions()), Instant::now());
+        for mark in 0..4 {
+            assert!(link.offer(begin, &marked(mark)));
+        }
+        let change = begin + ms(2);
+        assert_eq!((link.wait(change), link.bytes_waiting(change)), (ms(2), 2 * LEN as u64));
+        // Two are sent and travel on as they did; the other two take ten times as long, and more loss is not theirs.
+        link.change(change, Conditions { rate: RATE / 10, loss: 1.0, ..conditions() });
+        assert_eq!((link.wait(change), link.bytes_waiting(change)), (ms(20), 2 * LEN as u64));
+        assert!(link.offer(change, &marked(4)));
+        assert_eq!(marks(&mut link, begin + ms(52)), [0, 1]);
+        assert_eq!(link.next_due(), Some(change + ms(60)));
+        assert_eq!(marks(&mut link, change + ms(70)), [2, 3]);
+        assert_eq!(link.counters().lost.packets, 1);
+        // It is as it was, with an idle moment between.
+        link.change(begin + ms(100), conditions());
+        assert_eq!(link.wait(begin + ms(100)), ms(0));
+        assert!(link.offer(begin + ms(100), &marked(5)));
+        assert_eq!(link.next_due(), Some(begin + ms(151)));
+    }
+
+    #[test]
+    fn no_packet_overtakes_another_when_the_delay_becomes_shorter() {
+        let (mut link, begin) = (Link::new(conditions()), Instant::now());
+        assert!(link.offer(begin, &marked(0)));
+        assert!(link.offer(begin, &marked(1)));
+        link.change(begin + ms(1), Conditions { delay: ms(5), ..conditions() });
+        assert!(link.offer(begin + ms(1), &marked(2)));
+        assert!(marks(&mut link, begin + ms(50)).is_empty());
+        assert_eq!(marks(&mut link, begin + ms(51)), [0, 1, 2]);
+        assert!(link.offer(begin + ms(51), &marked(3)));
+        assert_eq!(link.next_due(), Some(begin + ms(57)));
     }
 
     #[test]

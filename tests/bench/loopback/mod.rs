@@ -1,0 +1,117 @@
+//! p2p beside what else copies files, on loopback: how long each takes, and what it uses for that.
+//!
+//! p2p verifies and syncs; `cp` is followed by a sync of its copy; HTTPS (by nginx and curl), scp and rsync (over an
+//! sshd) do neither. All servers are the benchmark's own, and run where they are installed.
+
+mod report;
+mod ways;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant, SystemTime},
+};
+
+use p2p_protocol::limits::RACY_WINDOW;
+use p2p_tests::{data, until::until_true};
+
+use crate::{Result, machine::Machine, usage};
+
+/// What to measure.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Size of the file, in MiB.
+    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    size: u64,
+    /// How often each way takes its turn.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Where the file and its copies lie. [default: the folder for temporary files]
+    #[arg(long, value_name = "DIR")]
+    folder: Option<PathBuf>,
+    /// Writes what was measured to this file too, as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// One turn of a way.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    took: Duration,
+    /// Processor time of everything that took part.
+    cpu: Duration,
+    /// The most memory that the p2p daemons had, that which sends first.
+    peaks: Option<[u64; 2]>,
+}
+
+/// The name of the way that all others are compared with.
+const P2P: &str = ways::NAMES[0];
+
+/// Measures.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let folder = options.folder.clone().unwrap_or_else(std::env::temp_dir);
+    // The file, the inbox and all copies lie in one folder, on one file system.
+    let room = tempfile::Builder::new().prefix("p2p-bench-").tempdir_in(&folder)?;
+    let source = new_source(room.path(), options.size << 20)?;
+    let machine = Machine::this();
+    println!("{machine}");
+    println!("{} MiB, {} rounds, in {}", options.size, options.rounds, folder.display());
+    let ways::Ways { mut ways, absent } = ways::all(room.path(), &source)?;
+    for round in 0..options.rounds {
+        for way in ways.iter_mut().filter(|way| !way.broken) {
+            let to = room.path().join(format!("{}-{round}", way.name.replace(' ', "-")));
+            match turn(way, &to) {
+                Ok(turn) => way.turns.push(turn),
+                // What is installed here and does not work here is no reason to measure nothing.
+                Err(error) => {
+                    println!("{}: left out: {error}", way.name);
+                    way.broken = true;
+                    continue;
+                }
+            }
+            data::assert_same(&source, &to);
+            fs::remove_file(&to)?;
+        }
+    }
+    ways.retain(|way| !way.broken);
+    if ways.first().is_none_or(|way| way.name != P2P) {
+        return Err("p2p itself did not work".into());
+    }
+    report::print(&ways, &absent);
+    match &options.json {
+        Some(path) => {
+            Ok(fs::write(path, format!("{:#}\n", report::json(options, &machine, &ways, &absent)))?)
+        }
+        None => Ok(()),
+    }
+}
+
+/// A new file, once it is so old that its hash will be remembered: what is measured is moving it.
+fn new_source(room: &Path, len: u64) -> Result<PathBuf> {
+    let source = room.join("source.bin");
+    data::write_random(&source, 1, len);
+    let written = fs::metadata(&source)?.modified()?;
+    until_true("the file is old enough", || {
+        SystemTime::now().duration_since(written).is_ok_and(|age| age > RACY_WINDOW)
+    });
+    Ok(source)
+}
+
+fn turn(way: &ways::Way, to: &Path) -> Result<Turn> {
+    (way.prepare)()?;
+    if let Some(pair) = &way.pair {
+        for daemon in [&pair.a, &pair.b] {
+            usage::forget_peak(daemon);
+        }
+    }
+    let before = usage::cpu_with(&way.servers);
+    let begun = Instant::now();
+    (way.run)(to)?;
+    let took = begun.elapsed();
+    if let Some(server) = way.forks {
+        usage::wait_for_children_of(server);
+    }
+    let cpu = usage::cpu_with(&way.servers) - before;
+    let peaks = way.pair.as_ref().map(|pair| [pair.a.peak_memory(), pair.b.peak_memory()]);
+    Ok(Turn { took, cpu, peaks })
+}

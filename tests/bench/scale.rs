@@ -1,0 +1,250 @@
+//! `p2p fetch` over loopback of ever larger files, and of many at once: whether time stays in proportion, and memory
+//! bounded.
+//!
+//! Copies are written and synced as ever. A file for which there is no room twice is one hole, which takes none: it is
+//! hashed, encrypted and written as random data is, and only read more quickly.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use p2p_tests::{Daemon, Pair, data, words};
+use serde_json::{Value, json};
+
+use crate::{Result, done, machine::Machine, usage};
+
+/// Room that is left to others.
+const SPARE: u64 = 4 << 30;
+
+const MIB: f64 = (1 << 20) as f64;
+
+/// What to measure.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Sizes of the files, in GiB.
+    #[arg(long, value_name = "GIB,...", default_value = "1,4,16", value_delimiter = ',')]
+    sizes: Vec<u64>,
+    /// How many files are fetched at once.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..))]
+    at_once: u64,
+    /// Size of those together, and of the one file that they are compared with, in MiB.
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..))]
+    together: u64,
+    /// How often those take turns; what is shown is the turn whose ratio is in the middle.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Where the files and their copies lie. [default: the folder for temporary files]
+    #[arg(long, value_name = "DIR")]
+    folder: Option<PathBuf>,
+    /// Writes what was measured to this file too, as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// Measures.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let folder = options.folder.clone().unwrap_or_else(std::env::temp_dir);
+    let room = tempfile::Builder::new().prefix("p2p-bench-").tempdir_in(&folder)?;
+    let machine = Machine::this();
+    println!("{machine}");
+    println!("p2p fetch, warm, in {}", folder.display());
+    println!(
+        "{:<10}{:<10}{:>10}{:>12}{:>16}{:>26}",
+        "size", "content", "time", "s per GiB", "CPU s per GiB", "peak MiB (from, to)"
+    );
+    let mut sizes = Vec::new();
+    for size in &options.sizes {
+        sizes.extend(one(room.path(), *size)?);
+    }
+    let turns = (0..options.rounds).map(|_| at_once(room.path(), options.at_once, options.together << 20));
+    let mut turns = turns.collect::<Result<Vec<_>>>()?;
+    turns.sort_by(|left, right| left.ratio().total_cmp(&right.ratio()));
+    turns[turns.len() / 2].print(options);
+    match &options.json {
+        Some(path) => {
+            let all = json!({
+                "machine": machine.json(),
+                "sizes": sizes,
+                "files_at_once": options.at_once,
+                "bytes_together": options.together << 20,
+                "at_once": turns.iter().map(AtOnce::json).collect::<Vec<_>>(),
+            });
+            Ok(fs::write(path, format!("{all:#}\n"))?)
+        }
+        None => Ok(()),
+    }
+}
+
+/// Daemons that have a connection.
+fn connected(room: &Path) -> Result<Pair> {
+    let pair = Pair::new();
+    let small = room.join("small.bin");
+    data::write_random(&small, 2, 1024);
+    fetch(&pair, &share(&pair, &small), &room.join("small-copy"))?;
+    Ok(pair)
+}
+
+fn share(pair: &Pair, path: &Path) -> String {
+    pair.a.cli().run(words!["share", path]).success().text()
+}
+
+/// Returns how long it took, and the processor time that it took.
+fn fetch(pair: &Pair, id: &str, to: &Path) -> Result<(Duration, Duration)> {
+    let servers = [pair.a.pid(), pair.b.pid()];
+    let (before, begun) = (usage::cpu_with(&servers), Instant::now());
+    done(&mut pair.b.cli().command(words!["fetch", id, "--from", pair.a.address(), "-o", to]))?;
+    let (took, cpu) = (begun.elapsed(), usage::cpu_with(&servers) - before);
+    if data::file_id(to) != id {
+        return Err(format!("{} is not what was fetched", to.display()).into());
+    }
+    fs::remove_file(to)?;
+    Ok((took, cpu))
+}
+
+/// The most memory that sender and receiver had, in bytes.
+fn peaks(pair: &Pair) -> [u64; 2] {
+    [&pair.a, &pair.b].map(Daemon::peak_memory)
+}
+
+/// One file of this size, in GiB. `None`, with a word on why, where it finds no room.
+fn one(room: &Path, gib: u64) -> Result<Option<Value>> {
+    let (bytes, there_is) = (gib << 30, available(room)?);
+    let source = room.join("source.bin");
+    let content = if there_is >= 2 * bytes + SPARE {
+        data::write_random(&source, gib, bytes);
+        "random"
+    } else if there_is >= bytes + SPARE {
+        File::create(&source)?.set_len(bytes)?;
+        "a hole"
+    } else {
+        println!("{:<10}left out: there is no room for a copy", format!("{gib} GiB"));
+        return Ok(None);
+    };
+    let pair = connected(room)?;
+    let id = share(&pair, &source);
+    let (took, cpu) = fetch(&pair, &id, &room.join("copy"))?;
+    let peaks = peaks(&pair);
+    let per_gib = |time: Duration| time.as_secs_f64() / gib as f64;
+    println!(
+        "{:<10}{content:<10}{:>8.2} s{:>12.3}{:>16.3}{:>26}",
+        format!("{gib} GiB"),
+        took.as_secs_f64(),
+        per_gib(took),
+        per_gib(cpu),
+        shown(peaks),
+    );
+    fs::remove_file(&source)?;
+    Ok(Some(json!({
+        "gib": gib,
+        "content": content,
+        "seconds": took.as_secs_f64(),
+        "seconds_per_gib": per_gib(took),
+        "cpu_seconds_per_gib": per_gib(cpu),
+        "peak_bytes_from_to": peaks,
+    })))
+}
+
+/// One file, and many of the same size together.
+struct AtOnce {
+    one: Duration,
+    one_peaks: [u64; 2],
+    /// When each of the many ended, in order.
+    ends: Vec<Duration>,
+    peaks: [u64; 2],
+}
+
+impl AtOnce {
+    fn last(&self) -> Duration {
+        self.ends.last().copied().unwrap_or_default()
+    }
+
+    fn ratio(&self) -> f64 {
+        self.last().as_secs_f64() / self.one.as_secs_f64()
+    }
+
+    fn print(&self, options: &Options) {
+        let count = options.at_once;
+        println!("\n{} MiB as one file, and as {count} at once", options.together);
+        println!("{:<10}{:>10}{:>26}", "", "time", "peak MiB (from, to)");
+        for (name, took, peaks) in
+            [("one".to_owned(), self.one, self.one_peaks), (count.to_string(), self.last(), self.peaks)]
+        {
+            println!("{name:<10}{:>8.2} s{:>26}", took.as_secs_f64(), shown(peaks));
+        }
+        println!(
+            "{:.2} times the time of one; the first ended after {:.2} s, half of them after {:.2} s, the last after {:.2} s",
+            self.ratio(),
+            self.ends[0].as_secs_f64(),
+            self.ends[self.ends.len() / 2].as_secs_f64(),
+            self.last().as_secs_f64(),
+        );
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "one_seconds": self.one.as_secs_f64(),
+            "one_peak_bytes_from_to": self.one_peaks,
+            "ended_after_seconds": self.ends.iter().map(Duration::as_secs_f64).collect::<Vec<_>>(),
+            "times_that_of_one": self.ratio(),
+            "peak_bytes_from_to": self.peaks,
+        })
+    }
+}
+
+/// By new daemons for either.
+fn at_once(room: &Path, count: u64, together: u64) -> Result<AtOnce> {
+    let source = room.join("source.bin");
+    data::write_random(&source, 0, together);
+    let pair = connected(room)?;
+    let id = share(&pair, &source);
+    let (one, _) = fetch(&pair, &id, &room.join("copy"))?;
+    let one_peaks = peaks(&pair);
+    drop(pair);
+    fs::remove_file(&source)?;
+
+    let pair = connected(room)?;
+    let ids: Vec<_> = (0..count)
+        .map(|number| {
+            let path = room.join(format!("part-{number}.bin"));
+            data::write_random(&path, 1000 + number, together / count);
+            share(&pair, &path)
+        })
+        .collect();
+    let begun = Instant::now();
+    let ends = thread::scope(|scope| {
+        let start = |id: &String| {
+            let to = room.join(id);
+            let mut command = pair.b.cli().command(words!["fetch", id, "--from", pair.a.address(), "-o", to]);
+            // An error need not be of the kind that may cross threads.
+            scope.spawn(move || {
+                done(&mut command).map(|()| begun.elapsed()).map_err(|error| error.to_string())
+            })
+        };
+        let running: Vec<_> = ids.iter().map(start).collect();
+        let ended = running.into_iter().map(|one| one.join().unwrap_or_else(|_| Err("it panicked".into())));
+        ended.collect::<std::result::Result<Vec<_>, String>>()
+    });
+    let (mut ends, peaks) = (ends?, peaks(&pair));
+    ends.sort();
+    for id in &ids {
+        let copy = room.join(id);
+        if data::file_id(&copy) != *id {
+            return Err(format!("{} is not what was fetched", copy.display()).into());
+        }
+        fs::remove_file(&copy)?;
+    }
+    Ok(AtOnce { one, one_peaks, ends, peaks })
+}
+
+fn shown(peaks: [u64; 2]) -> String {
+    peaks.map(|bytes| format!("{:.1}", bytes as f64 / MIB)).join(", ")
+}
+
+/// Bytes that a folder's file system takes yet.
+fn available(folder: &Path) -> Result<u64> {
+    let stat = rustix::fs::statvfs(folder)?;
+    Ok(stat.f_bavail * stat.f_frsize)
+}
