@@ -44,7 +44,7 @@ enum Event {
 
 /// Who decides what a flow may have on its way.
 enum Control {
-    Ours(Bbr),
+    Ours(Box<Bbr>),
     Cubic(Cubic),
 }
 
@@ -187,7 +187,7 @@ impl Simulation {
     /// Adds one of our flows.
     fn ours(&mut self, begins: Time) {
         let seed = (self.flows.len() as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        self.add(begins, Control::Ours(Bbr::new(begins, MTU, INITIAL_WINDOW, seed)));
+        self.add(begins, Control::Ours(Box::new(Bbr::new(begins, MTU, INITIAL_WINDOW, seed))));
     }
 
     fn cubic(&mut self, begins: Time) {
