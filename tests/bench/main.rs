@@ -3,7 +3,7 @@
 //!     cargo run --release -p p2p-tests --bin bench -- loopback [--size MIB] [--rounds N] [--folder DIR]
 //!         [--json FILE]
 //!     cargo run --release -p p2p-tests --bin bench -- scale [--sizes GIB,...] [--at-once N] [--together MIB]
-//!         [--folder DIR] [--json FILE]
+//!         [--rounds N] [--folder DIR] [--source-folder DIR] [--json FILE]
 //!     cargo run --release -p p2p-tests --bin bench -- small [--rounds N] [--cold-rounds N] [--rtt MS] [--json FILE]
 //!     cargo run --release -p p2p-tests --bin bench -- wan [--rate MBIT] [--rtt MS] [--loss PERCENT] [--queue-bdp X]
 //!         [--size MIB] [--rounds N] [--json FILE]

@@ -1,11 +1,12 @@
 //! `p2p fetch` over loopback of ever larger files, and of many at once: whether time stays in proportion, and memory
 //! bounded.
 //!
-//! Copies are written and synced as ever. A file for which there is no room twice is one hole, which takes none: it is
-//! hashed, encrypted and written as random data is, and only read more quickly.
+//! All of it is random data, since a hole is not sent, and copies are written and synced as ever. What finds no room is
+//! left out.
 
 use std::{
     fs::{self, File},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -39,6 +40,9 @@ pub(crate) struct Options {
     /// Where the files and their copies lie. [default: the folder for temporary files]
     #[arg(long, value_name = "DIR")]
     folder: Option<PathBuf>,
+    /// Where the files lie, if not with their copies.
+    #[arg(long, value_name = "DIR")]
+    source_folder: Option<PathBuf>,
     /// Writes what was measured to this file too, as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -47,19 +51,22 @@ pub(crate) struct Options {
 /// Measures.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let folder = options.folder.clone().unwrap_or_else(std::env::temp_dir);
-    let room = tempfile::Builder::new().prefix("p2p-bench-").tempdir_in(&folder)?;
+    let source_folder = options.source_folder.as_ref().unwrap_or(&folder);
+    let new = |folder: &Path| tempfile::Builder::new().prefix("p2p-bench-").tempdir_in(folder);
+    let (from, to) = (new(source_folder)?, new(&folder)?);
+    let rooms = Rooms { from: from.path(), to: to.path() };
     let machine = Machine::this();
     println!("{machine}");
-    println!("p2p fetch, warm, in {}", folder.display());
+    println!("p2p fetch, warm, from {} to {}", source_folder.display(), folder.display());
     println!(
-        "{:<10}{:<10}{:>10}{:>12}{:>16}{:>26}",
-        "size", "content", "time", "s per GiB", "CPU s per GiB", "peak MiB (from, to)"
+        "{:<10}{:>10}{:>12}{:>16}{:>26}",
+        "size", "time", "s per GiB", "CPU s per GiB", "peak MiB (from, to)"
     );
     let mut sizes = Vec::new();
     for size in &options.sizes {
-        sizes.extend(one(room.path(), *size)?);
+        sizes.extend(one(&rooms, *size)?);
     }
-    let turns = (0..options.rounds).map(|_| at_once(room.path(), options.at_once, options.together << 20));
+    let turns = (0..options.rounds).map(|_| at_once(&rooms, options.at_once, options.together << 20));
     let mut turns = turns.collect::<Result<Vec<_>>>()?;
     turns.sort_by(|left, right| left.ratio().total_cmp(&right.ratio()));
     turns[turns.len() / 2].print(options);
@@ -79,11 +86,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 /// Daemons that have a connection.
-fn connected(room: &Path) -> Result<Pair> {
+fn connected(rooms: &Rooms<'_>) -> Result<Pair> {
     let pair = Pair::new();
-    let small = room.join("small.bin");
-    data::write_random(&small, 2, 1024);
-    fetch(&pair, &share(&pair, &small), &room.join("small-copy"))?;
+    let small = rooms.source("small.bin", 2, 1024)?;
+    fetch(&pair, &share(&pair, &small), &rooms.to.join("small-copy"))?;
     Ok(pair)
 }
 
@@ -110,26 +116,20 @@ fn peaks(pair: &Pair) -> [u64; 2] {
 }
 
 /// One file of this size, in GiB. `None`, with a word on why, where it finds no room.
-fn one(room: &Path, gib: u64) -> Result<Option<Value>> {
-    let (bytes, there_is) = (gib << 30, available(room)?);
-    let source = room.join("source.bin");
-    let content = if there_is >= 2 * bytes + SPARE {
-        data::write_random(&source, gib, bytes);
-        "random"
-    } else if there_is >= bytes + SPARE {
-        File::create(&source)?.set_len(bytes)?;
-        "a hole"
-    } else {
-        println!("{:<10}left out: there is no room for a copy", format!("{gib} GiB"));
+fn one(rooms: &Rooms<'_>, gib: u64) -> Result<Option<Value>> {
+    let bytes = gib << 30;
+    if !rooms.hold(bytes)? {
+        println!("{:<10}left out: there is no room for it and its copy", format!("{gib} GiB"));
         return Ok(None);
-    };
-    let pair = connected(room)?;
+    }
+    let source = rooms.source("source.bin", gib, bytes)?;
+    let pair = connected(rooms)?;
     let id = share(&pair, &source);
-    let (took, cpu) = fetch(&pair, &id, &room.join("copy"))?;
+    let (took, cpu) = fetch(&pair, &id, &rooms.to.join("copy"))?;
     let peaks = peaks(&pair);
     let per_gib = |time: Duration| time.as_secs_f64() / gib as f64;
     println!(
-        "{:<10}{content:<10}{:>8.2} s{:>12.3}{:>16.3}{:>26}",
+        "{:<10}{:>8.2} s{:>12.3}{:>16.3}{:>26}",
         format!("{gib} GiB"),
         took.as_secs_f64(),
         per_gib(took),
@@ -139,7 +139,6 @@ fn one(room: &Path, gib: u64) -> Result<Option<Value>> {
     fs::remove_file(&source)?;
     Ok(Some(json!({
         "gib": gib,
-        "content": content,
         "seconds": took.as_secs_f64(),
         "seconds_per_gib": per_gib(took),
         "cpu_seconds_per_gib": per_gib(cpu),
@@ -195,28 +194,25 @@ impl AtOnce {
 }
 
 /// By new daemons for either.
-fn at_once(room: &Path, count: u64, together: u64) -> Result<AtOnce> {
-    let source = room.join("source.bin");
-    data::write_random(&source, 0, together);
-    let pair = connected(room)?;
+fn at_once(rooms: &Rooms<'_>, count: u64, together: u64) -> Result<AtOnce> {
+    let source = rooms.source("source.bin", 0, together)?;
+    let pair = connected(rooms)?;
     let id = share(&pair, &source);
-    let (one, _) = fetch(&pair, &id, &room.join("copy"))?;
+    let (one, _) = fetch(&pair, &id, &rooms.to.join("copy"))?;
     let one_peaks = peaks(&pair);
     drop(pair);
     fs::remove_file(&source)?;
 
-    let pair = connected(room)?;
-    let ids: Vec<_> = (0..count)
-        .map(|number| {
-            let path = room.join(format!("part-{number}.bin"));
-            data::write_random(&path, 1000 + number, together / count);
-            share(&pair, &path)
-        })
-        .collect();
+    let pair = connected(rooms)?;
+    let new = |number| {
+        let path = rooms.source(&format!("part-{number}.bin"), 1000 + number, together / count)?;
+        Ok(share(&pair, &path))
+    };
+    let ids = (0..count).map(new).collect::<Result<Vec<_>>>()?;
     let begun = Instant::now();
     let ends = thread::scope(|scope| {
         let start = |id: &String| {
-            let to = room.join(id);
+            let to = rooms.to.join(id);
             let mut command = pair.b.cli().command(words!["fetch", id, "--from", pair.a.address(), "-o", to]);
             // An error need not be of the kind that may cross threads.
             scope.spawn(move || {
@@ -230,7 +226,7 @@ fn at_once(room: &Path, count: u64, together: u64) -> Result<AtOnce> {
     let (mut ends, peaks) = (ends?, peaks(&pair));
     ends.sort();
     for id in &ids {
-        let copy = room.join(id);
+        let copy = rooms.to.join(id);
         if data::file_id(&copy) != *id {
             return Err(format!("{} is not what was fetched", copy.display()).into());
         }
@@ -243,8 +239,29 @@ fn shown(peaks: [u64; 2]) -> String {
     peaks.map(|bytes| format!("{:.1}", bytes as f64 / MIB)).join(", ")
 }
 
-/// Bytes that a folder's file system takes yet.
-fn available(folder: &Path) -> Result<u64> {
-    let stat = rustix::fs::statvfs(folder)?;
-    Ok(stat.f_bavail * stat.f_frsize)
+/// Where files lie, and where their copies do.
+struct Rooms<'a> {
+    from: &'a Path,
+    to: &'a Path,
+}
+
+impl Rooms<'_> {
+    /// Whether a file of this size and its copy find room.
+    fn hold(&self, bytes: u64) -> Result<bool> {
+        let there_is = |folder: &Path| -> Result<u64> {
+            let stat = rustix::fs::statvfs(folder)?;
+            Ok(stat.f_bavail * stat.f_frsize)
+        };
+        let same = fs::metadata(self.from)?.dev() == fs::metadata(self.to)?.dev();
+        let needed = if same { 2 * bytes } else { bytes } + SPARE;
+        Ok(there_is(self.from)? >= needed && there_is(self.to)? >= needed)
+    }
+
+    /// A new file, which the disk is done with.
+    fn source(&self, name: &str, seed: u64, len: u64) -> Result<PathBuf> {
+        let path = self.from.join(name);
+        data::write_random(&path, seed, len);
+        File::open(&path)?.sync_all()?;
+        Ok(path)
+    }
 }

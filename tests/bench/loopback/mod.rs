@@ -90,6 +90,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 fn new_source(room: &Path, len: u64) -> Result<PathBuf> {
     let source = room.join("source.bin");
     data::write_random(&source, 1, len);
+    // The disk is not to be busy with it any more.
+    fs::File::open(&source)?.sync_all()?;
     let written = fs::metadata(&source)?.modified()?;
     until_true("the file is old enough", || {
         SystemTime::now().duration_since(written).is_ok_and(|age| age > RACY_WINDOW)
