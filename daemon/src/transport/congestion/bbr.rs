@@ -50,6 +50,8 @@ const MAX_OWN_LOSS: f64 = 0.08;
 const FEW_LOSSES: u64 = 6;
 /// Packets in a round below which its loss is all chance.
 const FEW_PACKETS: u64 = 30;
+/// A round that overflows and brings less than this part of the rate has seen another path, or the same one grown poor.
+const OTHER_PATH: f64 = 0.4;
 /// What is left of a bound after an overflow.
 const BETA: f64 = 0.7;
 /// Part of `inflight_longterm` that cruising leaves to others.
@@ -333,6 +335,13 @@ impl Bbr {
             self.own_loss += (loss.min(MAX_OWN_LOSS) - self.own_loss) / 4.0;
         }
         self.give_way(round.shortest);
+        if self.full && overflow && queue && round.bandwidth < self.max_bandwidth() * OTHER_PATH {
+            self.bandwidths = [round.bandwidth; 2];
+            self.bandwidth_shortterm = f64::INFINITY;
+            self.inflight_shortterm = f64::INFINITY;
+            self.inflight_longterm = f64::INFINITY;
+            return self.enter(State::Drain, now);
+        }
         match self.state {
             State::Startup => {
                 if overflow && (queue || loss > STARTUP_LOSS_THRESHOLD) {

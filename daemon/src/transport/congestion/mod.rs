@@ -18,6 +18,8 @@
 //! - A round trip within a thirty-second of the shortest counts as seen again, so that a flow that builds no queue need not stop for ProbeRTT.
 //! - The rate of a path whose round trip is shorter than a timer's tick (1 ms) is not paced; the window bounds it alone.
 //! - Offload budgets and the estimate of aggregated acknowledgements are replaced by two milliseconds of the rate, and ten packets.
+//! - A round that overflows and brings less than two fifths of the rate has seen another path, or the same one grown poor: the model begins
+//!   anew with what that round brought. The draft lets the old rate go with its cycle, in seconds in which the rest is lost.
 //! - quinn reports losses without their packets' state; they are judged a round at a time.
 //!
 //! Five more make flows that begin at different times come to equal shares, which the draft's gains alone, being multiples of what a

@@ -372,12 +372,16 @@ fn a_hundred_mebibytes_come_over_a_long_path_in_little_more_than_its_rate_takes(
 fn a_rate_that_changes_is_followed() {
     let mut simulation = Simulation::alone(Path::mbit(200.0, 100));
     simulation.run_until(seconds(8));
+    let lost = simulation.flows[0].lost;
+    // Ten products of the new path are queued at that moment, which take it a second.
     simulation.path.rate /= 10.0;
-    simulation.run_until(seconds(20));
-    let share = simulation.shares(seconds(10))[0];
+    simulation.run_until(seconds(12));
+    let (share, lost) = (simulation.shares(seconds(10))[0], simulation.flows[0].lost - lost);
     assert!(share >= 0.85, "after the fall: {share:.3}");
+    assert!(simulation.inflation(0) <= 3.0, "after the fall: {:.1}", simulation.inflation(0));
+    assert!(lost <= 8_000_000, "after the fall: {lost}");
     simulation.path.rate *= 10.0;
-    simulation.run_until(seconds(45));
+    simulation.run_until(seconds(26));
     let share = simulation.shares(seconds(10))[0];
     assert!(share >= 0.85, "after the rise: {share:.3}");
 }
