@@ -56,6 +56,8 @@ pub(crate) struct Partial {
     /// Held through a whole checkpoint, so that there is one at a time.
     pub(super) journal: Mutex<Journal>,
     state: Mutex<State>,
+    /// Held by whoever writes into the data. File systems let one in at a time, and have the others spin.
+    writing: Mutex<()>,
     /// The file's first so many bytes have space reserved.
     reserved: Mutex<u64>,
 }
@@ -139,6 +141,7 @@ impl Partial {
             claimed: state.claimed.clone(),
             journal: Mutex::new(Journal { log, anchored, ended: false }),
             state: Mutex::new(state),
+            writing: Mutex::new(()),
             reserved: Mutex::new(0),
         }
     }
@@ -289,6 +292,7 @@ impl Partial {
         let range = self.geometry.bytes_of(chunk.index());
         match chunk.payload() {
             Payload::Bytes(bytes) => {
+                let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
                 write_all(disk, &self.data, bytes, range.start).map_err(self.io("write"))?;
             }
             Payload::Zeros(_) if is_hole(&self.data, range.clone()) => {}

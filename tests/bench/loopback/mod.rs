@@ -9,13 +9,14 @@ mod ways;
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
     time::{Duration, Instant, SystemTime},
 };
 
 use p2p_protocol::limits::RACY_WINDOW;
 use p2p_tests::{data, until::until_true};
 
-use crate::{Result, machine::Machine, usage};
+use crate::{Result, done, machine::Machine, usage};
 
 /// What to measure.
 #[derive(Debug, clap::Args)]
@@ -57,8 +58,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     println!("{machine}");
     println!("{} MiB, {} rounds, in {}", options.size, options.rounds, folder.display());
     let ways::Ways { mut ways, absent } = ways::all(room.path(), &source)?;
+    let count = ways.len();
     for round in 0..options.rounds {
-        for way in ways.iter_mut().filter(|way| !way.broken) {
+        // There and back again, so that nobody always comes after the same.
+        for index in 0..count {
+            let way = &mut ways[if round % 2 == 0 { index } else { count - 1 - index }];
+            if way.broken {
+                continue;
+            }
             let to = room.path().join(format!("{}-{round}", way.name.replace(' ', "-")));
             match turn(way, &to) {
                 Ok(turn) => way.turns.push(turn),
@@ -101,6 +108,8 @@ fn new_source(room: &Path, len: u64) -> Result<PathBuf> {
 
 fn turn(way: &ways::Way, to: &Path) -> Result<Turn> {
     (way.prepare)()?;
+    // What the one before has left to be written back is not for this one to wait for.
+    done(Command::new("sync").arg("-f").arg(to.parent().ok_or("a copy lies in a folder")?))?;
     if let Some(pair) = &way.pair {
         for daemon in [&pair.a, &pair.b] {
             usage::forget_peak(daemon);
