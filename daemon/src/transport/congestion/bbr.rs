@@ -2,8 +2,11 @@
 //!
 //! After draft-ietf-ccwg-bbr (BBRv3), whose terms it uses. It differs where the module's documentation says so.
 
+mod sharing;
+
 use std::time::Duration;
 
+use self::sharing::Sharing;
 use super::{
     Time,
     delivery::{Delivery, Sample},
@@ -16,6 +19,8 @@ const DOWN_PACING: f64 = 0.75;
 const UP_PACING: f64 = 1.25;
 /// A little less than the path carries, so that no queue stays.
 const PACING_MARGIN: f64 = 0.99;
+/// While a round trip shows a queue, cruising lets it go. What is believed of the path is a maximum, and so a little more than it carries.
+const CRUISE_DRAIN_PACING: f64 = 0.95;
 const WINDOW_GAIN: f64 = 2.0;
 const UP_WINDOW_GAIN: f64 = 2.25;
 const PROBE_RTT_WINDOW_GAIN: f64 = 0.5;
@@ -31,15 +36,7 @@ const ROUNDS_WITH_QUEUE: u32 = 2;
 /// Up has what the path gives once it has made the round trip longer by this part of the shortest.
 const UP_RISE: f64 = 0.25;
 /// A round of Up that brings this much more found room, and the next one tries twice as much.
-const UP_ROOM: f64 = 1.125;
-/// A round trip that is this much longer than the shortest, while the flow itself builds no queue, means other flows.
-const OTHERS_RTT: f64 = 1.125;
-/// What is left of the rate after a round beside others, and the least that is left of it after a cycle.
-const YIELD: f64 = 0.85;
-const YIELD_AT_MOST: f64 = 0.8;
-/// Round trips in which the flow's own queue is gone: what Up has left takes Down so long.
-const CRUISE_DRAINED: u64 = 1;
-const DOWN_DRAINED: u64 = 4;
+const UP_ROOM: f64 = 1.06;
 /// Loss beyond what the path always has, and beyond chance, that means that too much was sent.
 const LOSS_THRESHOLD: f64 = 0.02;
 /// What Startup takes for an overflow even where no queue shows: a path's own loss is not known yet.
@@ -131,9 +128,11 @@ pub(super) struct Bbr {
     own_loss: f64,
     /// Whether the last round saw no queue at all.
     calm: bool,
+    sharing: Sharing,
 
     // Rounds.
     round: Round,
+    round_begun: Time,
     rounds: u64,
     next_round: u64,
     full_bandwidth: f64,
@@ -181,7 +180,9 @@ impl Bbr {
             inflight_shortterm: f64::INFINITY,
             own_loss: 0.0,
             calm: false,
+            sharing: Sharing::default(),
             round: Round::default(),
+            round_begun: now,
             rounds: 0,
             next_round: 0,
             full_bandwidth: 0.0,
@@ -318,6 +319,7 @@ impl Bbr {
             self.min_rtt != Duration::MAX && shortest.as_secs_f64() > self.min_rtt.as_secs_f64() * QUEUE_RTT
         });
         self.calm = round.shortest.is_some_and(|shortest| self.is_shortest(shortest));
+        let took = now.saturating_sub(std::mem::replace(&mut self.round_begun, now));
         let loss = round.lost as f64 / (round.lost + round.delivered).max(1) as f64;
         let packets = ((round.lost + round.delivered) / self.mtu).max(1);
         let chance = 2.0 * (self.own_loss * (1.0 - self.own_loss) / packets as f64).sqrt();
@@ -334,7 +336,7 @@ impl Bbr {
         if self.calm && self.state != State::Up && packets > FEW_PACKETS {
             self.own_loss += (loss.min(MAX_OWN_LOSS) - self.own_loss) / 4.0;
         }
-        self.give_way(round.shortest);
+        self.share(now, &round, took);
         if self.full && overflow && queue && round.bandwidth < self.max_bandwidth() * OTHER_PATH {
             self.bandwidths = [round.bandwidth; 2];
             self.bandwidth_shortterm = f64::INFINITY;
@@ -364,24 +366,6 @@ impl Bbr {
                     self.inflight_shortterm = (round.delivered as f64).max(inflight * BETA);
                 }
             }
-        }
-    }
-
-    /// Gives way to others while they have a queue and this flow has none: a little every round, and no more than a
-    /// fifth in a cycle, so that who never lets the queue go does not take all.
-    fn give_way(&mut self, shortest: Option<Duration>) {
-        let drained = match self.state {
-            State::Cruise => self.rounds > self.since_round + CRUISE_DRAINED,
-            State::Down => self.rounds > self.since_round + DOWN_DRAINED,
-            _ => false,
-        };
-        if drained
-            && self.min_rtt >= TIMER_TICK
-            && let Some(shortest) = shortest
-            && shortest > self.min_rtt.mul_f64(OTHERS_RTT).max(self.min_rtt + HOST_DELAY)
-        {
-            let least = self.max_bandwidth() * YIELD_AT_MOST;
-            self.bandwidth_shortterm = (self.bandwidth() * YIELD).max(least);
         }
     }
 
@@ -441,6 +425,7 @@ impl Bbr {
             State::Down => {
                 // What Up has found comes back within the next round trip, and belongs to the old cycle.
                 self.new_cycle = true;
+                self.sharing = Sharing::default();
                 self.cycle_begun = now;
                 self.cycle_round = self.rounds;
                 self.full_bandwidth = self.max_bandwidth();
@@ -544,6 +529,7 @@ impl Bbr {
             State::Drain => DRAIN_PACING,
             State::Down => DOWN_PACING,
             State::Up => self.up_gain,
+            State::Cruise if self.sharing.lets_go() => CRUISE_DRAIN_PACING,
             State::Cruise | State::Refill | State::ProbeRtt => 1.0,
         };
         // What the path loses by itself takes no part of its rate, unless it is lost behind the bottleneck: then a
