@@ -7,10 +7,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use p2p_protocol::limits::{CONNECTION_WINDOW, GROUP_LEN};
+use p2p_protocol::limits::GROUP_LEN;
 
 /// Bytes that are kept for later, about as many as one transfer has in use.
-const KEPT: usize = CONNECTION_WINDOW as usize;
+const KEPT: usize = 24 << 20;
 
 static FREE: Mutex<Free> = Mutex::new(Free { buffers: Vec::new(), bytes: 0 });
 
