@@ -145,6 +145,9 @@ pub enum PeerMisbehaved {
     /// An `Accept` whose number of chunks contradicts its ranges or the file.
     #[error("a count of {0} verified chunks that cannot be")]
     HaveCount(u32),
+    /// A seal of another size than was offered.
+    #[error("a seal that contradicts the offer")]
+    FalseSeal,
 }
 
 impl PeerMisbehaved {
@@ -168,6 +171,7 @@ impl PeerMisbehaved {
             Self::Name(_) => 14,
             Self::TooManyWanted => 15,
             Self::HaveCount(_) => 16,
+            Self::FalseSeal => 17,
         };
         close::MISBEHAVED + n
     }

@@ -160,13 +160,17 @@ impl Sessions {
         if !self.peers.is_trusted(&peer) {
             return self.turn_away(link, control, RefuseReason::NotAllowed).await;
         }
-        let (running, max_running) = self.registry.room_for(&peer, offer.file_id);
+        let (running, max_running) = self.registry.room_for(&peer, offer);
         let situation = Situation { rights: self.peers.rights(&peer), asked: None, running, max_running };
         let permit = match admit(situation, offer) {
             Ok(permit) => permit,
             Err(refusal) => return refuse(link, control, refusal).await,
         };
-        let spec = Spec::Receive { peer, file_id: permit.file_id() };
+        let key = self.key_of(peer, &permit).await?;
+        let spec = match key {
+            PartialKey::Unsealed(key, peer) => Spec::ReceiveUnsealed { peer, key },
+            PartialKey::Sent(file_id, _) | PartialKey::Fetched(file_id) => Spec::Receive { peer, file_id },
+        };
         let job = self.job_of_peer(peer, spec, permit.name().to_string(), control).await?;
         // The same content twice over one connection: the second waits its turn, and then costs nothing. Over
         // another one, the peer is back before its old connection was found dead, and takes over.
@@ -179,12 +183,33 @@ impl Sessions {
         if job.is_over() || stop.is_cancelled() {
             return say(control, &Message::Refuse(RefuseReason::Busy)).await;
         }
-        let result = self.receive_offer(&job, link, control, &permit, stop).await;
+        let result = self.receive_offer(&job, link, control, &permit, key, stop).await;
         if let Err(error) = &result {
             self.end_receiving(&job, error).await;
         }
         self.registry.save(&job);
         result
+    }
+
+    /// What the partial of an offer is found by. One that was begun before the File ID was known goes on under the key
+    /// that it was begun under.
+    async fn key_of(&self, peer: PeerId, permit: &Permit) -> Result<PartialKey, RunError> {
+        let (id, key) = match (permit.file_id(), permit.resume_key()) {
+            (Some(id), Some(key)) => (id, key),
+            (Some(id), None) => return Ok(PartialKey::Sent(id, peer)),
+            (None, Some(key)) => return Ok(PartialKey::Unsealed(key, peer)),
+            (None, None) => return Err(RunError::new(Failure::Other, Refusal::Unsealed.to_string())),
+        };
+        let (sent, unsealed) = (PartialKey::Sent(id, peer), PartialKey::Unsealed(key, peer));
+        if self.registry.has_unfinished(&Spec::ReceiveUnsealed { peer, key }) {
+            return Ok(unsealed);
+        }
+        let (store, inbox) = (self.store.clone(), self.inbox.clone());
+        let begun_before = blocking(move || {
+            Ok::<_, StoreError>(!store.has_partial(&inbox, &sent)? && store.has_partial(&inbox, &unsealed)?)
+        });
+        // A folder that cannot be looked into cannot be received into, which is found out in a moment.
+        Ok(if begun_before.await?.unwrap_or_default() { unsealed } else { sent })
     }
 
     async fn receive_offer(
@@ -193,15 +218,22 @@ impl Sessions {
         link: &Arc<Link>,
         control: &mut ControlStream,
         permit: &Permit,
+        key: PartialKey,
         stop: CancellationToken,
     ) -> Result<(), RunError> {
-        let (peer, id) = (link.peer(), permit.file_id());
+        let peer = link.peer();
         let fetchable = self.peers.rights(&peer).fetch;
-        if let Some(path) = self.received_before(peer, permit).await? {
+        if let Some(id) = permit.file_id()
+            && let Some(path) = self.received_before(peer, id, permit).await?
+        {
             let done = Finished { path, fetchable, fetch_from: None, eager: false };
-            return finish_at_once(job, link, control, permit, done).await;
+            finish_at_once(job, link, control, permit, id, done).await?;
+            if matches!(key, PartialKey::Unsealed(..)) {
+                // Begun while nobody knew what it was.
+                self.clean_up(job).await;
+            }
+            return Ok(());
         }
-        let key = PartialKey { file_id: id, from: Some(peer) };
         let partial = match self.open_partial(self.inbox.clone(), key, permit).await? {
             Ok(partial) => partial,
             Err(error) => {
@@ -212,15 +244,19 @@ impl Sessions {
             }
         };
         let (store, created_ms) = (self.store.clone(), now_ms());
-        let afterwards =
-            move |published: &Published| note_received(&store, peer, id, published, fetchable, created_ms);
+        let afterwards = move |id, published: &Published| {
+            note_received(&store, peer, id, published, fetchable, created_ms)
+        };
         let name = PublishName::Free(permit.name().clone());
         let ending = Ending::Publish { name, afterwards: Arc::new(afterwards) };
         let chunks = link.expect_chunks(control.id);
         let published = self
             .receive_into(job, link, control, chunks, permit, partial, None, ending, fetchable, stop)
             .await?;
-        job.done(id, published.path.display().to_string(), permit.geometry().size(), None);
+        // Published is only what has a name.
+        if let Some(id) = job.file_id() {
+            job.done(id, published.path.display().to_string(), permit.geometry().size(), None);
+        }
         Ok(())
     }
 
@@ -228,9 +264,10 @@ impl Sessions {
     async fn received_before(
         &self,
         peer: PeerId,
+        id: FileId,
         permit: &Permit,
     ) -> Result<Option<std::path::PathBuf>, RunError> {
-        let (store, id, size) = (self.store.clone(), permit.file_id(), permit.geometry().size());
+        let (store, size) = (self.store.clone(), permit.geometry().size());
         let name = permit.name().clone();
         blocking(move || {
             let path = store.catalog().receipt(peer, id)?.filter(|path| is_named(path, &name));
@@ -255,6 +292,7 @@ impl Sessions {
         let spec = PartialSpec {
             folder,
             key,
+            file_id: permit.file_id(),
             geometry: permit.geometry(),
             allocated: permit.allocated(),
             executable: permit.executable(),
@@ -371,7 +409,7 @@ impl Sessions {
                 return Err(RunError { tell: None, ..error });
             }
         };
-        let offer = super::run::offer_of(&source, Some(&source.name()))?;
+        let offer = super::run::offer_of(&source, Some(&source.name()), None)?;
         say(control, &Message::Offer(offer)).await?;
         let accept = if eager { None } else { Some(self.answer(job, control, &stop).await?) };
         let (registry, size, name) = (&*self.registry, source.size(), source.name());
@@ -408,9 +446,10 @@ pub(super) async fn finish_at_once(
     link: &Link,
     control: &mut ControlStream,
     permit: &Permit,
+    id: FileId,
     finished: Finished,
 ) -> Result<(), RunError> {
-    let (geometry, id) = (permit.geometry(), permit.file_id());
+    let geometry = permit.geometry();
     let chunks = geometry.chunks();
     let progress = Progress {
         verified_bytes: geometry.size(),
@@ -419,7 +458,7 @@ pub(super) async fn finish_at_once(
         chunks_total: chunks,
         ..Progress::default()
     };
-    job.start(&permit.name().to_string(), link.peer(), id, geometry.chunk_len(), progress);
+    job.start(&permit.name().to_string(), link.peer(), Some(id), geometry.chunk_len(), progress);
     let have = p2p_protocol::ChunkSet::full(chunks).ranges();
     let here = if finished.eager {
         Message::Verified(have)

@@ -53,6 +53,8 @@ use shares::Audience;
 use spec::Spec;
 use stdout::StdoutClient;
 
+/// What the secret behind resume keys is for.
+pub(crate) const RESUME_CONTEXT: &str = "p2p 2026-11-25 resume keys of sources without file id";
 /// How long a command may take to come back after the daemon was restarted under it.
 const SPOOL_KEPT: Duration = Duration::from_secs(30);
 /// How long a peer is given to take a last word.
@@ -73,6 +75,8 @@ pub(crate) struct Sessions {
     links: Arc<Links>,
     registry: Arc<Registry>,
     inbox: PathBuf,
+    /// Behind the resume keys of what this machine sends.
+    secret: [u8; 32],
     pool: Arc<Pool>,
     /// Memory for what is read for trusted peers, and for strangers.
     outgoing: Arc<Semaphore>,
@@ -93,6 +97,7 @@ impl Sessions {
         peers: Peers,
         endpoint: Endpoint,
         inbox: PathBuf,
+        secret: [u8; 32],
     ) -> Result<Arc<Self>, RunError> {
         let registry = Arc::new(Registry::load(store.clone())?);
         let sessions = Arc::new(Self {
@@ -101,6 +106,7 @@ impl Sessions {
             peers,
             registry,
             inbox,
+            secret,
             pool: Pool::daemon(),
             outgoing: Arc::new(Semaphore::new((OUTGOING_BUDGET / provide::MEMORY_UNIT) as usize)),
             outgoing_public: Arc::new(Semaphore::new((STRANGER_BUDGET / provide::MEMORY_UNIT) as usize)),
@@ -120,7 +126,7 @@ impl Sessions {
                     let error = RunError::new(Failure::Unreachable, "the daemon ended meanwhile");
                     sessions.give_up(&job, &error);
                 }
-                Spec::Receive { .. } => {}
+                Spec::Receive { .. } | Spec::ReceiveUnsealed { .. } => {}
                 Spec::Send { .. } | Spec::Fetch { .. } => sessions.spawn_job(job),
             }
         }
@@ -234,7 +240,8 @@ impl Sessions {
         let (store, path, stored) = (self.store.clone(), run::path_of(&request.path), audience.stored());
         let shared = blocking(move || {
             let source = store.import(&path, &|_| keep_on())?;
-            let file_id = source.file_id();
+            // What was imported has a name.
+            let Some(file_id) = source.file_id() else { return Err(StoreError::Cancelled) };
             let share = Share { file_id, path: path.clone(), audience: stored, created_ms: now_ms() };
             store.catalog().put_share(&share)?;
             Ok::<_, StoreError>((file_id, path))
@@ -288,7 +295,7 @@ impl Sessions {
         let job = self.job(number)?;
         let refused = |why: &str| Err(RunError::new(Failure::Conflict, format!("transfer {number} {why}")));
         match job.spec() {
-            Spec::Receive { .. } | Spec::Serve { .. } => {
+            Spec::Receive { .. } | Spec::ReceiveUnsealed { .. } | Spec::Serve { .. } => {
                 return refused("was started by the peer, and goes on when the peer starts it again");
             }
             Spec::Fetch { output: Output::Stdout, .. } => {

@@ -193,7 +193,7 @@ fn an_empty_file_cannot_pass_for_another_one() {
     let bed = Bed::new();
     let empty = Content::new(Vec::new());
     let spec = bed.spec(&empty);
-    let key = PartialKey { file_id: FileId([1; 32]), ..spec.key };
+    let key = PartialKey::Fetched(FileId([1; 32]));
     let partial = bed.store.open_partial(PartialSpec { key, ..spec }).unwrap();
     let error = partial.publish(&name("x")).unwrap_err();
     assert_eq!(error.failure(), Failure::Integrity);
