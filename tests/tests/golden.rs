@@ -202,6 +202,7 @@ fn every_reason_has_its_number() {
         AbortReason::Protocol,
         AbortReason::Stalled,
         AbortReason::ShuttingDown,
+        AbortReason::OfferAgain,
     ]);
     assert_numbers(&[
         ChunkFailure::Corrupt,

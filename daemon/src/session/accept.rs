@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use p2p_protocol::{
-    FileId, PeerId, SafeName,
-    control::Progress,
+    PeerId,
     limits::{FIRST_FRAME_DEADLINE, MAX_FIRST_FRAME_LEN, MAX_STRANGER_REQUESTS},
     policy::{Permit, Refusal, Situation, admit},
     reason::{Failure, PeerMisbehaved, RefuseReason, close},
-    wire::peer::{Accept, Done, Fetch, Message, Offer},
+    wire::peer::{Accept, Fetch, Message, Offer},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -19,17 +18,15 @@ use super::{
     job::{Job, now_ms},
     links::{ChunkQueue, Link},
     provide::{Providing, provide},
+    receipts::Receipt,
     receive::{Ending, Receiving, receive},
     say, shares,
     spec::Spec,
 };
 use crate::{
-    store::{Partial, PartialKey, PartialSpec, PublishName, Published, Store, StoreError},
+    store::{Partial, PartialKey, PartialSpec, PublishName, Published, StoreError},
     transport::{ControlStream, Incoming},
 };
-
-/// Copies of one name that are looked through for one received before.
-const MAX_NUMBERED: u32 = 100;
 
 impl Sessions {
     /// Takes connections in until the endpoint closes.
@@ -223,15 +220,7 @@ impl Sessions {
     ) -> Result<(), RunError> {
         let peer = link.peer();
         let fetchable = self.peers.rights(&peer).fetch;
-        if let Some(id) = permit.file_id()
-            && let Some(path) = self.received_before(peer, id, permit).await?
-        {
-            let done = Finished { path, fetchable, fetch_from: None, eager: false };
-            finish_at_once(job, link, control, permit, id, done).await?;
-            if matches!(key, PartialKey::Unsealed(..)) {
-                // Begun while nobody knew what it was.
-                self.clean_up(job).await;
-            }
+        if self.received_before(job, link, control, permit, key, fetchable, &stop).await? {
             return Ok(());
         }
         let partial = match self.open_partial(self.inbox.clone(), key, permit).await? {
@@ -243,10 +232,10 @@ impl Sessions {
                 return Err(RunError { tell: None, ..error.into() });
             }
         };
-        let (store, created_ms) = (self.store.clone(), now_ms());
-        let afterwards = move |id, published: &Published| {
-            note_received(&store, peer, id, published, fetchable, created_ms)
-        };
+        let stand_in = permit.resume_key().map(|key| PartialKey::Unsealed(key, peer).stand_in());
+        let (store, receipt) =
+            (self.store.clone(), Receipt { peer, stand_in, fetchable, created_ms: now_ms() });
+        let afterwards = move |id, published: &Published| receipt.note(&store, id, published);
         let name = PublishName::Free(permit.name().clone());
         let ending = Ending::Publish { name, afterwards: Arc::new(afterwards) };
         let chunks = link.expect_chunks(control.id);
@@ -258,28 +247,6 @@ impl Sessions {
             job.done(id, published.path.display().to_string(), permit.geometry().size(), None);
         }
         Ok(())
-    }
-
-    /// The path at which this peer's earlier copy of the same content still is.
-    async fn received_before(
-        &self,
-        peer: PeerId,
-        id: FileId,
-        permit: &Permit,
-    ) -> Result<Option<std::path::PathBuf>, RunError> {
-        let (store, size) = (self.store.clone(), permit.geometry().size());
-        let name = permit.name().clone();
-        blocking(move || {
-            let path = store.catalog().receipt(peer, id)?.filter(|path| is_named(path, &name));
-            let Some(path) = path else { return Ok(None) };
-            Ok::<_, StoreError>(store.is_identical(&path, id, size)?.then_some(path))
-        })
-        .await?
-        .or_else(|error| {
-            // Without the catalog the content is taken again, and found identical at the end.
-            tracing::warn!(%peer, %error, "whether this was received before is not known");
-            Ok(None)
-        })
     }
 
     /// Finds or makes the partial of an accepted offer.
@@ -422,80 +389,11 @@ impl Sessions {
     }
 }
 
-/// Whether a path has this name, or one that it was given because this one was taken.
-fn is_named(path: &std::path::Path, name: &SafeName) -> bool {
-    let Some(is) = path.file_name().and_then(std::ffi::OsStr::to_str) else { return false };
-    is == name.as_str() || (1..MAX_NUMBERED).any(|n| is == name.numbered(n).as_str())
-}
-
-/// A file that is here already.
-pub(super) struct Finished {
-    /// Where.
-    pub(super) path: std::path::PathBuf,
-    /// Whether the provider may fetch it back.
-    pub(super) fetchable: bool,
-    /// Where the owner can fetch it again.
-    pub(super) fetch_from: Option<String>,
-    /// Whether the offer was taken by an eager fetch already.
-    pub(super) eager: bool,
-}
-
-/// Accepts and completes an offer of what is here already, at no cost.
-pub(super) async fn finish_at_once(
-    job: &Job,
-    link: &Link,
-    control: &mut ControlStream,
-    permit: &Permit,
-    id: FileId,
-    finished: Finished,
-) -> Result<(), RunError> {
-    let geometry = permit.geometry();
-    let chunks = geometry.chunks();
-    let progress = Progress {
-        verified_bytes: geometry.size(),
-        total_bytes: geometry.size(),
-        chunks_verified: chunks,
-        chunks_total: chunks,
-        ..Progress::default()
-    };
-    job.start(&permit.name().to_string(), link.peer(), Some(id), geometry.chunk_len(), progress);
-    let have = p2p_protocol::ChunkSet::full(chunks).ranges();
-    let here = if finished.eager {
-        Message::Verified(have)
-    } else {
-        Message::Accept(Accept { chunk_log2: geometry.chunk_log2(), have_count: chunks, have })
-    };
-    say(control, &here).await?;
-    let name = finished.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let done = Done { file_id: id, name, fetchable: finished.fetchable };
-    say(control, &Message::Done(done)).await?;
-    job.done(id, finished.path.display().to_string(), geometry.size(), finished.fetch_from);
-    Ok(())
-}
-
 async fn refuse(link: &Link, control: &mut ControlStream, refusal: Refusal) -> Result<(), RunError> {
     tracing::warn!(peer = %link.peer(), %refusal, "an offer was refused");
     say(control, &Message::Refuse(refusal.reason())).await?;
     if let Some(fault) = refusal.misbehaviour() {
         tracing::warn!(peer = %link.peer(), %fault, "peer misbehaved");
-    }
-    Ok(())
-}
-
-/// Notes what a peer put where, so that its offering it again costs nothing, and lets it fetch it back.
-fn note_received(
-    store: &Store,
-    peer: PeerId,
-    id: FileId,
-    published: &Published,
-    fetchable: bool,
-    created_ms: u64,
-) -> Result<(), StoreError> {
-    let catalog = store.catalog();
-    catalog.put_receipt(peer, id, &published.path)?;
-    if fetchable {
-        let existing = catalog.share(id)?;
-        catalog.put_share(&shares::share_back(existing, id, published.path.clone(), peer, created_ms))?;
     }
     Ok(())
 }

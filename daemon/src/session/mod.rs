@@ -10,6 +10,7 @@ mod error;
 mod job;
 mod links;
 mod provide;
+mod receipts;
 mod receive;
 mod registry;
 mod run;

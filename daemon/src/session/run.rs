@@ -18,15 +18,14 @@ use p2p_protocol::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Sessions,
-    accept::{Finished, finish_at_once},
-    blocking,
+    Sessions, blocking,
     budget::Allowance,
     error::RunError,
     job::Job,
     links::Link,
     part,
     provide::{Providing, closed_early, provide},
+    receipts::{Finished, finish_at_once},
     receive::Ending,
     say,
     spec::Spec,
@@ -184,9 +183,7 @@ impl Sessions {
     ) -> Result<Accept, RunError> {
         match hear(job, control, stop).await? {
             Message::Accept(accept) => Ok(accept),
-            Message::Refuse(reason) => Err(RunError::refused(reason)),
-            Message::Abort(reason) => Err(RunError::aborted(reason)),
-            other => Err(PeerMisbehaved::UnexpectedMessage(other.name()).into()),
+            other => Err(closed_by(other)),
         }
     }
 
@@ -334,9 +331,7 @@ impl Sessions {
         say(control, &Message::Fetch(Fetch { file_id: id, eager: eager.is_some() })).await?;
         let offer = match hear(job, control, stop).await? {
             Message::Offer(offer) => offer,
-            Message::Refuse(reason) => return Err(RunError::refused(reason)),
-            Message::Abort(reason) => return Err(RunError::aborted(reason)),
-            other => return Err(PeerMisbehaved::UnexpectedMessage(other.name()).into()),
+            other => return Err(closed_by(other)),
         };
         let situation = Situation { rights: Rights::default(), asked: Some(id), running: 0, max_running: 1 };
         let permit = admit(situation, &offer).map_err(|refusal| match refusal.misbehaviour() {
@@ -533,8 +528,21 @@ async fn open(job: &Job, link: &Link, stop: &CancellationToken) -> Result<Contro
     })
 }
 
+/// What a message comes to that is not the one waited for.
+pub(super) fn closed_by(message: Message) -> RunError {
+    match message {
+        Message::Refuse(reason) => RunError::refused(reason),
+        Message::Abort(reason) => RunError::aborted(reason),
+        other => PeerMisbehaved::UnexpectedMessage(other.name()).into(),
+    }
+}
+
 /// The next message, for as long as the job is wanted.
-async fn hear(job: &Job, control: &mut ControlStream, stop: &CancellationToken) -> Result<Message, RunError> {
+pub(super) async fn hear(
+    job: &Job,
+    control: &mut ControlStream,
+    stop: &CancellationToken,
+) -> Result<Message, RunError> {
     while_wanted(job, stop, control.receiver.recv(MAX_FRAME_LEN)).await??.ok_or_else(closed_early)
 }
 

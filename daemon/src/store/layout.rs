@@ -75,9 +75,8 @@ pub(crate) enum PartialKey {
     Unsealed(ResumeKey, PeerId),
 }
 
-/// What the log's header of a partial without File ID has in its place is derived in this context, so that it is no
-/// File ID.
-const UNSEALED_CONTEXT: &str = "p2p 2026-11-25 log of a partial without file id";
+/// What stands for a File ID that is not known is derived in this context, so that it is none.
+const UNSEALED_CONTEXT: &str = "p2p 2026-11-25 stands for a file id that is not known";
 
 impl PartialKey {
     /// The content, where the key names it.
@@ -88,8 +87,8 @@ impl PartialKey {
         }
     }
 
-    /// What the partial's log says that it belongs to.
-    pub(super) fn in_log(&self) -> FileId {
+    /// What stands where a File ID would: in the partial's log, and in the receipt for what comes of it.
+    pub(crate) fn stand_in(&self) -> FileId {
         match self {
             Self::Fetched(id) | Self::Sent(id, _) => *id,
             Self::Unsealed(key, _) => FileId(blake3::derive_key(UNSEALED_CONTEXT, &key.0)),
@@ -122,7 +121,7 @@ mod tests {
         let unsealed = PartialKey::Unsealed(ResumeKey([0xab; 16]), PeerId([1; 32]));
         assert_eq!(unsealed.to_string(), format!("unsealed-{}-{}", "ab".repeat(16), PeerId([1; 32])));
         let other = PartialKey::Unsealed(ResumeKey([0xac; 16]), PeerId([1; 32]));
-        assert!(unsealed.in_log() != file_id && unsealed.in_log() != other.in_log());
+        assert!(unsealed.stand_in() != file_id && unsealed.stand_in() != other.stand_in());
         let list = Home::new(Path::new("/h")).list(file_id);
         assert_eq!(list, PathBuf::from(format!("/h/lists/ab/{fetch}.cvs")));
     }

@@ -116,6 +116,11 @@ impl Store {
         path.is_dir()
     }
 
+    /// Whether there is a regular file of this size.
+    pub(crate) fn is_file_of(&self, path: &Path, size: u64) -> bool {
+        path.symlink_metadata().is_ok_and(|found| found.is_file() && found.len() == size)
+    }
+
     /// Whether nothing has this name, or a regular file has it.
     pub(crate) fn is_free_or_file(&self, path: &Path) -> bool {
         match path.symlink_metadata() {

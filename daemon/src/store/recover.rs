@@ -69,7 +69,7 @@ impl Store {
 
         let found = believe(&spec, &contents, stamp, &data, &data_path)?;
         let header =
-            Header { file_id: spec.key.in_log(), geometry: found.geometry, data: (stamp.dev, stamp.ino) };
+            Header { file_id: spec.key.stand_in(), geometry: found.geometry, data: (stamp.dev, stamp.ino) };
         let log = if found.log_fits {
             Log::resume(disk, log_file, &contents)
         } else {
@@ -282,7 +282,7 @@ fn believe(
     path: &Path,
 ) -> Result<Found, StoreError> {
     let offered = spec.geometry;
-    let header = contents.header.filter(|header| header.file_id == spec.key.in_log());
+    let header = contents.header.filter(|header| header.file_id == spec.key.stand_in());
     let Some(header) = header else {
         return Ok(Found {
             geometry: offered,

@@ -3,7 +3,7 @@
 use p2p_protocol::{
     ChunkRange, FileId, ResumeKey,
     limits::{HASH_FIRST_LEN, MAX_CHUNK_LEN},
-    reason::{ChunkFailure, PeerMisbehaved, RefuseReason},
+    reason::{AbortReason, ChunkFailure, PeerMisbehaved, RefuseReason},
     tree::TreeError,
     wire::peer::{Accept, Done, Hashing, Message, Offer, Page, Seal, Want},
 };
@@ -93,6 +93,9 @@ async fn a_seal_before_the_chunks_is_as_good_as_a_file_id() {
     let (mut scene, content) = (Scene::new(), content());
     let (mut conversation, wanted) = taken(&scene, &content).await;
     conversation.say(Message::Seal(seal(&content))).await;
+    let asked = |message: &Message| matches!(message, Message::NeedPages(_)).then_some(());
+    conversation.expect_that("NeedPages", asked).await;
+    conversation.say(Message::Page(content.page(0))).await;
     conversation.provide(&content, wanted).await;
     assert_eq!(std::fs::read(scene.victim.inbox().join("hostile.bin")).unwrap(), content.bytes());
     scene.check(&[]);
@@ -132,15 +135,6 @@ async fn a_chunk_that_the_list_contradicts_is_asked_for_again() {
     let (mut conversation, wanted) = taken(&scene, &content).await;
     send(&mut conversation, &lie, &wanted).await;
     conversation.say(Message::Seal(seal(&content))).await;
-    conversation.say(Message::Hashing(Hashing { left: 0 })).await;
-    assert_eq!(
-        conversation.expect_closed().await,
-        Ended::misbehaved(&PeerMisbehaved::UnexpectedMessage("Hashing"))
-    );
-    let (mut scene, content) = (Scene::new(), content);
-    let (mut conversation, wanted) = taken(&scene, &content).await;
-    send(&mut conversation, &lie, &wanted).await;
-    conversation.say(Message::Seal(seal(&content))).await;
     let asked = loop {
         match conversation.expect().await {
             Message::NeedPages(pages) => {
@@ -175,6 +169,12 @@ async fn a_seal_of_another_size_ends_the_connection() {
 async fn a_second_seal_ends_the_connection() {
     let seal = || Message::Seal(seal(&content()));
     condemned(vec![seal(), seal()], PeerMisbehaved::UnexpectedMessage("Seal")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_has_sealed_hashes_no_longer() {
+    let lies = vec![Message::Seal(seal(&content())), Message::Hashing(Hashing { left: 0 })];
+    condemned(lies, PeerMisbehaved::UnexpectedMessage("Hashing")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -250,6 +250,47 @@ async fn what_was_begun_under_a_key_goes_on_under_a_name() {
     assert_eq!(std::fs::read(scene.victim.inbox().join("hostile.bin")).unwrap(), content.bytes());
     scene.check(&[]);
     assert!(scene.victim.partials().is_empty(), "{:?}", scene.victim.partials());
+}
+
+/// What was received under a key is not taken again; under the same key another name gets nothing out of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_whose_content_is_here_is_waited_for_to_have_a_name() {
+    let (mut scene, content) = (Scene::new(), content());
+    let (mut conversation, wanted) = taken(&scene, &content).await;
+    send(&mut conversation, &content, &wanted).await;
+    conversation.say(Message::Seal(seal(&content))).await;
+    conversation.provide(&content, Vec::new()).await;
+    scene.victim.settled();
+    let mut conversation = conversation.connection().open().await;
+    conversation.say(offer(&content, KEY)).await;
+    let Message::Accept(accept) = conversation.expect().await else { panic!("expected Accept") };
+    assert_eq!(accept.have_count, content.geometry().chunks());
+    assert_eq!(conversation.expect().await, Message::Want(Want { ranges: Vec::new(), credit: 1 }));
+    conversation.say(Message::Hashing(Hashing { left: 3 })).await;
+    conversation.say(Message::Seal(seal(&content))).await;
+    let Message::Done(done) = conversation.expect().await else { panic!("expected Done") };
+    assert_eq!(done.file_id, content.file_id());
+    let other = Message::Seal(Seal { file_id: FileId([9; 32]), ..seal(&content) });
+    let mut conversation = conversation.connection().open().await;
+    conversation.say(offer(&content, KEY)).await;
+    conversation.say(other).await;
+    let abort = |message: &Message| match message {
+        Message::Abort(reason) => Some(*reason),
+        _ => None,
+    };
+    assert_eq!(conversation.expect_that("Abort", abort).await, AbortReason::OfferAgain);
+    let lies = [
+        (Message::Seal(Seal { size: 1, ..seal(&content) }), PeerMisbehaved::FalseSeal),
+        (Message::Page(content.page(0)), PeerMisbehaved::UnexpectedMessage("Page")),
+    ];
+    for (lie, fault) in lies {
+        let mut conversation = scene.hostile.dial(scene.victim.address()).await.open().await;
+        conversation.say(offer(&content, KEY)).await;
+        conversation.say(lie).await;
+        assert_eq!(conversation.expect_closed().await, Ended::misbehaved(&fault));
+    }
+    assert_eq!(scene.victim.received().len(), 1);
+    scene.check(&["peer misbehaved"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
