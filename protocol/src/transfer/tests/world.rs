@@ -342,6 +342,9 @@ impl World {
         let admission = self.receiver.admit(&self.header_of(&flying), self.now).unwrap();
         let bytes = self.file.geometry.len_of(chunk);
         match admission {
+            // A copy of one that is still held: the stream that counts was not stopped, and a provider that took it for
+            // stopped would send more than the receiver has room for, and wait for the answer.
+            Admission::Ignore if self.held.contains_key(&chunk) => return,
             Admission::Ignore => return self.tell_provider(ProviderInput::ChunkStopped { chunk }),
             Admission::Hold => drop(self.held.insert(chunk, (flying, fate))),
             Admission::Take(expected) => {
