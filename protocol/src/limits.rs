@@ -55,6 +55,14 @@ pub const HASH_FIRST_LEN: u64 = 8 * 1024 * 1024;
 pub const HASHES_AT_ONCE: usize = 4;
 /// Sources that were sent without a File ID, and that the hash cache did not take, which a daemon remembers.
 pub const MAX_SENT_UNSEALED: usize = 1024;
+/// Longest chunk that may come together with its offer, before that was taken.
+pub const MAX_EARLY_LEN: u64 = GROUP_LEN;
+/// Such chunks that one connection holds.
+pub const MAX_EARLY_CHUNKS: usize = 8;
+/// Conversations whose chunk may come before their first message.
+pub const MAX_EARLY_AHEAD: u64 = 32;
+/// Small files whose delivery a daemon remembers, so as not to send them along with an offer again.
+pub const MAX_DELIVERED: usize = 1024;
 /// Bytes of wanted and not yet received chunks of one transfer.
 pub const WANT_WINDOW: u64 = 64 * 1024 * 1024;
 /// Most chunks that a provider lets a receiver have wanted and not yet sent.
@@ -171,6 +179,10 @@ const _: () = {
         "what is sent without a File ID has a list, whatever the chunk size"
     );
     assert!(HASHING_WORD.as_secs() * 4 < TRANSFER_PROGRESS_DEADLINE.as_secs());
+    assert!(
+        MAX_EARLY_CHUNKS as u64 * MAX_EARLY_LEN <= CONNECTION_WINDOW / 8,
+        "what is early holds nobody up"
+    );
     assert!(MAX_UNI_STREAMS >= MAX_STREAMS_PER_TRANSFER);
     assert!(KEEP_ALIVE.as_millis() * 2 < IDLE_TIMEOUT.as_millis());
     assert!(RESERVE_AHEAD >= WANT_WINDOW);

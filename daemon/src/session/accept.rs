@@ -16,10 +16,11 @@ use super::{
     budget::Allowance,
     error::RunError,
     job::{Job, now_ms},
-    links::{ChunkQueue, Link},
-    provide::{Providing, provide},
+    links::{ChunkQueue, Link, Opened},
+    provide::{Opening, Providing, provide},
     receipts::Receipt,
     receive::{Ending, Receiving, receive},
+    run::answer,
     say, shares,
     spec::Spec,
 };
@@ -77,7 +78,8 @@ impl Sessions {
     pub(super) async fn attend(self: Arc<Self>, link: Arc<Link>) {
         let mut asked = 0;
         while let Ok(control) = link.connection().accept_control().await {
-            let conversation = self.clone().conversation(link.clone(), control);
+            let opened = link.opened(control.id);
+            let conversation = self.clone().conversation(link.clone(), control, opened);
             if self.peers.is_trusted(&link.peer()) {
                 self.runs.spawn(conversation);
                 continue;
@@ -91,7 +93,7 @@ impl Sessions {
         }
     }
 
-    async fn conversation(self: Arc<Self>, link: Arc<Link>, mut control: ControlStream) {
+    async fn conversation(self: Arc<Self>, link: Arc<Link>, mut control: ControlStream, _opened: Opened) {
         let _used = link.hold();
         if let Err(error) = self.converse(&link, &mut control).await {
             super::part(&link, &mut control, &error).await;
@@ -378,11 +380,12 @@ impl Sessions {
         };
         let offer = super::run::offer_of(&source, Some(&source.name()), None)?;
         say(control, &Message::Offer(offer)).await?;
-        let accept = if eager { None } else { Some(self.answer(job, control, &stop).await?) };
+        let opening =
+            if eager { Opening::Eager } else { Opening::Accepted(answer(job, control, &stop).await?) };
         let (registry, size, name) = (&*self.registry, source.size(), source.name());
         let public = if self.peers.is_trusted(&link.peer()) { &self.outgoing } else { &self.outgoing_public };
         let memory = public.clone();
-        let providing = Providing { job, registry, link, control, source, name, accept, memory, stop };
+        let providing = Providing { job, registry, link, control, source, name, opening, memory, stop };
         let done = provide(providing).await?;
         job.done(id, done.name, size, None);
         Ok(())

@@ -6,6 +6,7 @@
 
 mod accept;
 mod budget;
+mod early;
 mod error;
 mod job;
 mod links;
@@ -19,7 +20,7 @@ mod spec;
 mod stdout;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -82,6 +83,8 @@ pub(crate) struct Sessions {
     /// Memory for what is read for trusted peers, and for strangers.
     outgoing: Arc<Semaphore>,
     outgoing_public: Arc<Semaphore>,
+    /// Small files that were sent, the last ones: they do not go along with an offer again.
+    delivered: Mutex<VecDeque<(PeerId, FileId)>>,
     /// One fetch at a time of each content.
     fetches: Mutex<HashMap<FileId, Arc<tokio::sync::Mutex<()>>>>,
     /// Clients that read what is fetched, by transfer.
@@ -101,14 +104,16 @@ impl Sessions {
         secret: [u8; 32],
     ) -> Result<Arc<Self>, RunError> {
         let registry = Arc::new(Registry::load(store.clone())?);
+        let pool = Pool::daemon();
         let sessions = Arc::new(Self {
-            links: Arc::new(Links::new(endpoint, peers.clone())),
+            links: Arc::new(Links::new(endpoint, peers.clone(), pool.clone())),
             store,
             peers,
             registry,
             inbox,
             secret,
-            pool: Pool::daemon(),
+            pool,
+            delivered: Mutex::default(),
             outgoing: Arc::new(Semaphore::new((OUTGOING_BUDGET / provide::MEMORY_UNIT) as usize)),
             outgoing_public: Arc::new(Semaphore::new((STRANGER_BUDGET / provide::MEMORY_UNIT) as usize)),
             fetches: Mutex::default(),

@@ -21,7 +21,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{blocking, error::RunError, job::Job, links::Link, registry::Registry, say};
+use super::{blocking, error::RunError, job::Job, links::Link, registry::Registry, run::answer, say};
 use crate::{
     store::{ChunkData, Source, StoreError},
     transport::{ControlStream, PathStats, TransportError},
@@ -44,12 +44,21 @@ pub(crate) struct Providing<'a> {
     pub(crate) source: Arc<Source>,
     /// The name under which it was offered.
     pub(crate) name: String,
-    /// The receiver's answer; none where it asked with an eager fetch.
-    pub(crate) accept: Option<Accept>,
+    pub(crate) opening: Opening,
     /// Bytes read and not yet with the receivers, of all that share this, in [`MEMORY_UNIT`]s.
     pub(crate) memory: Arc<Semaphore>,
     /// Ends the run without ending the transfer.
     pub(crate) stop: CancellationToken,
+}
+
+/// How far the two sides are.
+pub(crate) enum Opening {
+    /// The receiver asked with an eager fetch, which stands for its answer.
+    Eager,
+    /// It has answered.
+    Accepted(Accept),
+    /// It has still to, and the only chunk goes along with the offer.
+    Early,
 }
 
 /// What a chunk's task has to say.
@@ -101,37 +110,52 @@ struct Run<'a> {
 
 /// Sends what the receiver wants until it says that all is durable.
 pub(crate) async fn provide(run: Providing<'_>) -> Result<Done, RunError> {
-    let Providing { job, registry, link, control, source, name, accept, memory, stop } = run;
-    let begun = Instant::now();
-    let identity = source.file_id();
-    let geometry = match &accept {
-        Some(accept) => Geometry::new(source.size(), accept.chunk_log2),
-        None => Geometry::for_size(source.size()),
-    };
-    let geometry = geometry.map_err(PeerMisbehaved::Geometry)?;
-    let machine = match (accept, identity) {
-        (Some(accept), Some(id)) => Provider::new(geometry, id, &accept, begun.elapsed())?,
-        (Some(accept), None) => {
-            let hashed = source.hashed(geometry);
-            Provider::unsealed(geometry, &hashed, &accept, begun.elapsed())?
-        }
-        (None, Some(id)) => Provider::eager(geometry, id, begun.elapsed())?,
-        (None, None) => return Err(RunError::new(Failure::Other, "what is fetched has a File ID")),
-    };
+    let Providing { job, registry, link, control, source, name, opening, memory, stop } = run;
+    let (begun, identity) = (Instant::now(), source.file_id());
     let (sender, mut news) = mpsc::channel(64);
-    let way = Way {
+    let mut way = Way {
+        geometry: Geometry::for_size(source.size()).map_err(PeerMisbehaved::Geometry)?,
         source,
         link: link.clone(),
-        geometry,
         transfer: control.id,
         unsealed: identity.is_none(),
         reads: Arc::new(Semaphore::new(READS_AT_ONCE)),
         memory,
         news: sender,
     };
+    let mut chunks = JoinSet::new();
+    let (accept, early) = match opening {
+        Opening::Eager => (None, false),
+        Opening::Accepted(accept) => (Some(accept), false),
+        Opening::Early => {
+            way.start(0, &mut chunks);
+            let accept = answer(job, control, &stop).await?;
+            if accept.have_count > 0 {
+                // It is there already: what is on its way is not wanted, and does not count as moved.
+                chunks.shutdown().await;
+                while news.try_recv().is_ok() {}
+            }
+            (Some(accept), true)
+        }
+    };
+    if let Some(accept) = &accept {
+        way.geometry =
+            Geometry::new(way.source.size(), accept.chunk_log2).map_err(PeerMisbehaved::Geometry)?;
+    }
+    let geometry = way.geometry;
+    let machine = match (accept, identity) {
+        (Some(accept), Some(id)) if early => Provider::with_chunk(geometry, id, &accept, begun.elapsed())?,
+        (Some(accept), Some(id)) => Provider::new(geometry, id, &accept, begun.elapsed())?,
+        (Some(accept), None) => {
+            let hashed = way.source.hashed(geometry);
+            Provider::unsealed(geometry, &hashed, &accept, begun.elapsed())?
+        }
+        (None, Some(id)) => Provider::eager(geometry, id, begun.elapsed())?,
+        (None, None) => return Err(RunError::new(Failure::Other, "what is fetched has a File ID")),
+    };
     let progress = machine.progress(begun.elapsed());
     job.start(&name, link.peer(), identity, geometry.chunk_len(), progress);
-    let (chunks, written) = (JoinSet::new(), HashMap::new());
+    let written = HashMap::new();
     let mut run = Run { job, registry, machine, begun, way, chunks, moved: 0, written };
     let result = run.converse(control, &mut news, &stop).await;
     if result.is_ok() {
@@ -209,11 +233,7 @@ impl Run<'_> {
                     say(control, &Message::Page(Page { page, values })).await?;
                 }
                 ProviderAction::SendChunk(chunk) => {
-                    let way = self.way.clone();
-                    self.chunks.spawn(async move {
-                        let said = way.send(chunk).await;
-                        let _ = way.news.send(said).await;
-                    });
+                    self.way.start(chunk, &mut self.chunks);
                 }
                 ProviderAction::HashChunk(chunk) => {
                     self.job.wait(WaitReason::Hashing);
@@ -345,6 +365,15 @@ impl Way {
             Ok(_) => ChunkNews::Hashed(chunk),
             Err(said) => said,
         }
+    }
+
+    /// Has a chunk read and sent, by a task.
+    fn start(&self, chunk: u32, tasks: &mut JoinSet<()>) {
+        let way = self.clone();
+        tasks.spawn(async move {
+            let said = way.send(chunk).await;
+            let _ = way.news.send(said).await;
+        });
     }
 
     /// Reads a chunk and sends it on a stream of its own. Its memory is held until the receiver's QUIC has it: a

@@ -3,14 +3,17 @@
 use std::{
     ffi::OsStr,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
 use p2p_protocol::{
-    FileId, Geometry, ResumeKey, SafeName,
+    FileId, Geometry, PeerId, ResumeKey, SafeName,
     control::{Output, WaitReason},
-    limits::{HASH_FIRST_LEN, MAX_FRAME_LEN, MAX_FRUITLESS_TRIES, RETRY_MAX, RETRY_MIN},
+    limits::{
+        HASH_FIRST_LEN, MAX_DELIVERED, MAX_EARLY_LEN, MAX_FRAME_LEN, MAX_FRUITLESS_TRIES, RETRY_MAX,
+        RETRY_MIN,
+    },
     policy::{Permit, Rights, Situation, admit},
     reason::{AbortReason, Failure, PeerMisbehaved},
     wire::peer::{Accept, Fetch, Kind, Message, Offer},
@@ -24,7 +27,7 @@ use super::{
     job::Job,
     links::Link,
     part,
-    provide::{Providing, closed_early, provide},
+    provide::{Opening, Providing, closed_early, provide},
     receipts::{Finished, finish_at_once},
     receive::Ending,
     say,
@@ -150,20 +153,26 @@ impl Sessions {
         if offer.file_id.is_none() {
             tracing::debug!(transfer = job.number(), path = %path.display(), "offered before it is hashed");
         }
-        let shown = offer.name.clone();
+        let (shown, id) = (offer.name.clone(), offer.file_id);
         let mut control = open(job, &link, stop).await.map_err(|error| error.on(&link, fresh))?;
         let conversation = async {
             say(&mut control, &Message::Offer(offer)).await?;
-            let accept = Some(self.answer(job, &mut control, stop).await?);
+            // The one chunk of a small file goes along, unless it is known to be there.
+            let opening = if id.is_some_and(|id| self.may_go_early(link.peer(), id, source.size())) {
+                Opening::Early
+            } else {
+                Opening::Accepted(answer(job, &mut control, stop).await?)
+            };
             let (registry, control, link) = (&*self.registry, &mut control, &link);
             let (source, memory, stop) = (source.clone(), self.outgoing.clone(), stop.clone());
-            provide(Providing { job, registry, link, control, source, name: shown, accept, memory, stop })
+            provide(Providing { job, registry, link, control, source, name: shown, opening, memory, stop })
                 .await
         };
         match conversation.await {
             Ok(done) => {
                 control.sender.finish();
                 let fetch_from = done.fetchable.then(|| target.to_owned());
+                self.note_delivered(link.peer(), done.file_id, source.size());
                 job.done(done.file_id, done.name, source.size(), fetch_from);
                 Ok(())
             }
@@ -174,17 +183,21 @@ impl Sessions {
         }
     }
 
-    /// The receiver's answer to an offer. It may take as long as it takes: the receiver may have to hash.
-    pub(super) async fn answer(
-        &self,
-        job: &Job,
-        control: &mut ControlStream,
-        stop: &CancellationToken,
-    ) -> Result<Accept, RunError> {
-        match hear(job, control, stop).await? {
-            Message::Accept(accept) => Ok(accept),
-            other => Err(closed_by(other)),
+    /// Whether a file may go along with its offer: it is one small chunk, and was not sent there lately.
+    fn may_go_early(&self, peer: PeerId, id: FileId, size: u64) -> bool {
+        let delivered = self.delivered.lock().unwrap_or_else(PoisonError::into_inner);
+        (1..=MAX_EARLY_LEN).contains(&size) && !delivered.contains(&(peer, id))
+    }
+
+    fn note_delivered(&self, peer: PeerId, id: FileId, size: u64) {
+        let mut delivered = self.delivered.lock().unwrap_or_else(PoisonError::into_inner);
+        if size > MAX_EARLY_LEN || delivered.contains(&(peer, id)) {
+            return;
         }
+        if delivered.len() >= MAX_DELIVERED {
+            delivered.pop_front();
+        }
+        delivered.push_back((peer, id));
     }
 
     /// A source to be sent, hashed or not: that of the run before, unless it has been hashed meanwhile as another
@@ -526,6 +539,18 @@ async fn open(job: &Job, link: &Link, stop: &CancellationToken) -> Result<Contro
         }
         error => error.into(),
     })
+}
+
+/// The receiver's answer to an offer. It may take as long as it takes: the receiver may have to hash.
+pub(super) async fn answer(
+    job: &Job,
+    control: &mut ControlStream,
+    stop: &CancellationToken,
+) -> Result<Accept, RunError> {
+    match hear(job, control, stop).await? {
+        Message::Accept(accept) => Ok(accept),
+        other => Err(closed_by(other)),
+    }
 }
 
 /// What a message comes to that is not the one waited for.

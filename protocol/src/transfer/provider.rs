@@ -97,6 +97,14 @@ pub enum ProviderAction {
     Stalled,
 }
 
+/// A chunk that went along with the offer. Its receiver may have had no room for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Early {
+    Unasked,
+    /// The receiver wants it, and may not have it.
+    Wanted,
+}
+
 /// The provider of one file in one conversation.
 #[derive(Clone, Debug)]
 pub struct Provider {
@@ -105,6 +113,8 @@ pub struct Provider {
     file_id: Option<FileId>,
     /// What is to be hashed before it is.
     unhashed: Option<Unhashed>,
+    /// What is known of the chunk that went along with the offer, if one did.
+    early: Option<Early>,
     /// Chunks that the receiver had from the start and that its `Accept` had no room to name.
     unnamed: u32,
     verified: ChunkSet,
@@ -161,6 +171,7 @@ impl Provider {
             geometry,
             file_id: None,
             unhashed: None,
+            early: None,
             unnamed: unnamed.ok_or(PeerMisbehaved::HaveCount(accept.have_count))?,
             verified,
             queue: VecDeque::new(),
@@ -187,6 +198,22 @@ impl Provider {
         if self.geometry.pages() > 1 {
             self.actions.push_back(ProviderAction::SendTop);
         }
+    }
+
+    /// Begins after the `Accept` of an offer that its only chunk went along with.
+    pub fn with_chunk(
+        geometry: Geometry,
+        file_id: FileId,
+        accept: &Accept,
+        now: Now,
+    ) -> Result<Self, PeerMisbehaved> {
+        let mut provider = Self::new(geometry, file_id, accept, now)?;
+        if provider.verified_count() == 0 && geometry.chunks() == 1 {
+            provider.early = Some(Early::Unasked);
+            provider.in_flight.insert(0);
+            provider.unverified.insert(0);
+        }
+        Ok(provider)
     }
 
     /// Begins after this side's offer, where the receiver asked for it with an eager `Fetch`.
@@ -224,6 +251,10 @@ impl Provider {
             ProviderInput::ChunkStopped { chunk } => {
                 self.in_flight.remove(&chunk);
                 self.unverified.remove(&chunk);
+                // It came too early. What the receiver has wanted since, it still does.
+                if self.early.take() == Some(Early::Wanted) && self.queued.insert(chunk) {
+                    self.queue.push_back(chunk);
+                }
             }
             ProviderInput::ChunkHashed { chunk } => {
                 if let Some(unhashed) = &mut self.unhashed {
@@ -300,6 +331,7 @@ impl Provider {
             Message::Verified(ranges) => {
                 let named = ChunkSet::from_wire(&ranges, self.geometry.chunks())?;
                 for chunk in named.iter() {
+                    self.early = None;
                     self.unverified.remove(&chunk);
                     self.failures.remove(&chunk);
                     if self.verified.insert(chunk) {
@@ -312,6 +344,7 @@ impl Provider {
                 if !self.geometry.has(failed.chunk) {
                     return Err(RangesError::Outside(ChunkRange { start: failed.chunk, count: 1 }).into());
                 }
+                self.early = None;
                 self.in_flight.remove(&failed.chunk);
                 if !self.unverified.remove(&failed.chunk) {
                     // Its stream was stopped first, which said the same; more than that is noise.
@@ -394,6 +427,7 @@ impl Provider {
             for chunk in range.start..range.start + range.count {
                 // A chunk that is wanted anew after it was verified is one that the receiver lost.
                 self.verified.remove(chunk);
+                self.early = self.early.map(|_| Early::Wanted);
                 // One that is on its way stays wanted until the receiver has said what became of it.
                 if !self.unverified.contains(&chunk) && self.queued.insert(chunk) {
                     self.queue.push_back(chunk);

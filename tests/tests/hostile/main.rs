@@ -6,6 +6,7 @@
 
 mod chunks;
 mod datagrams;
+mod early;
 mod frames;
 mod keys;
 mod lists;

@@ -2,6 +2,7 @@
 //! anywhere, either side restarted from what was durable. It always completes, and no chunk counts that was
 //! not verified.
 
+mod early;
 mod unsealed;
 mod world;
 
