@@ -104,6 +104,8 @@ struct Run<'a> {
     /// Dropping the set resets the streams of chunks that are still on their way.
     chunks: JoinSet<()>,
     moved: u64,
+    /// Whether the owner was told that hashing is what this waits for.
+    hashing: bool,
     /// Payload bytes of chunks that QUIC has taken and not yet seen acknowledged.
     written: HashMap<u32, u64>,
 }
@@ -156,7 +158,7 @@ pub(crate) async fn provide(run: Providing<'_>) -> Result<Done, RunError> {
     let progress = machine.progress(begun.elapsed());
     job.start(&name, link.peer(), identity, geometry.chunk_len(), progress);
     let written = HashMap::new();
-    let mut run = Run { job, registry, machine, begun, way, chunks, moved: 0, written };
+    let mut run = Run { job, registry, machine, begun, way, chunks, moved: 0, hashing: false, written };
     let result = run.converse(control, &mut news, &stop).await;
     if result.is_ok() {
         // What the receiver has verified has arrived, acknowledged or not.
@@ -217,6 +219,15 @@ impl Run<'_> {
         }
     }
 
+    /// Shows whether there is only hashing to do, and nothing to send.
+    fn hashes(&mut self, hashing: bool) {
+        match (std::mem::replace(&mut self.hashing, hashing), hashing) {
+            (false, true) => self.job.wait(WaitReason::Hashing),
+            (true, false) => self.job.resume(),
+            _ => {}
+        }
+    }
+
     /// Carries out what the machine asks for, up to the receiver's last word.
     async fn act(&mut self, control: &mut ControlStream) -> Result<Option<Done>, RunError> {
         let (source, geometry) = (self.way.source.clone(), self.way.geometry);
@@ -233,10 +244,11 @@ impl Run<'_> {
                     say(control, &Message::Page(Page { page, values })).await?;
                 }
                 ProviderAction::SendChunk(chunk) => {
+                    self.hashes(false);
                     self.way.start(chunk, &mut self.chunks);
                 }
                 ProviderAction::HashChunk(chunk) => {
-                    self.job.wait(WaitReason::Hashing);
+                    self.hashes(true);
                     let way = self.way.clone();
                     self.chunks.spawn(async move {
                         let said = way.hash(chunk).await;
@@ -256,7 +268,7 @@ impl Run<'_> {
                 }
                 ProviderAction::SendSeal(seal) => {
                     self.job.sealed(seal.file_id);
-                    self.job.resume();
+                    self.hashes(false);
                     say(control, &Message::Seal(seal)).await?;
                 }
                 ProviderAction::SendHashing(word) => say(control, &Message::Hashing(word)).await?,

@@ -284,7 +284,7 @@ impl Partial {
         if self.spec.allocated < self.geometry.size() {
             return Ok(());
         }
-        let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reserved = self.reserved();
         if up_to <= *reserved {
             return Ok(());
         }
@@ -294,6 +294,15 @@ impl Partial {
         }
         *reserved = up_to;
         Ok(())
+    }
+
+    fn reserved(&self) -> MutexGuard<'_, u64> {
+        self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a reservation that is under way, and makes none from now on: it would show as a change of the file.
+    pub(super) fn reserve_no_more(&self) {
+        *self.reserved() = u64::MAX;
     }
 
     /// Whether the folder is there and has room for what is missing, or for a whole window of it. True also for a

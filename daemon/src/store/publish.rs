@@ -138,6 +138,7 @@ impl Partial {
 
     /// Sets mode and times, and syncs the data with them.
     fn settle(&self) -> Result<(), StoreError> {
+        self.reserve_no_more();
         let allowed = if self.spec.executable { 0o777 } else { 0o666 };
         let mode = std::fs::Permissions::from_mode(self.store.file_mode() & allowed);
         self.data.set_permissions(mode).map_err(self.io("set the permissions of"))?;
