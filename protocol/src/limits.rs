@@ -51,6 +51,9 @@ pub const EAGER_BYTES: u64 = MAX_CHUNK_LEN;
 /// A source up to this long is hashed before it is offered: that takes a few milliseconds, and saves the receiver from
 /// taking what it has already. A longer one whose File ID is not known is hashed while it is sent.
 pub const HASH_FIRST_LEN: u64 = 8 * 1024 * 1024;
+/// Most chunks of a file that is offered without File ID: its receiver keeps the value of each of them in memory until the
+/// list has proven it, 32 MiB in all. A larger one is hashed first.
+pub const MAX_UNSEALED_CHUNKS: u64 = MAX_CHUNKS / 16;
 /// Chunks of a source that are hashed at once because its receiver has them already.
 pub const HASHES_AT_ONCE: usize = 4;
 /// Sources that were sent without a File ID, and that the hash cache did not take, which a daemon remembers.

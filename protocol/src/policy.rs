@@ -4,7 +4,7 @@
 use crate::{
     FileId, Geometry, ResumeKey, SafeName,
     geometry::GeometryError,
-    limits::MAX_CHUNK_LEN,
+    limits::{MAX_CHUNK_LEN, MAX_UNSEALED_CHUNKS},
     name::NameError,
     reason::{PeerMisbehaved, RefuseReason},
     wire::peer::{Kind, Offer},
@@ -93,8 +93,8 @@ pub enum Refusal {
     /// Too many transfers of this peer are running.
     #[error("the peer has too many transfers running")]
     Busy,
-    /// The offer has no File ID where one must be: in the answer to a request, without a resume key, or for content
-    /// that has no list.
+    /// The offer has no File ID where one must be: in the answer to a request, without a resume key, for content that
+    /// has no list, or one that is too long.
     #[error("an offer without File ID")]
     Unsealed,
 }
@@ -137,6 +137,9 @@ pub fn admit(situation: Situation, offer: &Offer) -> Result<Permit, Refusal> {
     let Kind::File = offer.kind;
     let name = SafeName::parse(&offer.name)?;
     let geometry = Geometry::new(offer.size, offer.chunk_log2)?;
+    if offer.file_id.is_none() && u64::from(geometry.chunks()) > MAX_UNSEALED_CHUNKS {
+        return Err(Refusal::Unsealed);
+    }
     if situation.running >= situation.max_running {
         return Err(Refusal::Busy);
     }
@@ -204,6 +207,11 @@ mod tests {
         let refused = |situation, offer: Offer| admit(situation, &offer).unwrap_err();
         assert_eq!(refused(TRUSTED, Offer { resume_key: None, ..unsealed.clone() }), Refusal::Unsealed);
         assert_eq!(refused(TRUSTED, Offer { size: MAX_CHUNK_LEN, ..unsealed.clone() }), Refusal::Unsealed);
+        let most =
+            |more| Offer { size: (MAX_UNSEALED_CHUNKS << 18) + more, chunk_log2: 18, ..unsealed.clone() };
+        assert!(admit(TRUSTED, &most(0)).is_ok());
+        assert_eq!(refused(TRUSTED, most(1)), Refusal::Unsealed);
+        assert!(admit(TRUSTED, &Offer { file_id: Some(FileId([1; 32])), ..most(1) }).is_ok());
         let asked = Situation { asked: Some(FileId([1; 32])), ..TRUSTED };
         assert_eq!(refused(asked, unsealed.clone()), Refusal::Unsealed);
         let stranger = Situation { rights: Rights::default(), ..TRUSTED };

@@ -14,8 +14,8 @@ use std::{
 
 use cap_std::fs::Dir;
 use p2p_protocol::{
-    FileId,
-    limits::{GROUP_LEN, HASH_FIRST_LEN, MAX_FILE_LEN, MAX_SENT_UNSEALED, RACY_WINDOW},
+    FileId, Geometry,
+    limits::{GROUP_LEN, HASH_FIRST_LEN, MAX_SENT_UNSEALED, MAX_UNSEALED_CHUNKS, RACY_WINDOW},
 };
 use rustix::fs::{Mode, OFlags};
 
@@ -52,15 +52,17 @@ impl Store {
     }
 
     /// Opens a file to be sent: hashed if the hash cache knows it, else to be hashed on the way. `None` for one that is
-    /// to be hashed first, with [`Self::import`]: a short one, and one that was sent just now, of which the receiver
-    /// need not take a byte.
+    /// to be hashed first, with [`Self::import`]: a short one, one that is very long, and one that was sent just now, of
+    /// which the receiver need not take a byte.
     pub(crate) fn open_to_send(&self, path: &Path) -> Result<Option<Source>, StoreError> {
         let opened = open_regular(path)?;
         if let Some((id, list)) = self.cached(&opened) {
             return Ok(Some(Source::new(self.disk().clone(), opened, id, list)));
         }
         let size = opened.stamp.size;
-        if size <= HASH_FIRST_LEN || size > MAX_FILE_LEN || self.was_sent(opened.stamp) {
+        let chunks = Geometry::for_size(size).map_or(u64::MAX, |geometry| geometry.chunks().into());
+        let too_long = chunks > MAX_UNSEALED_CHUNKS;
+        if size <= HASH_FIRST_LEN || too_long || self.was_sent(opened.stamp) {
             return Ok(None);
         }
         let draft = Draft::new(self.clone(), size.div_ceil(GROUP_LEN));

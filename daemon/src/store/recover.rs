@@ -305,7 +305,11 @@ fn believe(
         }
         // One of the two sizes is a lie, and neither has been proven. What is here is hashed against whichever
         // list comes.
-        let geometry = Geometry::new(offered.size(), chunk_log2).unwrap_or(offered);
+        // Under a resume key another size is another file, and a chunk size was taken for the size it came with.
+        let geometry = match spec.key {
+            PartialKey::Unsealed(..) => offered,
+            _ => Geometry::new(offered.size(), chunk_log2).unwrap_or(offered),
+        };
         return Ok(Found {
             geometry,
             verified: ChunkSet::new(),

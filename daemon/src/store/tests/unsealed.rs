@@ -4,7 +4,7 @@ use std::os::unix::fs::FileExt;
 
 use p2p_protocol::{
     ChunkSet, Geometry, ResumeKey,
-    limits::{HASH_FIRST_LEN, MAX_SENT_UNSEALED},
+    limits::{HASH_FIRST_LEN, MAX_CHUNK_LOG2, MAX_SENT_UNSEALED, MAX_UNSEALED_CHUNKS},
 };
 
 use super::{faulty::Op, *};
@@ -93,10 +93,12 @@ fn what_rests_is_remembered_with_its_name() {
 }
 
 #[test]
-fn short_files_are_hashed_first() {
+fn short_files_and_huge_ones_are_hashed_first() {
     let bed = Bed::new();
     let path = bed.file("a", &[1]);
-    for (len, first) in [(0, true), (1, true), (HASH_FIRST_LEN, true), (HASH_FIRST_LEN + 1, false)] {
+    let most = MAX_UNSEALED_CHUNKS << MAX_CHUNK_LOG2;
+    let short = [(0, true), (1, true), (HASH_FIRST_LEN, true), (HASH_FIRST_LEN + 1, false)];
+    for (len, first) in short.into_iter().chain([(most, false), (most + 1, true)]) {
         std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(len).unwrap();
         assert_eq!(bed.store.open_to_send(&path).unwrap().is_none(), first, "{len}");
     }
@@ -216,6 +218,19 @@ fn a_partial_is_found_again_by_key_and_sender_only() {
         bed.open(&content).values().unwrap().is_none(),
         "what was checked against a list needs no values"
     );
+}
+
+#[test]
+fn another_size_under_a_key_takes_its_own_chunk_size() {
+    let bed = Bed::new();
+    let content = five();
+    let partial = open(&bed, &content);
+    partial.write(content.chunk(1)).unwrap();
+    partial.park().unwrap();
+    drop(partial);
+    let other = Geometry::new(64 * GROUP_LEN, 20).unwrap();
+    let opened = bed.store.open_partial(PartialSpec { geometry: other, ..unsealed(&bed, &content) }).unwrap();
+    assert_eq!((opened.geometry(), opened.verified()), (other, set([])));
 }
 
 #[test]
