@@ -77,6 +77,9 @@ impl<T> Early<T> {
     pub(super) fn judge(&mut self, header: &ChunkHeader) -> Verdict {
         let (number, ahead) = (header.transfer, self.next + STEP * MAX_EARLY_AHEAD);
         let fits = header.index == 0 && u64::from(header.len) <= MAX_EARLY_LEN && number & KIND == self.kind;
+        if !fits {
+            return Verdict::Stray;
+        }
         let slot = match self.conversations.get_mut(&number) {
             Some(slot) => slot,
             None if (self.next..ahead).contains(&number) => {
@@ -84,7 +87,7 @@ impl<T> Early<T> {
             }
             None => return Verdict::Stray,
         };
-        if !fits || !matches!(slot, Slot::Empty) {
+        if !matches!(slot, Slot::Empty) {
             return Verdict::Stray;
         }
         *slot = Slot::Used;
@@ -141,6 +144,7 @@ mod tests {
         let long = ChunkHeader { len: MAX_EARLY_LEN as u32 + 1, ..header(5) };
         assert_eq!(early.judge(&long), Verdict::Stray);
         assert_eq!(early.judge(&header(5)), Verdict::Hold);
+        assert_eq!(early.conversations.len(), 2, "what is no early chunk leaves nothing");
     }
 
     #[test]
