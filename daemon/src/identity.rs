@@ -174,6 +174,11 @@ impl Identity {
         &self.certificate
     }
 
+    /// A secret of this machine for one purpose, the same after every start.
+    pub(crate) fn secret_for(&self, purpose: &'static str) -> [u8; 32] {
+        blake3::derive_key(purpose, &self.private_key)
+    }
+
     /// The private key, as PKCS #8 in DER.
     pub(crate) fn private_key_der(&self) -> &[u8] {
         &self.private_key

@@ -138,7 +138,8 @@ impl Daemon {
         let endpoint = Endpoint::bind(&options.listen, &identity, options.congestion)?;
         let (peer_id, addresses) = (identity.peer_id(), endpoint.local_addrs());
         let socket = ControlSocket::bind(&home)?;
-        let sessions = Sessions::start(store, peers, endpoint, inbox.clone())?;
+        let secret = identity.secret_for(session::RESUME_CONTEXT);
+        let sessions = Sessions::start(store, peers, endpoint, inbox.clone(), secret)?;
         let listen = addresses.iter().map(SocketAddr::to_string).collect();
         let facts = Facts { peer: peer_id, listen, home: path, inbox, started: Instant::now() };
         let handlers = Arc::new(Handlers { sessions: sessions.clone(), facts });

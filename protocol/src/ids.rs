@@ -1,4 +1,5 @@
-//! The two identities of the system: what is moved (File ID) and who moves it (Peer ID).
+//! The two identities of the system: what is moved (File ID) and who moves it (Peer ID); and the key that stands for
+//! content whose identity is not known yet.
 
 use std::{fmt, str::FromStr};
 
@@ -12,6 +13,11 @@ pub struct FileId(pub [u8; 32]);
 /// so that it can never equal the File ID of a file that holds the same bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PeerId(pub [u8; 32]);
+
+/// Stands for a source whose File ID its provider does not know yet, so that a transfer of it can go on. It means
+/// something only together with the provider's Peer ID.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ResumeKey(pub [u8; 16]);
 
 const PEER_ID_CONTEXT: &str = "p2p 2026-11-23 peer id from subject public key info";
 
@@ -35,6 +41,28 @@ impl PeerId {
     /// The first characters, for people to tell peers apart on a screen; never enough to trust.
     pub fn short(&self) -> String {
         self.to_string().chars().take(10).collect()
+    }
+}
+
+impl ResumeKey {
+    /// The key of a source that is known by these bytes, which have to change when its content does. It is derived
+    /// and not drawn, so that nobody has to keep it; and under a secret, so that it tells nothing of the source.
+    pub fn derive(secret: &[u8; 32], source: &[u8]) -> Self {
+        let mut key = Self([0; 16]);
+        blake3::Hasher::new_keyed(secret).update(source).finalize_xof().fill(&mut key.0);
+        key
+    }
+}
+
+impl fmt::Display for ResumeKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&data_encoding::HEXLOWER.encode(&self.0))
+    }
+}
+
+impl fmt::Debug for ResumeKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ResumeKey({self})")
     }
 }
 
@@ -101,6 +129,15 @@ mod tests {
         assert_eq!(peer.to_string().len(), 52);
         assert_eq!(peer.to_string().parse(), Ok(peer));
         assert_ne!(peer.0, file.0);
+    }
+
+    #[test]
+    fn a_resume_key_follows_from_its_source_and_a_secret() {
+        let key = ResumeKey::derive(&[1; 32], b"source");
+        assert_eq!(key, ResumeKey::derive(&[1; 32], b"source"));
+        assert_ne!(key, ResumeKey::derive(&[2; 32], b"source"));
+        assert_ne!(key, ResumeKey::derive(&[1; 32], b"sourcf"));
+        assert_eq!(ResumeKey([0xab; 16]).to_string(), "ab".repeat(16));
     }
 
     #[test]

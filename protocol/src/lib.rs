@@ -20,6 +20,6 @@ pub mod wire;
 
 pub use bitmap::{ChunkRange, ChunkSet};
 pub use geometry::Geometry;
-pub use ids::{FileId, PeerId};
+pub use ids::{FileId, PeerId, ResumeKey};
 pub use name::SafeName;
 pub use tree::Cv;

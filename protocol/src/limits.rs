@@ -48,6 +48,24 @@ pub const MAX_UNI_STREAMS: u32 = 256;
 pub const MAX_BIDI_STREAMS: u32 = 256;
 /// Bytes of a file that an eager fetch asks for before it has seen the offer.
 pub const EAGER_BYTES: u64 = MAX_CHUNK_LEN;
+/// A source up to this long is hashed before it is offered: that takes a few milliseconds, and saves the receiver from
+/// taking what it has already. A longer one whose File ID is not known is hashed while it is sent.
+pub const HASH_FIRST_LEN: u64 = 8 * 1024 * 1024;
+/// Most chunks of a file that is offered without File ID: its receiver keeps the value of each of them in memory until the
+/// list has proven it, 32 MiB in all. A larger one is hashed first.
+pub const MAX_UNSEALED_CHUNKS: u64 = MAX_CHUNKS / 16;
+/// Chunks of a source that are hashed at once because its receiver has them already.
+pub const HASHES_AT_ONCE: usize = 4;
+/// Sources that were sent without a File ID, and that the hash cache did not take, which a daemon remembers.
+pub const MAX_SENT_UNSEALED: usize = 1024;
+/// Longest chunk that may come together with its offer, before that was taken.
+pub const MAX_EARLY_LEN: u64 = GROUP_LEN;
+/// Such chunks that one connection holds.
+pub const MAX_EARLY_CHUNKS: usize = 8;
+/// Conversations whose chunk may come before their first message.
+pub const MAX_EARLY_AHEAD: u64 = 32;
+/// Small files whose delivery a daemon remembers, so as not to send them along with an offer again.
+pub const MAX_DELIVERED: usize = 1024;
 /// Bytes of wanted and not yet received chunks of one transfer.
 pub const WANT_WINDOW: u64 = 80 * 1024 * 1024;
 /// Most chunks that a provider lets a receiver have wanted and not yet sent.
@@ -116,6 +134,8 @@ pub const FIRST_FRAME_DEADLINE: Duration = Duration::from_secs(30);
 pub const CHUNK_PROGRESS_DEADLINE: Duration = Duration::from_secs(60);
 /// Neither a message nor a chunk byte for this long, while something is owed, ends a conversation.
 pub const TRANSFER_PROGRESS_DEADLINE: Duration = Duration::from_secs(120);
+/// While a provider hashes and sends nothing, it says how far it is this often.
+pub const HASHING_WORD: Duration = Duration::from_secs(10);
 /// While the disk is full, its free space is looked at this often.
 pub const SPACE_POLL: Duration = Duration::from_secs(1);
 /// A connection without any packet for this long is dead.
@@ -158,6 +178,15 @@ const _: () = {
     assert!(STRANGER_BUDGET >= MAX_CHUNK_LEN && SEND_WINDOW >= MAX_CHUNK_LEN, "each can hold a chunk");
     assert!(WANT_WINDOW >= 2 * CONNECTION_WINDOW, "wants do not run out while credit is used up");
     assert!(PAGES_HELD < MAX_PAGES_ASKED);
+    assert!(
+        HASH_FIRST_LEN > MAX_CHUNK_LEN,
+        "what is sent without a File ID has a list, whatever the chunk size"
+    );
+    assert!(HASHING_WORD.as_secs() * 4 < TRANSFER_PROGRESS_DEADLINE.as_secs());
+    assert!(
+        MAX_EARLY_CHUNKS as u64 * MAX_EARLY_LEN <= CONNECTION_WINDOW / 8,
+        "what is early holds nobody up"
+    );
     assert!(MAX_UNI_STREAMS >= MAX_STREAMS_PER_TRANSFER);
     assert!(KEEP_ALIVE.as_millis() * 2 < IDLE_TIMEOUT.as_millis());
     assert!(RESERVE_AHEAD >= WANT_WINDOW);

@@ -2,8 +2,9 @@
 //! offers, so that every rule can be read and tested in one place.
 
 use crate::{
-    FileId, Geometry, SafeName,
+    FileId, Geometry, ResumeKey, SafeName,
     geometry::GeometryError,
+    limits::{MAX_CHUNK_LEN, MAX_UNSEALED_CHUNKS},
     name::NameError,
     reason::{PeerMisbehaved, RefuseReason},
     wire::peer::{Kind, Offer},
@@ -37,7 +38,8 @@ pub struct Permit {
     name: SafeName,
     geometry: Geometry,
     allocated: u64,
-    file_id: FileId,
+    file_id: Option<FileId>,
+    resume_key: Option<ResumeKey>,
     executable: bool,
     modified_ns: Option<i64>,
 }
@@ -55,9 +57,13 @@ impl Permit {
     pub fn allocated(&self) -> u64 {
         self.allocated
     }
-    /// The content's identity.
-    pub fn file_id(&self) -> FileId {
+    /// The content's identity; where it is not known yet, there is a resume key.
+    pub fn file_id(&self) -> Option<FileId> {
         self.file_id
+    }
+    /// What stands for the source where a transfer of it began, or begins, without a File ID.
+    pub fn resume_key(&self) -> Option<ResumeKey> {
+        self.resume_key
     }
     /// Whether the file is executable.
     pub fn executable(&self) -> bool {
@@ -87,7 +93,8 @@ pub enum Refusal {
     /// Too many transfers of this peer are running.
     #[error("the peer has too many transfers running")]
     Busy,
-    /// The offer has no File ID, which this version does not take.
+    /// The offer has no File ID where one must be: in the answer to a request, without a resume key, for content that
+    /// has no list, or one that is too long.
     #[error("an offer without File ID")]
     Unsealed,
 }
@@ -120,20 +127,28 @@ pub fn admit(situation: Situation, offer: &Offer) -> Result<Permit, Refusal> {
     match (situation.asked, offer.file_id) {
         (None, _) if !situation.rights.send => return Err(Refusal::NotAllowed),
         (Some(asked), Some(offered)) if asked != offered => return Err(Refusal::WrongFile),
+        (Some(_), None) => return Err(Refusal::Unsealed),
         _ => {}
+    }
+    // Longer than any chunk, so that it has a list at every chunk size; and it can be found again.
+    if offer.file_id.is_none() && (offer.resume_key.is_none() || offer.size <= MAX_CHUNK_LEN) {
+        return Err(Refusal::Unsealed);
     }
     let Kind::File = offer.kind;
     let name = SafeName::parse(&offer.name)?;
     let geometry = Geometry::new(offer.size, offer.chunk_log2)?;
+    if offer.file_id.is_none() && u64::from(geometry.chunks()) > MAX_UNSEALED_CHUNKS {
+        return Err(Refusal::Unsealed);
+    }
     if situation.running >= situation.max_running {
         return Err(Refusal::Busy);
     }
-    let file_id = offer.file_id.ok_or(Refusal::Unsealed)?;
     Ok(Permit {
         name,
         geometry,
         allocated: offer.allocated.min(offer.size),
-        file_id,
+        file_id: offer.file_id,
+        resume_key: offer.resume_key,
         executable: offer.executable,
         modified_ns: offer.modified_ns,
     })
@@ -175,6 +190,33 @@ mod tests {
         assert!(admit(asked, &offer()).is_ok());
         let other = Situation { asked: Some(FileId([2; 32])), ..asked };
         assert_eq!(admit(other, &offer()), Err(Refusal::WrongFile));
+    }
+
+    #[test]
+    fn content_without_identity_comes_from_a_sender_with_a_key_and_has_a_list() {
+        let key = ResumeKey([3; 16]);
+        let unsealed = Offer {
+            file_id: None,
+            resume_key: Some(key),
+            size: MAX_CHUNK_LEN + 1,
+            chunk_log2: 22,
+            ..offer()
+        };
+        let permit = admit(TRUSTED, &unsealed).unwrap();
+        assert_eq!((permit.file_id(), permit.resume_key()), (None, Some(key)));
+        let refused = |situation, offer: Offer| admit(situation, &offer).unwrap_err();
+        assert_eq!(refused(TRUSTED, Offer { resume_key: None, ..unsealed.clone() }), Refusal::Unsealed);
+        assert_eq!(refused(TRUSTED, Offer { size: MAX_CHUNK_LEN, ..unsealed.clone() }), Refusal::Unsealed);
+        let most =
+            |more| Offer { size: (MAX_UNSEALED_CHUNKS << 18) + more, chunk_log2: 18, ..unsealed.clone() };
+        assert!(admit(TRUSTED, &most(0)).is_ok());
+        assert_eq!(refused(TRUSTED, most(1)), Refusal::Unsealed);
+        assert!(admit(TRUSTED, &Offer { file_id: Some(FileId([1; 32])), ..most(1) }).is_ok());
+        let asked = Situation { asked: Some(FileId([1; 32])), ..TRUSTED };
+        assert_eq!(refused(asked, unsealed.clone()), Refusal::Unsealed);
+        let stranger = Situation { rights: Rights::default(), ..TRUSTED };
+        assert_eq!(refused(stranger, unsealed), Refusal::NotAllowed);
+        assert_eq!(Refusal::Unsealed.reason(), RefuseReason::Unsupported);
     }
 
     #[test]

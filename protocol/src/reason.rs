@@ -72,6 +72,10 @@ pub enum AbortReason {
     /// The daemon is shutting down; the transfer can go on later.
     #[error("the peer is shutting down")]
     ShuttingDown,
+    /// What the receiver thought it had of an offer without File ID is not what it has. It takes the content now that
+    /// it has a name.
+    #[error("the peer asks for the offer again")]
+    OfferAgain,
 }
 
 /// Why one chunk was not accepted. Append only: the order is the wire's.
@@ -145,6 +149,9 @@ pub enum PeerMisbehaved {
     /// An `Accept` whose number of chunks contradicts its ranges or the file.
     #[error("a count of {0} verified chunks that cannot be")]
     HaveCount(u32),
+    /// A seal of another size than was offered.
+    #[error("a seal that contradicts the offer")]
+    FalseSeal,
 }
 
 impl PeerMisbehaved {
@@ -168,6 +175,7 @@ impl PeerMisbehaved {
             Self::Name(_) => 14,
             Self::TooManyWanted => 15,
             Self::HaveCount(_) => 16,
+            Self::FalseSeal => 17,
         };
         close::MISBEHAVED + n
     }
@@ -284,11 +292,12 @@ impl AbortReason {
             Self::SourceUnreadable | Self::Storage => Failure::Storage,
             Self::Protocol => Failure::Other,
             Self::Stalled | Self::ShuttingDown => Failure::Unreachable,
+            Self::OfferAgain => Failure::Conflict,
         }
     }
 
     /// Whether the transfer may be tried again without anybody doing anything.
     pub fn is_passing(self) -> bool {
-        matches!(self, Self::Stalled | Self::ShuttingDown)
+        matches!(self, Self::Stalled | Self::ShuttingDown | Self::OfferAgain)
     }
 }

@@ -7,7 +7,7 @@ use std::{fs, path::Path};
 
 use data_encoding::HEXLOWER;
 use p2p_protocol::{
-    ChunkRange, Cv, FileId, PeerId,
+    ChunkRange, Cv, FileId, PeerId, ResumeKey,
     control::Preamble,
     limits::{MAX_CHUNK_HEADER_LEN, MAX_FRAME_LEN},
     reason::{AbortReason, ChunkFailure, PeerMisbehaved, RefuseReason, close},
@@ -15,7 +15,9 @@ use p2p_protocol::{
         ALPN,
         chunk::{ChunkHeader, Encoding},
         codec,
-        peer::{Accept, ChunkFailed, Done, Fetch, Kind, Message, Offer, Page, PauseReason, Seal, Want},
+        peer::{
+            Accept, ChunkFailed, Done, Fetch, Hashing, Kind, Message, Offer, Page, PauseReason, Seal, Want,
+        },
     },
 };
 
@@ -36,7 +38,8 @@ fn messages() -> Vec<(Message, String)> {
         executable: true,
         modified_ns: Some(-2),
     };
-    let unsealed = Offer { file_id: None, resume_key: Some([7; 16]), modified_ns: None, ..offer.clone() };
+    let unsealed =
+        Offer { file_id: None, resume_key: Some(ResumeKey([7; 16])), modified_ns: None, ..offer.clone() };
     let ranges = vec![ChunkRange { start: 1, count: 2 }];
     let cv = Cv([0x22; 32]);
     vec![
@@ -81,6 +84,7 @@ fn messages() -> Vec<(Message, String)> {
             format!("0c000000 {ID_HEX} 0200000000000000 c3a9 00"),
         ),
         (Message::Abort(AbortReason::Stalled), "0d000000 06000000".into()),
+        (Message::Hashing(Hashing { left: 0x0102 }), "0e000000 02010000".into()),
     ]
 }
 
@@ -124,12 +128,13 @@ fn every_message_is_pinned() {
                 Message::Seal(_) => 11,
                 Message::Done(_) => 12,
                 Message::Abort(_) => 13,
+                Message::Hashing(_) => 14,
             }
         })
         .collect();
     numbers.dedup();
-    assert_eq!(numbers, (0..14).collect::<Vec<u32>>());
-    let unknown = [14, 0, 0, 0];
+    assert_eq!(numbers, (0..15).collect::<Vec<u32>>());
+    let unknown = [15, 0, 0, 0];
     assert_eq!(codec::decode::<Message>(&unknown), Err(PeerMisbehaved::MalformedFrame));
 }
 
@@ -197,6 +202,7 @@ fn every_reason_has_its_number() {
         AbortReason::Protocol,
         AbortReason::Stalled,
         AbortReason::ShuttingDown,
+        AbortReason::OfferAgain,
     ]);
     assert_numbers(&[
         ChunkFailure::Corrupt,
@@ -265,6 +271,7 @@ fn close_codes_have_their_numbers() {
         PeerMisbehaved::Name(p2p_protocol::name::NameError::Dots),
         PeerMisbehaved::TooManyWanted,
         PeerMisbehaved::HaveCount(1),
+        PeerMisbehaved::FalseSeal,
     ];
     for (n, fault) in faults.iter().enumerate() {
         assert_eq!(fault.close_code(), close::MISBEHAVED + n as u32, "{fault}");

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use p2p_protocol::{
-    FileId, PeerId, SafeName,
-    control::Progress,
+    PeerId,
     limits::{FIRST_FRAME_DEADLINE, MAX_FIRST_FRAME_LEN, MAX_STRANGER_REQUESTS},
     policy::{Permit, Refusal, Situation, admit},
     reason::{Failure, PeerMisbehaved, RefuseReason, close},
-    wire::peer::{Accept, Done, Fetch, Message, Offer},
+    wire::peer::{Accept, Fetch, Message, Offer},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -17,19 +16,18 @@ use super::{
     budget::Allowance,
     error::RunError,
     job::{Job, now_ms},
-    links::{ChunkQueue, Link},
-    provide::{Providing, provide},
+    links::{ChunkQueue, Link, Opened},
+    provide::{Opening, Providing, provide},
+    receipts::Receipt,
     receive::{Ending, Receiving, receive},
+    run::answer,
     say, shares,
     spec::Spec,
 };
 use crate::{
-    store::{Partial, PartialKey, PartialSpec, PublishName, Published, Store, StoreError},
+    store::{Partial, PartialKey, PartialSpec, PublishName, Published, StoreError},
     transport::{ControlStream, Incoming},
 };
-
-/// Copies of one name that are looked through for one received before.
-const MAX_NUMBERED: u32 = 100;
 
 impl Sessions {
     /// Takes connections in until the endpoint closes.
@@ -80,7 +78,8 @@ impl Sessions {
     pub(super) async fn attend(self: Arc<Self>, link: Arc<Link>) {
         let mut asked = 0;
         while let Ok(control) = link.connection().accept_control().await {
-            let conversation = self.clone().conversation(link.clone(), control);
+            let opened = link.opened(control.id);
+            let conversation = self.clone().conversation(link.clone(), control, opened);
             if self.peers.is_trusted(&link.peer()) {
                 self.runs.spawn(conversation);
                 continue;
@@ -94,7 +93,7 @@ impl Sessions {
         }
     }
 
-    async fn conversation(self: Arc<Self>, link: Arc<Link>, mut control: ControlStream) {
+    async fn conversation(self: Arc<Self>, link: Arc<Link>, mut control: ControlStream, _opened: Opened) {
         let _used = link.hold();
         if let Err(error) = self.converse(&link, &mut control).await {
             super::part(&link, &mut control, &error).await;
@@ -160,13 +159,17 @@ impl Sessions {
         if !self.peers.is_trusted(&peer) {
             return self.turn_away(link, control, RefuseReason::NotAllowed).await;
         }
-        let (running, max_running) = self.registry.room_for(&peer, offer.file_id);
+        let (running, max_running) = self.registry.room_for(&peer, offer);
         let situation = Situation { rights: self.peers.rights(&peer), asked: None, running, max_running };
         let permit = match admit(situation, offer) {
             Ok(permit) => permit,
             Err(refusal) => return refuse(link, control, refusal).await,
         };
-        let spec = Spec::Receive { peer, file_id: permit.file_id() };
+        let key = self.key_of(peer, &permit).await?;
+        let spec = match key {
+            PartialKey::Unsealed(key, peer) => Spec::ReceiveUnsealed { peer, key },
+            PartialKey::Sent(file_id, _) | PartialKey::Fetched(file_id) => Spec::Receive { peer, file_id },
+        };
         let job = self.job_of_peer(peer, spec, permit.name().to_string(), control).await?;
         // The same content twice over one connection: the second waits its turn, and then costs nothing. Over
         // another one, the peer is back before its old connection was found dead, and takes over.
@@ -179,12 +182,33 @@ impl Sessions {
         if job.is_over() || stop.is_cancelled() {
             return say(control, &Message::Refuse(RefuseReason::Busy)).await;
         }
-        let result = self.receive_offer(&job, link, control, &permit, stop).await;
+        let result = self.receive_offer(&job, link, control, &permit, key, stop).await;
         if let Err(error) = &result {
             self.end_receiving(&job, error).await;
         }
         self.registry.save(&job);
         result
+    }
+
+    /// What the partial of an offer is found by. One that was begun before the File ID was known goes on under the key
+    /// that it was begun under.
+    async fn key_of(&self, peer: PeerId, permit: &Permit) -> Result<PartialKey, RunError> {
+        let (id, key) = match (permit.file_id(), permit.resume_key()) {
+            (Some(id), Some(key)) => (id, key),
+            (Some(id), None) => return Ok(PartialKey::Sent(id, peer)),
+            (None, Some(key)) => return Ok(PartialKey::Unsealed(key, peer)),
+            (None, None) => return Err(RunError::new(Failure::Other, Refusal::Unsealed.to_string())),
+        };
+        let (sent, unsealed) = (PartialKey::Sent(id, peer), PartialKey::Unsealed(key, peer));
+        if self.registry.has_unfinished(&Spec::ReceiveUnsealed { peer, key }) {
+            return Ok(unsealed);
+        }
+        let (store, inbox) = (self.store.clone(), self.inbox.clone());
+        let begun_before = blocking(move || {
+            Ok::<_, StoreError>(!store.has_partial(&inbox, &sent)? && store.has_partial(&inbox, &unsealed)?)
+        });
+        // A folder that cannot be looked into cannot be received into, which is found out in a moment.
+        Ok(if begun_before.await?.unwrap_or_default() { unsealed } else { sent })
     }
 
     async fn receive_offer(
@@ -193,15 +217,14 @@ impl Sessions {
         link: &Arc<Link>,
         control: &mut ControlStream,
         permit: &Permit,
+        key: PartialKey,
         stop: CancellationToken,
     ) -> Result<(), RunError> {
-        let (peer, id) = (link.peer(), permit.file_id());
+        let peer = link.peer();
         let fetchable = self.peers.rights(&peer).fetch;
-        if let Some(path) = self.received_before(peer, permit).await? {
-            let done = Finished { path, fetchable, fetch_from: None, eager: false };
-            return finish_at_once(job, link, control, permit, done).await;
+        if self.received_before(job, link, control, permit, key, fetchable, &stop).await? {
+            return Ok(());
         }
-        let key = PartialKey { file_id: id, from: Some(peer) };
         let partial = match self.open_partial(self.inbox.clone(), key, permit).await? {
             Ok(partial) => partial,
             Err(error) => {
@@ -211,38 +234,21 @@ impl Sessions {
                 return Err(RunError { tell: None, ..error.into() });
             }
         };
-        let (store, created_ms) = (self.store.clone(), now_ms());
-        let afterwards =
-            move |published: &Published| note_received(&store, peer, id, published, fetchable, created_ms);
+        let stand_in = permit.resume_key().map(|key| PartialKey::Unsealed(key, peer).stand_in());
+        let (store, receipt) =
+            (self.store.clone(), Receipt { peer, stand_in, fetchable, created_ms: now_ms() });
+        let afterwards = move |id, published: &Published| receipt.note(&store, id, published);
         let name = PublishName::Free(permit.name().clone());
         let ending = Ending::Publish { name, afterwards: Arc::new(afterwards) };
         let chunks = link.expect_chunks(control.id);
         let published = self
             .receive_into(job, link, control, chunks, permit, partial, None, ending, fetchable, stop)
             .await?;
-        job.done(id, published.path.display().to_string(), permit.geometry().size(), None);
+        // Published is only what has a name.
+        if let Some(id) = job.file_id() {
+            job.done(id, published.path.display().to_string(), permit.geometry().size(), None);
+        }
         Ok(())
-    }
-
-    /// The path at which this peer's earlier copy of the same content still is.
-    async fn received_before(
-        &self,
-        peer: PeerId,
-        permit: &Permit,
-    ) -> Result<Option<std::path::PathBuf>, RunError> {
-        let (store, id, size) = (self.store.clone(), permit.file_id(), permit.geometry().size());
-        let name = permit.name().clone();
-        blocking(move || {
-            let path = store.catalog().receipt(peer, id)?.filter(|path| is_named(path, &name));
-            let Some(path) = path else { return Ok(None) };
-            Ok::<_, StoreError>(store.is_identical(&path, id, size)?.then_some(path))
-        })
-        .await?
-        .or_else(|error| {
-            // Without the catalog the content is taken again, and found identical at the end.
-            tracing::warn!(%peer, %error, "whether this was received before is not known");
-            Ok(None)
-        })
     }
 
     /// Finds or makes the partial of an accepted offer.
@@ -255,6 +261,7 @@ impl Sessions {
         let spec = PartialSpec {
             folder,
             key,
+            file_id: permit.file_id(),
             geometry: permit.geometry(),
             allocated: permit.allocated(),
             executable: permit.executable(),
@@ -371,67 +378,18 @@ impl Sessions {
                 return Err(RunError { tell: None, ..error });
             }
         };
-        let offer = super::run::offer_of(&source, Some(&source.name()))?;
+        let offer = super::run::offer_of(&source, Some(&source.name()), None)?;
         say(control, &Message::Offer(offer)).await?;
-        let accept = if eager { None } else { Some(self.answer(job, control, &stop).await?) };
+        let opening =
+            if eager { Opening::Eager } else { Opening::Accepted(answer(job, control, &stop).await?) };
         let (registry, size, name) = (&*self.registry, source.size(), source.name());
         let public = if self.peers.is_trusted(&link.peer()) { &self.outgoing } else { &self.outgoing_public };
         let memory = public.clone();
-        let providing = Providing { job, registry, link, control, source, name, accept, memory, stop };
+        let providing = Providing { job, registry, link, control, source, name, opening, memory, stop };
         let done = provide(providing).await?;
         job.done(id, done.name, size, None);
         Ok(())
     }
-}
-
-/// Whether a path has this name, or one that it was given because this one was taken.
-fn is_named(path: &std::path::Path, name: &SafeName) -> bool {
-    let Some(is) = path.file_name().and_then(std::ffi::OsStr::to_str) else { return false };
-    is == name.as_str() || (1..MAX_NUMBERED).any(|n| is == name.numbered(n).as_str())
-}
-
-/// A file that is here already.
-pub(super) struct Finished {
-    /// Where.
-    pub(super) path: std::path::PathBuf,
-    /// Whether the provider may fetch it back.
-    pub(super) fetchable: bool,
-    /// Where the owner can fetch it again.
-    pub(super) fetch_from: Option<String>,
-    /// Whether the offer was taken by an eager fetch already.
-    pub(super) eager: bool,
-}
-
-/// Accepts and completes an offer of what is here already, at no cost.
-pub(super) async fn finish_at_once(
-    job: &Job,
-    link: &Link,
-    control: &mut ControlStream,
-    permit: &Permit,
-    finished: Finished,
-) -> Result<(), RunError> {
-    let (geometry, id) = (permit.geometry(), permit.file_id());
-    let chunks = geometry.chunks();
-    let progress = Progress {
-        verified_bytes: geometry.size(),
-        total_bytes: geometry.size(),
-        chunks_verified: chunks,
-        chunks_total: chunks,
-        ..Progress::default()
-    };
-    job.start(&permit.name().to_string(), link.peer(), id, geometry.chunk_len(), progress);
-    let have = p2p_protocol::ChunkSet::full(chunks).ranges();
-    let here = if finished.eager {
-        Message::Verified(have)
-    } else {
-        Message::Accept(Accept { chunk_log2: geometry.chunk_log2(), have_count: chunks, have })
-    };
-    say(control, &here).await?;
-    let name = finished.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let done = Done { file_id: id, name, fetchable: finished.fetchable };
-    say(control, &Message::Done(done)).await?;
-    job.done(id, finished.path.display().to_string(), geometry.size(), finished.fetch_from);
-    Ok(())
 }
 
 async fn refuse(link: &Link, control: &mut ControlStream, refusal: Refusal) -> Result<(), RunError> {
@@ -439,24 +397,6 @@ async fn refuse(link: &Link, control: &mut ControlStream, refusal: Refusal) -> R
     say(control, &Message::Refuse(refusal.reason())).await?;
     if let Some(fault) = refusal.misbehaviour() {
         tracing::warn!(peer = %link.peer(), %fault, "peer misbehaved");
-    }
-    Ok(())
-}
-
-/// Notes what a peer put where, so that its offering it again costs nothing, and lets it fetch it back.
-fn note_received(
-    store: &Store,
-    peer: PeerId,
-    id: FileId,
-    published: &Published,
-    fetchable: bool,
-    created_ms: u64,
-) -> Result<(), StoreError> {
-    let catalog = store.catalog();
-    catalog.put_receipt(peer, id, &published.path)?;
-    if fetchable {
-        let existing = catalog.share(id)?;
-        catalog.put_share(&shares::share_back(existing, id, published.path.clone(), peer, created_ms))?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::sync::{
 };
 
 use p2p_protocol::limits::{
-    CONNECTION_WINDOW, EAGER_BYTES, GROUP_LEN, MAX_STREAMS_PER_TRANSFER, UNVERIFIED_BUDGET,
+    CONNECTION_WINDOW, EAGER_BYTES, GROUP_LEN, MAX_EARLY_LEN, MAX_STREAMS_PER_TRANSFER, UNVERIFIED_BUDGET,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -102,9 +102,18 @@ impl Allowance {
 
     /// Room for what an eager fetch asks for, if there is any now.
     pub(crate) fn try_take_eager(connection: &Arc<Pool>, daemon: &Arc<Pool>) -> Option<Self> {
-        let connection = Place::try_take(connection, EAGER_BYTES)?;
-        let daemon = Place::try_take(daemon, EAGER_BYTES)?;
-        Some(Self { chunk_len: EAGER_BYTES, connection, daemon })
+        Self::try_take(connection, daemon, EAGER_BYTES)
+    }
+
+    /// Room for a chunk that came with its offer, if there is any now.
+    pub(crate) fn try_take_early(connection: &Arc<Pool>, daemon: &Arc<Pool>) -> Option<Self> {
+        Self::try_take(connection, daemon, MAX_EARLY_LEN)
+    }
+
+    fn try_take(connection: &Arc<Pool>, daemon: &Arc<Pool>, chunk_len: u64) -> Option<Self> {
+        let connection = Place::try_take(connection, chunk_len)?;
+        let daemon = Place::try_take(daemon, chunk_len)?;
+        Some(Self { chunk_len, connection, daemon })
     }
 
     /// Keeps room for one chunk, now that its length is known.

@@ -93,6 +93,7 @@ impl Job {
             Spec::Send { .. } => (None, None),
             Spec::Fetch { file_id, .. } => (Some(*file_id), None),
             Spec::Receive { peer, file_id } | Spec::Serve { peer, file_id } => (Some(*file_id), Some(*peer)),
+            Spec::ReceiveUnsealed { peer, .. } => (None, Some(*peer)),
         };
         Self::build(number, spec, now_ms(), JobState::waiting(name, target, file_id, peer))
     }
@@ -209,12 +210,18 @@ impl Job {
         true
     }
 
-    /// Both sides agreed; chunks will move now.
+    /// The content has a name now.
+    pub(crate) fn sealed(&self, file_id: FileId) {
+        tracing::info!(transfer = self.number, %file_id, "sealed");
+        self.lock().file_id = Some(file_id);
+    }
+
+    /// Both sides agreed; chunks will move now. The content may have no name yet.
     pub(crate) fn start(
         &self,
         name: &str,
         peer: PeerId,
-        file_id: FileId,
+        file_id: Option<FileId>,
         chunk_len: u64,
         progress: Progress,
     ) {
@@ -225,7 +232,7 @@ impl Job {
         state.state = State::Active;
         state.name = name.to_owned();
         state.peer = Some(peer);
-        state.file_id = Some(file_id);
+        state.file_id = file_id.or(state.file_id);
         state.chunk_len = chunk_len;
         state.moved_before = state.progress.moved_bytes;
         let moved_bytes = state.moved_before;

@@ -15,15 +15,21 @@ use p2p_protocol::{
     PeerId,
     control::KeyPolicy,
     limits::{
-        MAX_CONNECTIONS, MAX_STRANGER_CONNECTIONS, MAX_STREAMS_PER_TRANSFER, MAX_UNASKED_CHUNKS, POOL_IDLE,
-        SEND_WINDOW,
+        FIRST_FRAME_DEADLINE, MAX_CONNECTIONS, MAX_STRANGER_CONNECTIONS, MAX_STREAMS_PER_TRANSFER,
+        MAX_UNASKED_CHUNKS, POOL_IDLE, SEND_WINDOW,
     },
     reason::{Failure, PeerMisbehaved, close},
     wire::chunk::ChunkHeader,
 };
 use tokio::sync::{Semaphore, mpsc};
 
-use super::{blocking, budget::Pool, error::RunError, provide::MEMORY_UNIT};
+use super::{
+    blocking,
+    budget::{Allowance, Pool},
+    early::{Early, Verdict},
+    error::RunError,
+    provide::MEMORY_UNIT,
+};
 use crate::{
     peers::{Peers, Target},
     transport::{ChunkReceiver, Connection, Endpoint, TransportError},
@@ -43,13 +49,37 @@ pub(crate) struct Link {
     connection: Connection,
     /// Whether this daemon dialled it.
     dialled: bool,
-    transfers: Mutex<HashMap<u64, mpsc::Sender<IncomingChunk>>>,
+    routes: Mutex<Routes>,
     transfers_running: AtomicUsize,
     pool: Arc<Pool>,
     /// Bytes read for this connection and not yet with the peer.
     outgoing: Semaphore,
     /// Chunks that may still come for no transfer before the peer counts as misbehaving.
     strays: AtomicI64,
+}
+
+/// Where chunk streams go.
+#[derive(Debug)]
+struct Routes {
+    transfers: HashMap<u64, mpsc::Sender<IncomingChunk>>,
+    /// Chunks that came before their transfer, each with the room that it takes.
+    early: Early<(IncomingChunk, Allowance)>,
+}
+
+/// A conversation that the peer has opened. When it is dropped, what came for it and was not taken is stopped.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    link: Arc<Link>,
+    conversation: u64,
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        let held = self.link.lock().early.close(self.conversation);
+        drop(held);
+        // A chunk that was sent along with an offer may come when that is refused already.
+        self.link.strays.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// Keeps a connection from counting as idle.
@@ -98,8 +128,8 @@ impl Link {
         self.connection.peer_id()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, mpsc::Sender<IncomingChunk>>> {
-        self.transfers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Routes> {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has the chunk streams of a transfer handed over from now on, until the returned value is dropped.
@@ -107,11 +137,24 @@ impl Link {
         let (sender, receiver) = mpsc::channel(CHUNK_QUEUE);
         // What is on its way when the transfer ends comes late, and is nobody's fault.
         self.strays.fetch_add(i64::from(MAX_STREAMS_PER_TRANSFER), Ordering::Relaxed);
-        self.lock().insert(transfer, sender);
+        let mut routes = self.lock();
+        if let Some((chunk, _room)) = routes.early.take(transfer) {
+            // The queue is empty, so there is room.
+            let _ = sender.try_send(chunk);
+        }
+        routes.transfers.insert(transfer, sender);
+        drop(routes);
         ChunkQueue { link: self.clone(), transfer, receiver }
     }
 
-    async fn route(&self, mut chunk: ChunkReceiver) {
+    /// The peer has opened a conversation, in the order of their numbers.
+    pub(crate) fn opened(self: &Arc<Self>, conversation: u64) -> Opened {
+        self.lock().early.open(conversation);
+        Opened { link: self.clone(), conversation }
+    }
+
+    /// Hands a chunk stream over to its transfer. Of a peer that `may_send` one may come before its offer was taken.
+    async fn route(self: Arc<Self>, mut chunk: ChunkReceiver, may_send: bool, daemon: Arc<Pool>) {
         let header = match chunk.header().await {
             Ok(header) => header,
             Err(error) => {
@@ -121,7 +164,26 @@ impl Link {
                 return;
             }
         };
-        let queue = self.lock().get(&header.transfer).cloned();
+        let queue = {
+            let mut routes = self.lock();
+            match routes.transfers.get(&header.transfer) {
+                Some(queue) => Some(queue.clone()),
+                None if may_send => match routes.early.judge(&header) {
+                    Verdict::Hold => {
+                        if let Some(room) = Allowance::try_take_early(&self.pool, &daemon) {
+                            routes.early.hold(header.transfer, ((header, chunk), room));
+                            drop(routes);
+                            self.expire_early(header.transfer);
+                        }
+                        return;
+                    }
+                    // Dropping a stream stops it.
+                    Verdict::Stop => return,
+                    Verdict::Stray => None,
+                },
+                None => None,
+            }
+        };
         match queue {
             Some(queue) => {
                 if let Err(mpsc::error::SendError((_, chunk))) = queue.send((header, chunk)).await {
@@ -135,6 +197,20 @@ impl Link {
                 }
             }
         }
+    }
+}
+
+impl Link {
+    /// Gives up, after a while, a chunk whose conversation never came.
+    fn expire_early(self: &Arc<Self>, conversation: u64) {
+        let link = Arc::downgrade(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(FIRST_FRAME_DEADLINE).await;
+            if let Some(link) = link.upgrade() {
+                let held = link.lock().early.expire(conversation);
+                drop(held);
+            }
+        });
     }
 }
 
@@ -155,7 +231,7 @@ impl ChunkQueue {
 
 impl Drop for ChunkQueue {
     fn drop(&mut self) {
-        self.link.lock().remove(&self.transfer);
+        self.link.lock().transfers.remove(&self.transfer);
     }
 }
 
@@ -164,14 +240,16 @@ impl Drop for ChunkQueue {
 pub(crate) struct Links {
     endpoint: Endpoint,
     peers: Peers,
+    /// The budget of the daemon, for what comes before it is asked for.
+    pool: Arc<Pool>,
     open: Mutex<HashMap<usize, Arc<Link>>>,
     /// One dial at a time per target, so that two transfers to it share what the first one opens.
     dialling: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl Links {
-    pub(crate) fn new(endpoint: Endpoint, peers: Peers) -> Self {
-        Self { endpoint, peers, open: Mutex::default(), dialling: Mutex::default() }
+    pub(crate) fn new(endpoint: Endpoint, peers: Peers, pool: Arc<Pool>) -> Self {
+        Self { endpoint, peers, pool, open: Mutex::default(), dialling: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<usize, Arc<Link>>> {
@@ -225,7 +303,7 @@ impl Links {
         let link = Arc::new(Link {
             connection,
             dialled,
-            transfers: Mutex::default(),
+            routes: Mutex::new(Routes { transfers: HashMap::new(), early: Early::new(dialled) }),
             transfers_running: AtomicUsize::new(0),
             pool: Pool::connection(),
             outgoing: Semaphore::new((SEND_WINDOW / MEMORY_UNIT) as usize),
@@ -233,11 +311,11 @@ impl Links {
         });
         self.lock().insert(link.connection.id(), link.clone());
         tokio::spawn({
-            let link = link.clone();
+            let (link, peers, pool) = (link.clone(), self.peers.clone(), self.pool.clone());
             async move {
                 while let Ok(chunk) = link.connection.accept_chunk().await {
-                    let link = link.clone();
-                    tokio::spawn(async move { link.route(chunk).await });
+                    let may_send = peers.rights(&link.peer()).send;
+                    tokio::spawn(link.clone().route(chunk, may_send, pool.clone()));
                 }
             }
         });
@@ -250,7 +328,7 @@ impl Links {
                     links.lock().remove(&link.connection.id());
                 }
                 // Transfers that wait for chunks see the end of their queue.
-                link.lock().clear();
+                link.lock().transfers.clear();
             }
         });
         if dialled {

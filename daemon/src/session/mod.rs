@@ -6,10 +6,12 @@
 
 mod accept;
 mod budget;
+mod early;
 mod error;
 mod job;
 mod links;
 mod provide;
+mod receipts;
 mod receive;
 mod registry;
 mod run;
@@ -18,7 +20,7 @@ mod spec;
 mod stdout;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -53,6 +55,8 @@ use shares::Audience;
 use spec::Spec;
 use stdout::StdoutClient;
 
+/// What the secret behind resume keys is for.
+pub(crate) const RESUME_CONTEXT: &str = "p2p 2026-11-25 resume keys of sources without file id";
 /// How long a command may take to come back after the daemon was restarted under it.
 const SPOOL_KEPT: Duration = Duration::from_secs(30);
 /// How long a peer is given to take a last word.
@@ -73,10 +77,14 @@ pub(crate) struct Sessions {
     links: Arc<Links>,
     registry: Arc<Registry>,
     inbox: PathBuf,
+    /// Behind the resume keys of what this machine sends.
+    secret: [u8; 32],
     pool: Arc<Pool>,
     /// Memory for what is read for trusted peers, and for strangers.
     outgoing: Arc<Semaphore>,
     outgoing_public: Arc<Semaphore>,
+    /// Small files that were sent, the last ones: they do not go along with an offer again.
+    delivered: Mutex<VecDeque<(PeerId, FileId)>>,
     /// One fetch at a time of each content.
     fetches: Mutex<HashMap<FileId, Arc<tokio::sync::Mutex<()>>>>,
     /// Clients that read what is fetched, by transfer.
@@ -93,15 +101,19 @@ impl Sessions {
         peers: Peers,
         endpoint: Endpoint,
         inbox: PathBuf,
+        secret: [u8; 32],
     ) -> Result<Arc<Self>, RunError> {
         let registry = Arc::new(Registry::load(store.clone())?);
+        let pool = Pool::daemon();
         let sessions = Arc::new(Self {
-            links: Arc::new(Links::new(endpoint, peers.clone())),
+            links: Arc::new(Links::new(endpoint, peers.clone(), pool.clone())),
             store,
             peers,
             registry,
             inbox,
-            pool: Pool::daemon(),
+            secret,
+            pool,
+            delivered: Mutex::default(),
             outgoing: Arc::new(Semaphore::new((OUTGOING_BUDGET / provide::MEMORY_UNIT) as usize)),
             outgoing_public: Arc::new(Semaphore::new((STRANGER_BUDGET / provide::MEMORY_UNIT) as usize)),
             fetches: Mutex::default(),
@@ -120,7 +132,7 @@ impl Sessions {
                     let error = RunError::new(Failure::Unreachable, "the daemon ended meanwhile");
                     sessions.give_up(&job, &error);
                 }
-                Spec::Receive { .. } => {}
+                Spec::Receive { .. } | Spec::ReceiveUnsealed { .. } => {}
                 Spec::Send { .. } | Spec::Fetch { .. } => sessions.spawn_job(job),
             }
         }
@@ -234,7 +246,8 @@ impl Sessions {
         let (store, path, stored) = (self.store.clone(), run::path_of(&request.path), audience.stored());
         let shared = blocking(move || {
             let source = store.import(&path, &|_| keep_on())?;
-            let file_id = source.file_id();
+            // What was imported has a name.
+            let Some(file_id) = source.file_id() else { return Err(StoreError::Cancelled) };
             let share = Share { file_id, path: path.clone(), audience: stored, created_ms: now_ms() };
             store.catalog().put_share(&share)?;
             Ok::<_, StoreError>((file_id, path))
@@ -288,7 +301,7 @@ impl Sessions {
         let job = self.job(number)?;
         let refused = |why: &str| Err(RunError::new(Failure::Conflict, format!("transfer {number} {why}")));
         match job.spec() {
-            Spec::Receive { .. } | Spec::Serve { .. } => {
+            Spec::Receive { .. } | Spec::ReceiveUnsealed { .. } | Spec::Serve { .. } => {
                 return refused("was started by the peer, and goes on when the peer starts it again");
             }
             Spec::Fetch { output: Output::Stdout, .. } => {

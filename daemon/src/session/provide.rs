@@ -4,7 +4,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use p2p_protocol::{
-    Geometry,
+    Cv, FileId, Geometry,
     control::{Progress, WaitReason},
     limits::MAX_FRAME_LEN,
     reason::{AbortReason, ChunkFailure, Failure, PeerMisbehaved},
@@ -21,7 +21,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{blocking, error::RunError, job::Job, links::Link, registry::Registry, say};
+use super::{blocking, error::RunError, job::Job, links::Link, registry::Registry, run::answer, say};
 use crate::{
     store::{ChunkData, Source, StoreError},
     transport::{ControlStream, PathStats, TransportError},
@@ -44,18 +44,31 @@ pub(crate) struct Providing<'a> {
     pub(crate) source: Arc<Source>,
     /// The name under which it was offered.
     pub(crate) name: String,
-    /// The receiver's answer; none where it asked with an eager fetch.
-    pub(crate) accept: Option<Accept>,
+    pub(crate) opening: Opening,
     /// Bytes read and not yet with the receivers, of all that share this, in [`MEMORY_UNIT`]s.
     pub(crate) memory: Arc<Semaphore>,
     /// Ends the run without ending the transfer.
     pub(crate) stop: CancellationToken,
 }
 
+/// How far the two sides are.
+pub(crate) enum Opening {
+    /// The receiver asked with an eager fetch, which stands for its answer.
+    Eager,
+    /// It has answered.
+    Accepted(Accept),
+    /// It has still to, and the only chunk goes along with the offer.
+    Early,
+}
+
 /// What a chunk's task has to say.
 enum ChunkNews {
     /// QUIC has taken all bytes, so many of payload.
     Written(u32, u64),
+    /// It is read, and its value known.
+    Hashed(u32),
+    /// All of the source is hashed, and this is what it is.
+    Sealed(FileId),
     /// The receiver's QUIC has acknowledged them.
     Acked(u32),
     /// The receiver did not want the stream any longer.
@@ -75,6 +88,8 @@ struct Way {
     link: Arc<Link>,
     geometry: Geometry,
     transfer: u64,
+    /// Whether each chunk takes its value along, as the offer had no File ID.
+    unsealed: bool,
     reads: Arc<Semaphore>,
     memory: Arc<Semaphore>,
     news: mpsc::Sender<ChunkNews>,
@@ -89,39 +104,61 @@ struct Run<'a> {
     /// Dropping the set resets the streams of chunks that are still on their way.
     chunks: JoinSet<()>,
     moved: u64,
+    /// Whether the owner was told that hashing is what this waits for.
+    hashing: bool,
     /// Payload bytes of chunks that QUIC has taken and not yet seen acknowledged.
     written: HashMap<u32, u64>,
 }
 
 /// Sends what the receiver wants until it says that all is durable.
 pub(crate) async fn provide(run: Providing<'_>) -> Result<Done, RunError> {
-    let Providing { job, registry, link, control, source, name, accept, memory, stop } = run;
-    let begun = Instant::now();
-    let (geometry, machine) = match accept {
-        Some(accept) => {
-            let geometry =
-                Geometry::new(source.size(), accept.chunk_log2).map_err(PeerMisbehaved::Geometry)?;
-            (geometry, Provider::new(geometry, source.file_id(), &accept, begun.elapsed())?)
-        }
-        None => {
-            let geometry = Geometry::for_size(source.size()).map_err(PeerMisbehaved::Geometry)?;
-            (geometry, Provider::eager(geometry, source.file_id(), begun.elapsed())?)
-        }
-    };
+    let Providing { job, registry, link, control, source, name, opening, memory, stop } = run;
+    let (begun, identity) = (Instant::now(), source.file_id());
     let (sender, mut news) = mpsc::channel(64);
-    let way = Way {
+    let mut way = Way {
+        geometry: Geometry::for_size(source.size()).map_err(PeerMisbehaved::Geometry)?,
         source,
         link: link.clone(),
-        geometry,
         transfer: control.id,
+        unsealed: identity.is_none(),
         reads: Arc::new(Semaphore::new(READS_AT_ONCE)),
         memory,
         news: sender,
     };
+    let mut chunks = JoinSet::new();
+    let (accept, early) = match opening {
+        Opening::Eager => (None, false),
+        Opening::Accepted(accept) => (Some(accept), false),
+        Opening::Early => {
+            way.start(0, &mut chunks);
+            let accept = answer(job, control, &stop).await?;
+            if accept.have_count > 0 {
+                // It is there already: what is on its way is not wanted, and does not count as moved.
+                chunks.shutdown().await;
+                while news.try_recv().is_ok() {}
+            }
+            (Some(accept), true)
+        }
+    };
+    if let Some(accept) = &accept {
+        way.geometry =
+            Geometry::new(way.source.size(), accept.chunk_log2).map_err(PeerMisbehaved::Geometry)?;
+    }
+    let geometry = way.geometry;
+    let machine = match (accept, identity) {
+        (Some(accept), Some(id)) if early => Provider::with_chunk(geometry, id, &accept, begun.elapsed())?,
+        (Some(accept), Some(id)) => Provider::new(geometry, id, &accept, begun.elapsed())?,
+        (Some(accept), None) => {
+            let hashed = way.source.hashed(geometry);
+            Provider::unsealed(geometry, &hashed, &accept, begun.elapsed())?
+        }
+        (None, Some(id)) => Provider::eager(geometry, id, begun.elapsed())?,
+        (None, None) => return Err(RunError::new(Failure::Other, "what is fetched has a File ID")),
+    };
     let progress = machine.progress(begun.elapsed());
-    job.start(&name, link.peer(), way.source.file_id(), geometry.chunk_len(), progress);
-    let (chunks, written) = (JoinSet::new(), HashMap::new());
-    let mut run = Run { job, registry, machine, begun, way, chunks, moved: 0, written };
+    job.start(&name, link.peer(), identity, geometry.chunk_len(), progress);
+    let written = HashMap::new();
+    let mut run = Run { job, registry, machine, begun, way, chunks, moved: 0, hashing: false, written };
     let result = run.converse(control, &mut news, &stop).await;
     if result.is_ok() {
         // What the receiver has verified has arrived, acknowledged or not.
@@ -182,6 +219,15 @@ impl Run<'_> {
         }
     }
 
+    /// Shows whether there is only hashing to do, and nothing to send.
+    fn hashes(&mut self, hashing: bool) {
+        match (std::mem::replace(&mut self.hashing, hashing), hashing) {
+            (false, true) => self.job.wait(WaitReason::Hashing),
+            (true, false) => self.job.resume(),
+            _ => {}
+        }
+    }
+
     /// Carries out what the machine asks for, up to the receiver's last word.
     async fn act(&mut self, control: &mut ControlStream) -> Result<Option<Done>, RunError> {
         let (source, geometry) = (self.way.source.clone(), self.way.geometry);
@@ -198,12 +244,34 @@ impl Run<'_> {
                     say(control, &Message::Page(Page { page, values })).await?;
                 }
                 ProviderAction::SendChunk(chunk) => {
+                    self.hashes(false);
+                    self.way.start(chunk, &mut self.chunks);
+                }
+                ProviderAction::HashChunk(chunk) => {
+                    self.hashes(true);
                     let way = self.way.clone();
                     self.chunks.spawn(async move {
-                        let said = way.send(chunk).await;
+                        let said = way.hash(chunk).await;
                         let _ = way.news.send(said).await;
                     });
                 }
+                ProviderAction::Finish => {
+                    let (source, news) = (source.clone(), self.way.news.clone());
+                    self.chunks.spawn(async move {
+                        let said = match blocking(move || source.seal()).await {
+                            Ok(Ok(id)) => ChunkNews::Sealed(id),
+                            Ok(Err(error)) => ChunkNews::Unreadable(error),
+                            Err(error) => ChunkNews::Failed(error),
+                        };
+                        let _ = news.send(said).await;
+                    });
+                }
+                ProviderAction::SendSeal(seal) => {
+                    self.job.sealed(seal.file_id);
+                    self.hashes(false);
+                    say(control, &Message::Seal(seal)).await?;
+                }
+                ProviderAction::SendHashing(word) => say(control, &Message::Hashing(word)).await?,
                 ProviderAction::ChunkFailed { chunk, reason } => {
                     self.job.chunk_failed(chunk, self.way.link.peer(), reason);
                     if reason == ChunkFailure::Corrupt {
@@ -226,6 +294,8 @@ impl Run<'_> {
                 self.written.insert(chunk, bytes);
                 Ok(ProviderInput::ChunkWritten { chunk })
             }
+            ChunkNews::Hashed(chunk) => Ok(ProviderInput::ChunkHashed { chunk }),
+            ChunkNews::Sealed(id) => Ok(ProviderInput::Sealed(id)),
             ChunkNews::Acked(chunk) => {
                 let bytes = self.written.remove(&chunk).unwrap_or_default();
                 self.moved += bytes;
@@ -277,32 +347,69 @@ async fn blame(source: &Arc<Source>, geometry: Geometry, chunk: u32) -> Result<(
 }
 
 impl Way {
+    /// Reads a chunk, and, where the offer had no File ID, finds its value.
+    async fn read(&self, chunk: u32) -> Result<(ChunkData, Option<Cv>), ChunkNews> {
+        let (source, geometry, unsealed) = (self.source.clone(), self.geometry, self.unsealed);
+        let _place = self.reads.acquire().await;
+        let read = blocking(move || {
+            let read = if unsealed {
+                source.read_hashed(geometry, chunk).map(|(data, value)| (data, Some(value)))?
+            } else {
+                (source.read_chunk(geometry, chunk)?, None)
+            };
+            source.check_unchanged()?;
+            Ok(read)
+        });
+        match read.await {
+            Ok(Ok(read)) => Ok(read),
+            Ok(Err(error)) => Err(ChunkNews::Unreadable(error)),
+            Err(error) => Err(ChunkNews::Failed(error)),
+        }
+    }
+
+    /// Reads a chunk that the receiver has already, for its value.
+    async fn hash(&self, chunk: u32) -> ChunkNews {
+        let units = self.geometry.len_of(chunk).div_ceil(MEMORY_UNIT) as u32;
+        let Ok(_memory) = self.memory.acquire_many(units).await else {
+            return ChunkNews::Failed(RunError::stopped());
+        };
+        match self.read(chunk).await {
+            Ok(_) => ChunkNews::Hashed(chunk),
+            Err(said) => said,
+        }
+    }
+
+    /// Has a chunk read and sent, by a task.
+    fn start(&self, chunk: u32, tasks: &mut JoinSet<()>) {
+        let way = self.clone();
+        tasks.spawn(async move {
+            let said = way.send(chunk).await;
+            let _ = way.news.send(said).await;
+        });
+    }
+
     /// Reads a chunk and sends it on a stream of its own. Its memory is held until the receiver's QUIC has it: a
     /// receiver that reads nothing gets no more than the budget's worth of this machine's memory.
     async fn send(&self, chunk: u32) -> ChunkNews {
-        let (source, geometry) = (self.source.clone(), self.geometry);
-        let len = geometry.len_of(chunk);
+        let len = self.geometry.len_of(chunk);
         let units = len.div_ceil(MEMORY_UNIT) as u32;
         let (Ok(_of_link), Ok(_of_daemon)) =
             (self.link.outgoing().acquire_many(units).await, self.memory.acquire_many(units).await)
         else {
             return ChunkNews::Failed(RunError::stopped());
         };
-        let place = self.reads.acquire().await;
-        let read = blocking(move || {
-            let data = source.read_chunk(geometry, chunk)?;
-            source.check_unchanged()?;
-            Ok(data)
-        });
-        let (encoding, payload) = match read.await {
-            Ok(Ok(ChunkData::Bytes(bytes))) => (Encoding::Raw, bytes),
-            Ok(Ok(ChunkData::Zeros)) => (Encoding::Zeros, bytes::Bytes::new()),
-            Ok(Err(error)) => return ChunkNews::Unreadable(error),
-            Err(error) => return ChunkNews::Failed(error),
+        let (data, cv) = match self.read(chunk).await {
+            Ok(read) => read,
+            Err(said) => return said,
         };
-        drop(place);
-        let header =
-            ChunkHeader { transfer: self.transfer, index: chunk, len: len as u32, encoding, cv: None };
+        let (encoding, payload) = match data {
+            ChunkData::Bytes(bytes) => (Encoding::Raw, bytes),
+            ChunkData::Zeros => (Encoding::Zeros, bytes::Bytes::new()),
+        };
+        if self.unsealed {
+            let _ = self.news.send(ChunkNews::Hashed(chunk)).await;
+        }
+        let header = ChunkHeader { transfer: self.transfer, index: chunk, len: len as u32, encoding, cv };
         let moved = payload.len() as u64;
         let sent = async {
             let stream = self.link.connection().open_chunk().await?;

@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use p2p_protocol::{
-    ChunkSet,
+    ChunkSet, FileId,
     control::{Progress, WaitReason},
     limits::{CHECKPOINT_BYTES, CHECKPOINT_INTERVAL, MAX_FAILED_SYNCS, MAX_FRAME_LEN},
     reason::{ChunkFailure, Failure, close},
@@ -71,7 +71,7 @@ pub(crate) struct Receiving<'a> {
 }
 
 /// Notes something down about a published file.
-type Afterwards = dyn Fn(&Published) -> Result<(), StoreError> + Send + Sync;
+type Afterwards = dyn Fn(FileId, &Published) -> Result<(), StoreError> + Send + Sync;
 
 /// What becomes of the complete file.
 pub(crate) enum Ending {
@@ -168,6 +168,11 @@ pub(crate) async fn receive(run: Receiving<'_>) -> Result<Published, RunError> {
         () = stop.cancelled() => return Err(RunError::stopped()),
         gone = link.connection().closed() => return Err(gone.into()),
     };
+    let recorded = partial.clone();
+    let values = blocking(move || recorded.values()).await?.unwrap_or_else(|error| {
+        tracing::warn!(transfer = job.number(), %error, "what is here is hashed when the File ID is known");
+        Some(Vec::new())
+    });
     let begun = Instant::now();
     let start = ReceiverStart {
         geometry,
@@ -175,6 +180,7 @@ pub(crate) async fn receive(run: Receiving<'_>) -> Result<Published, RunError> {
         verified: partial.verified(),
         doubtful: partial.doubtful(),
         claimed: partial.claimed(),
+        values,
         credit: allowance.credit(),
         eager: is_eager,
     };
@@ -286,6 +292,10 @@ impl Run<'_> {
                         Ok(good) => News::Rechecked(chunk, good),
                         Err(error) => News::StorageFailed(error),
                     });
+                }
+                ReceiverAction::Sealed(id) => {
+                    self.partial.seal(id);
+                    self.job.sealed(id);
                 }
                 ReceiverAction::ReserveUpTo(bytes) => {
                     let partial = self.partial.clone();
@@ -489,8 +499,9 @@ impl Run<'_> {
                 let (name, afterwards) = (name.clone(), afterwards.clone());
                 self.work(move || {
                     News::Published(partial.publish(&name).inspect(|published| {
+                        let Some(id) = partial.file_id() else { return };
                         // The catalog is a cache: without the note the file is there all the same.
-                        if let Err(error) = afterwards(published) {
+                        if let Err(error) = afterwards(id, published) {
                             tracing::warn!(path = %published.path.display(), %error, "not noted in the catalog");
                         }
                     }))

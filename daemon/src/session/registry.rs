@@ -7,10 +7,11 @@ use std::{
 };
 
 use p2p_protocol::{
-    FileId, PeerId,
+    PeerId,
     control::{Summary, TransferEvent},
     limits::{MAX_INCOMING_PER_PEER, MAX_JOBS},
     reason::Failure,
+    wire::peer::Offer,
 };
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -104,11 +105,19 @@ impl Registry {
         Ok((job, true))
     }
 
-    /// Transfers of this peer that run here now, but for that of the given content, which would go on.
-    pub(crate) fn room_for(&self, peer: &PeerId, but: Option<FileId>) -> (usize, usize) {
+    /// Whether an unfinished transfer does this work.
+    pub(crate) fn has_unfinished(&self, spec: &Spec) -> bool {
+        self.lock().values().any(|job| !job.is_over() && job.spec().same_work(spec))
+    }
+
+    /// Transfers of this peer that run here now, but for that of the content offered, which would go on.
+    pub(crate) fn room_for(&self, peer: &PeerId, offer: &Offer) -> (usize, usize) {
         let runs = |job: &&Arc<Job>| match job.spec() {
             Spec::Receive { peer: from, file_id } => {
-                from == peer && Some(*file_id) != but && job.running.try_lock().is_err()
+                from == peer && Some(*file_id) != offer.file_id && job.running.try_lock().is_err()
+            }
+            Spec::ReceiveUnsealed { peer: from, key } => {
+                from == peer && Some(*key) != offer.resume_key && job.running.try_lock().is_err()
             }
             _ => false,
         };

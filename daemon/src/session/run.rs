@@ -3,14 +3,17 @@
 use std::{
     ffi::OsStr,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
 use p2p_protocol::{
-    FileId, Geometry, SafeName,
+    FileId, Geometry, PeerId, ResumeKey, SafeName,
     control::{Output, WaitReason},
-    limits::{MAX_FRAME_LEN, MAX_FRUITLESS_TRIES, RETRY_MAX, RETRY_MIN},
+    limits::{
+        HASH_FIRST_LEN, MAX_DELIVERED, MAX_EARLY_LEN, MAX_FRAME_LEN, MAX_FRUITLESS_TRIES, RETRY_MAX,
+        RETRY_MIN,
+    },
     policy::{Permit, Rights, Situation, admit},
     reason::{AbortReason, Failure, PeerMisbehaved},
     wire::peer::{Accept, Fetch, Kind, Message, Offer},
@@ -18,15 +21,14 @@ use p2p_protocol::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Sessions,
-    accept::{Finished, finish_at_once},
-    blocking,
+    Sessions, blocking,
     budget::Allowance,
     error::RunError,
     job::Job,
     links::Link,
     part,
-    provide::{Providing, closed_early, provide},
+    provide::{Opening, Providing, closed_early, provide},
+    receipts::{Finished, finish_at_once},
     receive::Ending,
     say,
     spec::Spec,
@@ -110,7 +112,7 @@ impl Sessions {
             Spec::Fetch { file_id, from, output, .. } => {
                 self.fetch_once(job, *file_id, from, output, stop).await
             }
-            Spec::Receive { .. } | Spec::Serve { .. } => Err(RunError::new(
+            Spec::Receive { .. } | Spec::ReceiveUnsealed { .. } | Spec::Serve { .. } => Err(RunError::new(
                 Failure::Conflict,
                 "the peer has to start this transfer again; it goes on from what is here",
             )),
@@ -143,27 +145,35 @@ impl Sessions {
     ) -> Result<(), RunError> {
         let (link, fresh) = self.reach(job, target, stop).await?;
         let _used = link.hold();
-        let source = match kept {
-            Some(source) => source.clone(),
-            None => self.import(job, path, stop).await?,
-        };
+        let source = self.source(job, path, kept.take(), stop).await?;
         *kept = Some(source.clone());
-        let offer = offer_of(&source, name)?;
-        let shown = offer.name.clone();
+        // What is hashed first at once has no partial that was begun before it was.
+        let key = (source.size() > HASH_FIRST_LEN).then(|| source.resume_key(&self.secret));
+        let offer = offer_of(&source, name, key)?;
+        if offer.file_id.is_none() {
+            tracing::debug!(transfer = job.number(), path = %path.display(), "offered before it is hashed");
+        }
+        let (shown, id) = (offer.name.clone(), offer.file_id);
         let mut control = open(job, &link, stop).await.map_err(|error| error.on(&link, fresh))?;
         let conversation = async {
             say(&mut control, &Message::Offer(offer)).await?;
-            let accept = Some(self.answer(job, &mut control, stop).await?);
+            // The one chunk of a small file goes along, unless it is known to be there.
+            let opening = if id.is_some_and(|id| self.may_go_early(link.peer(), id, source.size())) {
+                Opening::Early
+            } else {
+                Opening::Accepted(answer(job, &mut control, stop).await?)
+            };
             let (registry, control, link) = (&*self.registry, &mut control, &link);
             let (source, memory, stop) = (source.clone(), self.outgoing.clone(), stop.clone());
-            provide(Providing { job, registry, link, control, source, name: shown, accept, memory, stop })
+            provide(Providing { job, registry, link, control, source, name: shown, opening, memory, stop })
                 .await
         };
         match conversation.await {
             Ok(done) => {
                 control.sender.finish();
                 let fetch_from = done.fetchable.then(|| target.to_owned());
-                job.done(source.file_id(), done.name, source.size(), fetch_from);
+                self.note_delivered(link.peer(), done.file_id, source.size());
+                job.done(done.file_id, done.name, source.size(), fetch_from);
                 Ok(())
             }
             Err(error) => {
@@ -173,18 +183,42 @@ impl Sessions {
         }
     }
 
-    /// The receiver's answer to an offer. It may take as long as it takes: the receiver may have to hash.
-    pub(super) async fn answer(
+    /// Whether a file may go along with its offer: it is one small chunk, and was not sent there lately.
+    fn may_go_early(&self, peer: PeerId, id: FileId, size: u64) -> bool {
+        let delivered = self.delivered.lock().unwrap_or_else(PoisonError::into_inner);
+        (1..=MAX_EARLY_LEN).contains(&size) && !delivered.contains(&(peer, id))
+    }
+
+    fn note_delivered(&self, peer: PeerId, id: FileId, size: u64) {
+        let mut delivered = self.delivered.lock().unwrap_or_else(PoisonError::into_inner);
+        if size > MAX_EARLY_LEN || delivered.contains(&(peer, id)) {
+            return;
+        }
+        if delivered.len() >= MAX_DELIVERED {
+            delivered.pop_front();
+        }
+        delivered.push_back((peer, id));
+    }
+
+    /// A source to be sent, hashed or not: that of the run before, unless it has been hashed meanwhile as another
+    /// transfer's, of which the receiver then need not take a byte.
+    async fn source(
         &self,
-        job: &Job,
-        control: &mut ControlStream,
+        job: &Arc<Job>,
+        path: &Path,
+        kept: Option<Arc<Source>>,
         stop: &CancellationToken,
-    ) -> Result<Accept, RunError> {
-        match hear(job, control, stop).await? {
-            Message::Accept(accept) => Ok(accept),
-            Message::Refuse(reason) => Err(RunError::refused(reason)),
-            Message::Abort(reason) => Err(RunError::aborted(reason)),
-            other => Err(PeerMisbehaved::UnexpectedMessage(other.name()).into()),
+    ) -> Result<Arc<Source>, RunError> {
+        let (store, asked) = (self.store.clone(), path.to_owned());
+        let opened = blocking(move || match kept {
+            Some(source) if source.file_id().is_some() || !store.was_hashed(&source) => {
+                Ok::<_, StoreError>(Some(source))
+            }
+            _ => Ok(store.open_to_send(&asked)?.map(Arc::new)),
+        });
+        match opened.await?? {
+            Some(source) => Ok(source),
+            None => self.import(job, path, stop).await,
         }
     }
 
@@ -304,15 +338,13 @@ impl Sessions {
         control: &mut ControlStream,
         stop: &CancellationToken,
     ) -> Result<(), RunError> {
-        let key = PartialKey { file_id: id, from: None };
-        let eager = self.take_eager(link, &key, output).await?;
+        let key = PartialKey::Fetched(id);
+        let eager = self.take_eager(link, id, output).await?;
         let chunks = link.expect_chunks(control.id);
         say(control, &Message::Fetch(Fetch { file_id: id, eager: eager.is_some() })).await?;
         let offer = match hear(job, control, stop).await? {
             Message::Offer(offer) => offer,
-            Message::Refuse(reason) => return Err(RunError::refused(reason)),
-            Message::Abort(reason) => return Err(RunError::aborted(reason)),
-            other => return Err(PeerMisbehaved::UnexpectedMessage(other.name()).into()),
+            other => return Err(closed_by(other)),
         };
         let situation = Situation { rights: Rights::default(), asked: Some(id), running: 0, max_running: 1 };
         let permit = admit(situation, &offer).map_err(|refusal| match refusal.misbehaviour() {
@@ -321,11 +353,11 @@ impl Sessions {
         })?;
         let (folder, name) = self.destination(output, &permit).await?;
         if let Some(name) = &name
-            && let Some(path) = self.is_there(&folder, name, &permit).await?
+            && let Some(path) = self.is_there(&folder, name, id, &permit).await?
         {
             let fetch_from = Some(target.to_owned());
             let here = Finished { path, fetchable: false, fetch_from, eager: eager.is_some() };
-            return finish_at_once(job, link, control, &permit, here).await;
+            return finish_at_once(job, link, control, &permit, id, here).await;
         }
         let partial = self.open_partial(folder, key, &permit).await??;
         if eager.is_some() && !partial.is_new() {
@@ -336,7 +368,7 @@ impl Sessions {
             });
         }
         let (ending, spooled) = match name {
-            Some(name) => (Ending::Publish { name, afterwards: Arc::new(|_| Ok(())) }, None),
+            Some(name) => (Ending::Publish { name, afterwards: Arc::new(|_, _| Ok(())) }, None),
             None => {
                 let client = self.stdout_clients().get(&job.number()).cloned();
                 let client = client.ok_or_else(RunError::client_gone)?;
@@ -358,10 +390,11 @@ impl Sessions {
     async fn take_eager(
         &self,
         link: &Link,
-        key: &PartialKey,
+        id: FileId,
         output: &Output,
     ) -> Result<Option<Allowance>, RunError> {
-        let (store, key, folder) = (self.store.clone(), *key, self.folder_of(output).await?);
+        let (store, key, folder) =
+            (self.store.clone(), PartialKey::Fetched(id), self.folder_of(output).await?);
         let there = match output {
             Output::Path(bytes) if path_of(bytes) != folder => Some(path_of(bytes)),
             _ => None,
@@ -369,7 +402,7 @@ impl Sessions {
         let nothing = blocking(move || {
             Ok::<_, StoreError>(
                 !store.has_partial(&folder, &key)?
-                    && !store.catalog().knows_content(key.file_id)?
+                    && !store.catalog().knows_content(id)?
                     && there.is_none_or(|path| path.symlink_metadata().is_err()),
             )
         });
@@ -427,24 +460,29 @@ impl Sessions {
         &self,
         folder: &Path,
         name: &PublishName,
+        id: FileId,
         permit: &Permit,
     ) -> Result<Option<PathBuf>, RunError> {
         let path = match name {
             PublishName::Free(name) => folder.join(name.as_str()),
             PublishName::Exactly(name) => folder.join(name),
         };
-        let (store, id, size) = (self.store.clone(), permit.file_id(), permit.geometry().size());
+        let (store, size) = (self.store.clone(), permit.geometry().size());
         Ok(blocking(move || Ok::<_, StoreError>(store.is_identical(&path, id, size)?.then_some(path)))
             .await??)
     }
 
     /// Removes what a cancelled transfer left on this machine.
     pub(super) async fn clean_up(&self, job: &Job) {
-        let Some(id) = job.file_id() else { return };
-        let (folder, from) = match job.spec() {
-            Spec::Receive { peer, .. } => (self.inbox.clone(), Some(*peer)),
-            Spec::Fetch { output, .. } => match self.folder_of(output).await {
-                Ok(folder) => (folder, None),
+        let (folder, keys) = match job.spec() {
+            Spec::Receive { peer, file_id } => (self.inbox.clone(), vec![PartialKey::Sent(*file_id, *peer)]),
+            Spec::ReceiveUnsealed { peer, key } => {
+                let named = job.file_id().map(|id| PartialKey::Sent(id, *peer));
+                let keys = named.into_iter().chain([PartialKey::Unsealed(*key, *peer)]);
+                (self.inbox.clone(), keys.collect())
+            }
+            Spec::Fetch { file_id, output, .. } => match self.folder_of(output).await {
+                Ok(folder) => (folder, vec![PartialKey::Fetched(*file_id)]),
                 Err(error) => {
                     tracing::warn!(transfer = job.number(), %error, "a partial could not be looked for");
                     return;
@@ -452,19 +490,24 @@ impl Sessions {
             },
             Spec::Send { .. } | Spec::Serve { .. } => return,
         };
-        let store = self.store.clone();
-        let key = PartialKey { file_id: id, from };
-        match blocking(move || store.discard_partial(&folder, &key)).await {
-            Ok(Ok(())) | Err(_) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(transfer = job.number(), %error, "a partial could not be removed")
+        for key in keys {
+            let (store, folder) = (self.store.clone(), folder.clone());
+            match blocking(move || store.discard_partial(&folder, &key)).await {
+                Ok(Ok(())) | Err(_) => {}
+                Ok(Err(error)) => {
+                    tracing::warn!(transfer = job.number(), %error, "a partial could not be removed")
+                }
             }
         }
     }
 }
 
 /// The provider's description of a source.
-pub(super) fn offer_of(source: &Source, name: Option<&str>) -> Result<Offer, RunError> {
+pub(super) fn offer_of(
+    source: &Source,
+    name: Option<&str>,
+    resume_key: Option<ResumeKey>,
+) -> Result<Offer, RunError> {
     let Some(name) = name.or(source.path().file_name().and_then(OsStr::to_str)).map(str::to_owned) else {
         let message = format!("{}: its name is not UTF-8; give another with --name", source.path().display());
         return Err(RunError::new(Failure::Usage, message));
@@ -481,8 +524,8 @@ pub(super) fn offer_of(source: &Source, name: Option<&str>) -> Result<Offer, Run
         size: source.size(),
         allocated: source.allocated(),
         chunk_log2: geometry.chunk_log2(),
-        file_id: Some(source.file_id()),
-        resume_key: None,
+        file_id: source.file_id(),
+        resume_key,
         executable: source.executable(),
         modified_ns: source.modified_ns(),
     })
@@ -498,8 +541,33 @@ async fn open(job: &Job, link: &Link, stop: &CancellationToken) -> Result<Contro
     })
 }
 
+/// The receiver's answer to an offer. It may take as long as it takes: the receiver may have to hash.
+pub(super) async fn answer(
+    job: &Job,
+    control: &mut ControlStream,
+    stop: &CancellationToken,
+) -> Result<Accept, RunError> {
+    match hear(job, control, stop).await? {
+        Message::Accept(accept) => Ok(accept),
+        other => Err(closed_by(other)),
+    }
+}
+
+/// What a message comes to that is not the one waited for.
+pub(super) fn closed_by(message: Message) -> RunError {
+    match message {
+        Message::Refuse(reason) => RunError::refused(reason),
+        Message::Abort(reason) => RunError::aborted(reason),
+        other => PeerMisbehaved::UnexpectedMessage(other.name()).into(),
+    }
+}
+
 /// The next message, for as long as the job is wanted.
-async fn hear(job: &Job, control: &mut ControlStream, stop: &CancellationToken) -> Result<Message, RunError> {
+pub(super) async fn hear(
+    job: &Job,
+    control: &mut ControlStream,
+    stop: &CancellationToken,
+) -> Result<Message, RunError> {
     while_wanted(job, stop, control.receiver.recv(MAX_FRAME_LEN)).await??.ok_or_else(closed_early)
 }
 

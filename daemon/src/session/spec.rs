@@ -1,7 +1,7 @@
 //! What a transfer is about, apart from how it goes.
 
 use p2p_protocol::{
-    FileId, PeerId,
+    FileId, PeerId, ResumeKey,
     control::{Direction, FetchRequest, KeyPolicy, Output, SendRequest},
 };
 use serde::{Deserialize, Serialize};
@@ -45,6 +45,13 @@ pub(crate) enum Spec {
         /// What.
         file_id: FileId,
     },
+    /// A peer sends a file here whose File ID it did not know when it began.
+    ReceiveUnsealed {
+        /// Who sends.
+        peer: PeerId,
+        /// What stands for the file at that peer.
+        key: ResumeKey,
+    },
 }
 
 impl From<SendRequest> for Spec {
@@ -66,7 +73,7 @@ impl Spec {
         match self {
             Self::Send { .. } => Direction::Send,
             Self::Fetch { .. } => Direction::Fetch,
-            Self::Receive { .. } => Direction::Receive,
+            Self::Receive { .. } | Self::ReceiveUnsealed { .. } => Direction::Receive,
             Self::Serve { .. } => Direction::Serve,
         }
     }
@@ -85,7 +92,7 @@ impl Spec {
                 Self::Fetch { file_id: a, output: b, from, key },
                 Self::Fetch { file_id: x, output: y, from: also, key: wanted },
             ) => (a, b) == (x, y) && also.iter().all(|peer| from.contains(peer)) && satisfies(*key, *wanted),
-            (Self::Receive { .. }, Self::Receive { .. }) => self == other,
+            (Self::Receive { .. } | Self::ReceiveUnsealed { .. }, _) => self == other,
             _ => false,
         }
     }
@@ -94,7 +101,7 @@ impl Spec {
     pub(crate) fn key_policy(&self) -> KeyPolicy {
         match self {
             Self::Send { key, .. } | Self::Fetch { key, .. } => *key,
-            Self::Receive { .. } | Self::Serve { .. } => KeyPolicy::Known,
+            Self::Receive { .. } | Self::ReceiveUnsealed { .. } | Self::Serve { .. } => KeyPolicy::Known,
         }
     }
 }
@@ -127,6 +134,12 @@ mod tests {
         assert!(running.same_work(&fetch(&["b"], Output::Inbox)));
         assert!(!running.same_work(&fetch(&["c"], Output::Inbox)));
         assert!(!running.same_work(&fetch(&["a"], Output::Path(b"/x".to_vec()))));
+        let key = ResumeKey([1; 16]);
+        let unsealed = Spec::ReceiveUnsealed { peer: id, key };
+        assert!(unsealed.same_work(&Spec::ReceiveUnsealed { peer: id, key }));
+        assert!(!unsealed.same_work(&Spec::ReceiveUnsealed { peer: other, key }));
+        assert!(!unsealed.same_work(&Spec::ReceiveUnsealed { peer: id, key: ResumeKey([2; 16]) }));
+        assert!(!unsealed.same_work(&Spec::Receive { peer: id, file_id: FileId([3; 32]) }));
         assert!(!fetch(&["a"], Output::Stdout).same_work(&fetch(&["a"], Output::Stdout)));
     }
 }

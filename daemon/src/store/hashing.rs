@@ -132,7 +132,7 @@ impl Run<'_> {
 }
 
 /// The values of groups of zeros. They differ with the group's place, so each has to be computed.
-fn zero_groups(first: u64, len: u64) -> Vec<Cv> {
+pub(super) fn zero_groups(first: u64, len: u64) -> Vec<Cv> {
     static ZEROS: [u8; GROUP_LEN as usize] = [0; GROUP_LEN as usize];
     (0..len.div_ceil(GROUP_LEN))
         .map(|n| {

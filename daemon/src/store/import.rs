@@ -14,13 +14,14 @@ use std::{
 
 use cap_std::fs::Dir;
 use p2p_protocol::{
-    FileId,
-    limits::{GROUP_LEN, RACY_WINDOW},
+    FileId, Geometry,
+    limits::{GROUP_LEN, HASH_FIRST_LEN, MAX_SENT_UNSEALED, MAX_UNSEALED_CHUNKS, RACY_WINDOW},
 };
 use rustix::fs::{Mode, OFlags};
 
 use super::{
     Store,
+    draft::Draft,
     error::StoreError,
     folder::Folder,
     hashing::{Progress, hash_file},
@@ -50,6 +51,48 @@ impl Store {
         Ok(Source::new(self.disk().clone(), opened, id, list))
     }
 
+    /// Opens a file to be sent: hashed if the hash cache knows it, else to be hashed on the way. `None` for one that is
+    /// to be hashed first, with [`Self::import`]: a short one, one that is very long, and one that was sent just now, of
+    /// which the receiver need not take a byte.
+    pub(crate) fn open_to_send(&self, path: &Path) -> Result<Option<Source>, StoreError> {
+        let opened = open_regular(path)?;
+        if let Some((id, list)) = self.cached(&opened) {
+            return Ok(Some(Source::new(self.disk().clone(), opened, id, list)));
+        }
+        let size = opened.stamp.size;
+        let chunks = Geometry::for_size(size).map_or(u64::MAX, |geometry| geometry.chunks().into());
+        let too_long = chunks > MAX_UNSEALED_CHUNKS;
+        if size <= HASH_FIRST_LEN || too_long || self.was_sent(opened.stamp) {
+            return Ok(None);
+        }
+        let draft = Draft::new(self.clone(), size.div_ceil(GROUP_LEN));
+        let draft = draft.map_err(StoreError::io("write the list of chaining values for", path))?;
+        Ok(Some(Source::unhashed(self.disk().clone(), opened, draft)))
+    }
+
+    /// Whether a source that is not hashed itself was, meanwhile, as another transfer's.
+    pub(crate) fn was_hashed(&self, source: &Source) -> bool {
+        let stamp = source.stamp();
+        self.was_sent(stamp) || self.catalog().hash(stamp).is_ok_and(|known| known.is_some())
+    }
+
+    fn was_sent(&self, stamp: Stamp) -> bool {
+        self.sent().contains(&stamp)
+    }
+
+    /// Notes what a file that was hashed while it was sent holds. One that has not rested long enough for the hash
+    /// cache is only known to have been sent, for as long as the daemon runs.
+    pub(super) fn remember_sent(&self, stamp: Stamp, id: FileId, begun: i64) {
+        if rests(stamp.ctime_ns, begun) {
+            return self.remember(stamp, id);
+        }
+        let mut sent = self.sent();
+        if sent.len() >= MAX_SENT_UNSEALED {
+            sent.pop_front();
+        }
+        sent.push_back(stamp);
+    }
+
     /// Opens a file that must still have this identity; reads it only if the hash cache does not know it.
     pub(crate) fn reopen(
         &self,
@@ -62,7 +105,7 @@ impl Store {
             StoreError::NotRegular { path, .. } => StoreError::SourceChanged { path },
             other => other,
         })?;
-        if source.file_id() == id {
+        if source.file_id() == Some(id) {
             Ok(source)
         } else {
             Err(StoreError::SourceChanged { path: path.to_owned() })

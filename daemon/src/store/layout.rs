@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use p2p_protocol::{FileId, PeerId};
+use p2p_protocol::{FileId, PeerId, ResumeKey};
 
 /// The folder of partial files, beside their destination. No received name may equal it.
 pub(crate) use p2p_protocol::name::PARTIALS_FOLDER as PARTIALS;
@@ -64,21 +64,45 @@ impl Home {
     }
 }
 
-/// What a partial is found by: the content, and the peer that sends it unless this daemon asked for it.
+/// What a partial is found by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct PartialKey {
-    /// The content.
-    pub(crate) file_id: FileId,
-    /// The sending peer; `None` for a fetch, which may go on from another peer.
-    pub(crate) from: Option<PeerId>,
+pub(crate) enum PartialKey {
+    /// The content. This daemon asked for it, and may go on from another peer.
+    Fetched(FileId),
+    /// The content, and the peer that sends it.
+    Sent(FileId, PeerId),
+    /// What stands for the content as long as that has no name, and the peer that sends it.
+    Unsealed(ResumeKey, PeerId),
+}
+
+/// What stands for a File ID that is not known is derived in this context, so that it is none.
+const UNSEALED_CONTEXT: &str = "p2p 2026-11-25 stands for a file id that is not known";
+
+impl PartialKey {
+    /// The content, where the key names it.
+    pub(crate) fn file_id(&self) -> Option<FileId> {
+        match self {
+            Self::Fetched(id) | Self::Sent(id, _) => Some(*id),
+            Self::Unsealed(..) => None,
+        }
+    }
+
+    /// What stands where a File ID would: in the partial's log, and in the receipt for what comes of it.
+    pub(crate) fn stand_in(&self) -> FileId {
+        match self {
+            Self::Fetched(id) | Self::Sent(id, _) => *id,
+            Self::Unsealed(key, _) => FileId(blake3::derive_key(UNSEALED_CONTEXT, &key.0)),
+        }
+    }
 }
 
 impl fmt::Display for PartialKey {
     /// The stem of the partial's file names.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.from {
-            None => write!(f, "{}", self.file_id),
-            Some(peer) => write!(f, "{}-{peer}", self.file_id),
+        match self {
+            Self::Fetched(id) => write!(f, "{id}"),
+            Self::Sent(id, peer) => write!(f, "{id}-{peer}"),
+            Self::Unsealed(key, peer) => write!(f, "unsealed-{key}-{peer}"),
         }
     }
 }
@@ -90,10 +114,14 @@ mod tests {
     #[test]
     fn names_are_distinct_and_fit_a_file_system() {
         let file_id = FileId([0xab; 32]);
-        let fetch = PartialKey { file_id, from: None }.to_string();
-        let sent = PartialKey { file_id, from: Some(PeerId([1; 32])) }.to_string();
+        let fetch = PartialKey::Fetched(file_id).to_string();
+        let sent = PartialKey::Sent(file_id, PeerId([1; 32])).to_string();
         assert_eq!(fetch, "ab".repeat(32));
         assert!(sent.starts_with(&fetch) && sent.len() == 64 + 1 + 52);
+        let unsealed = PartialKey::Unsealed(ResumeKey([0xab; 16]), PeerId([1; 32]));
+        assert_eq!(unsealed.to_string(), format!("unsealed-{}-{}", "ab".repeat(16), PeerId([1; 32])));
+        let other = PartialKey::Unsealed(ResumeKey([0xac; 16]), PeerId([1; 32]));
+        assert!(unsealed.stand_in() != file_id && unsealed.stand_in() != other.stand_in());
         let list = Home::new(Path::new("/h")).list(file_id);
         assert_eq!(list, PathBuf::from(format!("/h/lists/ab/{fetch}.cvs")));
     }

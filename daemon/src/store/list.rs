@@ -44,12 +44,7 @@ impl List {
                 let part = values.get(groups.start as usize..groups.end as usize);
                 part.map(<[Cv]>::to_vec).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
             }
-            Self::File(file) => {
-                let len = (groups.end - groups.start) as usize * CV_LEN;
-                let mut bytes = vec![0; len];
-                read_exact(disk, file, &mut bytes, groups.start * CV_LEN as u64)?;
-                Ok(bytes.chunks_exact(CV_LEN).map(cv_of).collect())
-            }
+            Self::File(file) => read_values(disk, file, groups),
         }
     }
 
@@ -66,7 +61,15 @@ impl List {
     }
 }
 
-fn cv_of(bytes: &[u8]) -> Cv {
+fn read_values(disk: &dyn Disk, file: &File, groups: Range<u64>) -> io::Result<Vec<Cv>> {
+    let len = (groups.end - groups.start) as usize * CV_LEN;
+    let mut bytes = vec![0; len];
+    read_exact(disk, file, &mut bytes, groups.start * CV_LEN as u64)?;
+    Ok(bytes.chunks_exact(CV_LEN).map(cv_of).collect())
+}
+
+/// A value as it lies on disk.
+pub(crate) fn cv_of(bytes: &[u8]) -> Cv {
     let mut cv = [0; CV_LEN];
     cv.copy_from_slice(bytes);
     Cv(cv)
@@ -179,6 +182,19 @@ impl ListWriter {
                 write_all(&*self.lists.disk, file, &bytes_of(values), first * CV_LEN as u64)
             }
             Place::Nowhere => Ok(()),
+        }
+    }
+
+    /// Values that were put.
+    pub(crate) fn read(&self, groups: Range<u64>) -> io::Result<Vec<Cv>> {
+        match &self.place {
+            Place::Memory(all) => {
+                let all = all.lock().unwrap_or_else(PoisonError::into_inner);
+                let part = all.get(groups.start as usize..groups.end as usize);
+                part.map(<[Cv]>::to_vec).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+            }
+            Place::File(file, _) => read_values(&*self.lists.disk, file, groups),
+            Place::Nowhere => Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }
 

@@ -25,6 +25,7 @@
 mod catalog;
 mod checkpoint;
 mod disk;
+mod draft;
 mod error;
 mod folder;
 mod hashing;
@@ -41,9 +42,10 @@ mod stamp;
 mod tests;
 
 use std::{
+    collections::VecDeque,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 pub(crate) use catalog::{Catalog, JobRow, Share};
@@ -57,6 +59,7 @@ pub(crate) use source::{ChunkData, Source};
 use disk::{Disk, System};
 use layout::Home;
 use list::Lists;
+use stamp::Stamp;
 
 /// The store of one daemon; clones share it.
 #[derive(Clone, Debug)]
@@ -70,6 +73,8 @@ struct Inner {
     disk: Arc<dyn Disk>,
     catalog: Catalog,
     lists: Lists,
+    /// Files that were sent and hashed at once, and that the hash cache did not take.
+    sent: Mutex<VecDeque<Stamp>>,
     /// Permissions that the user's umask leaves to a new file.
     file_mode: u32,
 }
@@ -92,7 +97,8 @@ impl Store {
         let lists = lists.map_err(StoreError::io("open the lists of chaining values", &home.lists()))?;
         let catalog = Catalog::open(&home)?;
         let file_mode = 0o777 & !umask();
-        Ok(Self { inner: Arc::new(Inner { home, disk, catalog, lists, file_mode }) })
+        let sent = Mutex::default();
+        Ok(Self { inner: Arc::new(Inner { home, disk, catalog, lists, sent, file_mode }) })
     }
 
     /// Jobs, shares, receipts and the hash cache.
@@ -110,6 +116,11 @@ impl Store {
         path.is_dir()
     }
 
+    /// Whether there is a regular file of this size.
+    pub(crate) fn is_file_of(&self, path: &Path, size: u64) -> bool {
+        path.symlink_metadata().is_ok_and(|found| found.is_file() && found.len() == size)
+    }
+
     /// Whether nothing has this name, or a regular file has it.
     pub(crate) fn is_free_or_file(&self, path: &Path) -> bool {
         match path.symlink_metadata() {
@@ -124,6 +135,10 @@ impl Store {
 
     fn lists(&self) -> &Lists {
         &self.inner.lists
+    }
+
+    fn sent(&self) -> MutexGuard<'_, VecDeque<Stamp>> {
+        self.inner.sent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn file_mode(&self) -> u32 {

@@ -17,28 +17,31 @@ use std::{
     ops::Range,
     os::unix::fs::MetadataExt,
     path::PathBuf,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use bytes::Bytes;
 use cap_std::fs::Dir;
 use p2p_protocol::{
-    ChunkSet, FileId, Geometry,
+    ChunkSet, Cv, FileId, Geometry,
     limits::{CHECKPOINT_BYTES, CV_LEN},
     tree::{self, Expected, Payload, VerifiedChunk},
 };
 
 use super::{
     Store,
-    disk::{is_hole, is_unsupported, read_exact, write_all},
+    disk::{is_hole, is_unsupported, read_exact, read_full, write_all},
     error::StoreError,
     folder::Folder,
-    layout::{PART, PARTIALS},
-    list::bytes_of,
+    layout::{CVS, PART, PARTIALS, PartialKey},
+    list::{bytes_of, cv_of},
     log::{Log, Record},
     recover::{PartialSpec, remove_files},
 };
 use crate::buffer::Buffer;
+
+/// Chunks whose values are read at once.
+const VALUES_AT_ONCE: usize = 1 << 12;
 
 /// A partial, with its lock. Dropping it without [`Partial::park`] is as good as a crash.
 #[derive(Debug)]
@@ -50,6 +53,8 @@ pub(crate) struct Partial {
     pub(super) data: File,
     pub(super) values: Option<File>,
     geometry: Geometry,
+    /// The content, once it is known.
+    identity: OnceLock<FileId>,
     verified: ChunkSet,
     doubtful: ChunkSet,
     claimed: ChunkSet,
@@ -100,6 +105,17 @@ impl State {
         self.durable.contains(chunk) || self.pending.contains(chunk) || self.syncing.contains(chunk)
     }
 
+    /// Takes back that a chunk counts. What the log may say of it becomes a claim.
+    fn doubt(&mut self, chunk: u32) {
+        let recorded = self.durable.remove(chunk);
+        if (self.pending.remove(chunk) | self.syncing.remove(chunk)) || recorded {
+            self.unchecked.insert(chunk);
+        }
+        if recorded {
+            self.claimed.insert(chunk);
+        }
+    }
+
     /// After a failed sync: takes back everything that was not durable before.
     pub(super) fn lose(&mut self) -> ChunkSet {
         self.generation += 1;
@@ -128,6 +144,7 @@ pub(super) struct Parts {
 impl Partial {
     pub(super) fn new(parts: Parts) -> Self {
         let Parts { store, folder, partials, spec, data, values, log, anchored, state, .. } = parts;
+        let identity = spec.key.file_id().or(spec.file_id).map_or_else(OnceLock::new, OnceLock::from);
         Self {
             store,
             folder,
@@ -136,6 +153,7 @@ impl Partial {
             data,
             values,
             geometry: parts.geometry,
+            identity,
             verified: parts.verified,
             doubtful: parts.doubtful,
             claimed: state.claimed.clone(),
@@ -151,9 +169,46 @@ impl Partial {
         self.geometry
     }
 
-    /// The content's identity.
-    pub(crate) fn file_id(&self) -> FileId {
-        self.spec.key.file_id
+    /// The content's identity, once known.
+    pub(crate) fn file_id(&self) -> Option<FileId> {
+        self.identity.get().copied()
+    }
+
+    /// The provider has named the content. What is here has to be proven against its list before it is published.
+    pub(crate) fn seal(&self, id: FileId) {
+        // A second name would be refused before it comes here; the first one stays.
+        let _ = self.identity.set(id);
+    }
+
+    /// Of a partial that was begun without a File ID: the values that its chunks were checked against, as far as they
+    /// are here. They were not synced, and may be of an earlier try, so that none of them is more than a claim.
+    pub(crate) fn values(&self) -> Result<Option<Vec<(u32, Cv)>>, StoreError> {
+        let (PartialKey::Unsealed(..), Some(values)) = (&self.spec.key, &self.values) else {
+            return Ok(None);
+        };
+        let disk = &**self.store.disk();
+        let mut here = self.verified();
+        here.union(&self.doubtful);
+        here.union(&self.claimed);
+        let mut found = Vec::with_capacity(here.len() as usize);
+        for range in here.ranges() {
+            for start in (range.start..range.start + range.count).step_by(VALUES_AT_ONCE) {
+                let end = (range.start + range.count).min(start + VALUES_AT_ONCE as u32);
+                let groups = self.geometry.groups_of(start).start..self.geometry.groups_of(end - 1).end;
+                let mut bytes = vec![0; (groups.end - groups.start) as usize * CV_LEN];
+                let read = read_full(disk, values, &mut bytes, groups.start * CV_LEN as u64);
+                read.map_err(StoreError::io("read", &self.path_of(CVS)))?;
+                let groups: Vec<Cv> = bytes.chunks_exact(CV_LEN).map(cv_of).collect();
+                let per_chunk = self.geometry.groups_of(start).count();
+                for (chunk, values) in (start..).zip(groups.chunks(per_chunk)) {
+                    // What was never written, or is lost, reads as zeros.
+                    if !values.contains(&Cv([0; CV_LEN])) {
+                        found.extend(tree::merge(values).map(|value| (chunk, value)));
+                    }
+                }
+            }
+        }
+        Ok(Some(found))
     }
 
     /// Chunks that were durable and could be believed when the partial was opened.
@@ -229,7 +284,7 @@ impl Partial {
         if self.spec.allocated < self.geometry.size() {
             return Ok(());
         }
-        let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reserved = self.reserved();
         if up_to <= *reserved {
             return Ok(());
         }
@@ -239,6 +294,15 @@ impl Partial {
         }
         *reserved = up_to;
         Ok(())
+    }
+
+    fn reserved(&self) -> MutexGuard<'_, u64> {
+        self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a reservation that is under way, and makes none from now on: it would show as a change of the file.
+    pub(super) fn reserve_no_more(&self) {
+        *self.reserved() = u64::MAX;
     }
 
     /// Whether the folder is there and has room for what is missing, or for a whole window of it. True also for a
@@ -306,7 +370,7 @@ impl Partial {
         let first = self.geometry.groups_of(chunk.index()).start;
         let bytes = bytes_of(chunk.groups());
         let written = write_all(&**self.store.disk(), values, &bytes, first * CV_LEN as u64);
-        written.map_err(StoreError::io("write", &self.path_of(super::layout::CVS)))
+        written.map_err(StoreError::io("write", &self.path_of(CVS)))
     }
 
     fn put_zeros(&self, range: Range<u64>) -> io::Result<()> {
@@ -342,15 +406,15 @@ impl Partial {
     }
 
     /// Hashes what is stored of a doubtful chunk. If it is right, it counts like one that was just written: at
-    /// the next checkpoint. One that no record names is written anew, as its bytes may be in memory only.
+    /// the next checkpoint. One that no record names is written anew, as its bytes may be in memory only. A chunk that
+    /// counted until now, under a value that turned out to be another than the list's, does not until then.
     pub(crate) fn recheck(&self, chunk: u32, expected: Expected) -> Result<bool, StoreError> {
-        let generation = {
-            let state = self.state();
-            if state.is_stored(chunk) {
-                return Ok(true);
-            }
-            state.generation
-        };
+        if self.state().is_stored(chunk) {
+            // No checkpoint runs while the journal is held.
+            let _journal = self.journal();
+            self.state().doubt(chunk);
+        }
+        let generation = self.state().generation;
         let verified = self.verify_stored(chunk, expected);
         let mut state = self.state();
         let Some(verified) = verified else {

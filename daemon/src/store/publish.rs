@@ -18,7 +18,7 @@ use std::{
     path::PathBuf,
 };
 
-use p2p_protocol::{ChunkSet, SafeName, limits::MAX_NAME_LEN, tree};
+use p2p_protocol::{ChunkSet, FileId, SafeName, limits::MAX_NAME_LEN, tree};
 use rustix::fs::{Timespec, Timestamps, UTIME_OMIT};
 
 use super::{
@@ -111,6 +111,12 @@ impl Partial {
         Ok(published)
     }
 
+    /// The content's identity, without which nothing is published.
+    fn named(&self) -> Result<FileId, StoreError> {
+        let unnamed = || self.io("publish")(io::Error::other("its File ID is not known yet"));
+        self.file_id().ok_or_else(unnamed)
+    }
+
     fn check_complete(&self) -> Result<(), StoreError> {
         let geometry = self.geometry();
         let mut missing = ChunkSet::full(geometry.chunks());
@@ -123,14 +129,16 @@ impl Partial {
             return Err(StoreError::SyncFailed { lost: missing, path: self.path_of(PART) });
         }
         // Where there is no chunk, nothing has been verified yet.
-        if geometry.chunks() == 0 && self.file_id() != tree::empty_id() {
-            return Err(StoreError::Impossible { file_id: self.file_id(), size: geometry.size() });
+        let file_id = self.named()?;
+        if geometry.chunks() == 0 && file_id != tree::empty_id() {
+            return Err(StoreError::Impossible { file_id, size: geometry.size() });
         }
         Ok(())
     }
 
     /// Sets mode and times, and syncs the data with them.
     fn settle(&self) -> Result<(), StoreError> {
+        self.reserve_no_more();
         let allowed = if self.spec.executable { 0o777 } else { 0o666 };
         let mode = std::fs::Permissions::from_mode(self.store.file_mode() & allowed);
         self.data.set_permissions(mode).map_err(self.io("set the permissions of"))?;
@@ -219,7 +227,7 @@ impl Partial {
     /// Whether a name that is taken has this very content; if so, that is made durable, as nobody else may have
     /// seen to it.
     fn is_there(&self, new: &OsStr) -> Result<bool, StoreError> {
-        let (id, size) = (self.file_id(), self.geometry().size());
+        let (id, size) = (self.named()?, self.geometry().size());
         let path = self.folder.path.join(new);
         let Some(file) = self.store.identical_in(&self.folder.dir, new, &path, id, size)? else {
             return Ok(false);
@@ -248,12 +256,12 @@ impl Partial {
     /// the file, and whoever writes to it afterwards moves that time to then, which shows where we had set it to
     /// one that is well past. Where it is not, the file is hashed once when it is first served.
     fn remember_published(&self) {
-        let Ok(found) = self.data.metadata() else { return };
+        let (Ok(found), Some(id)) = (self.data.metadata(), self.file_id()) else { return };
         let stamp = Stamp::of(&found);
         let set_by_us = self.spec.modified_ns == Some(stamp.mtime_ns);
         if set_by_us && rests(stamp.mtime_ns, now_ns()) {
-            match self.keep_list() {
-                Ok(true) => self.store.remember(stamp, self.file_id()),
+            match self.keep_list(id) {
+                Ok(true) => self.store.remember(stamp, id),
                 Ok(false) => {
                     tracing::debug!("chaining values of a partial are incomplete, hashed when served")
                 }
@@ -263,7 +271,7 @@ impl Partial {
     }
 
     /// Copies the partial's values to the home; false if they do not rebuild the File ID.
-    fn keep_list(&self) -> io::Result<bool> {
+    fn keep_list(&self, id: FileId) -> io::Result<bool> {
         let Some(values) = &self.values else { return Ok(true) };
         let (disk, groups) = (&**self.store.disk(), self.geometry().groups());
         let list = List::File(File::try_clone(values)?);
@@ -271,7 +279,7 @@ impl Partial {
         for start in (0..groups).step_by(RUN as usize) {
             writer.put(start, &list.read(disk, start..(start + RUN).min(groups))?)?;
         }
-        Ok(writer.finish_as(groups, self.file_id())?.is_some())
+        Ok(writer.finish_as(groups, id)?.is_some())
     }
 }
 

@@ -18,7 +18,7 @@ use std::{
 };
 
 use cap_std::fs::Dir;
-use p2p_protocol::{ChunkSet, Geometry};
+use p2p_protocol::{ChunkSet, FileId, Geometry};
 
 use super::{
     Store,
@@ -38,6 +38,8 @@ pub(crate) struct PartialSpec {
     pub(crate) folder: PathBuf,
     /// What the partial is found by.
     pub(crate) key: PartialKey,
+    /// The content, where the key does not name it and it is known all the same.
+    pub(crate) file_id: Option<FileId>,
     /// Size and chunk size as offered; the chunk size of a partial that is here already wins.
     pub(crate) geometry: Geometry,
     /// Bytes that the content occupies at the provider.
@@ -67,7 +69,7 @@ impl Store {
 
         let found = believe(&spec, &contents, stamp, &data, &data_path)?;
         let header =
-            Header { file_id: spec.key.file_id, geometry: found.geometry, data: (stamp.dev, stamp.ino) };
+            Header { file_id: spec.key.stand_in(), geometry: found.geometry, data: (stamp.dev, stamp.ino) };
         let log = if found.log_fits {
             Log::resume(disk, log_file, &contents)
         } else {
@@ -280,7 +282,7 @@ fn believe(
     path: &Path,
 ) -> Result<Found, StoreError> {
     let offered = spec.geometry;
-    let header = contents.header.filter(|header| header.file_id == spec.key.file_id);
+    let header = contents.header.filter(|header| header.file_id == spec.key.stand_in());
     let Some(header) = header else {
         return Ok(Found {
             geometry: offered,
@@ -303,7 +305,11 @@ fn believe(
         }
         // One of the two sizes is a lie, and neither has been proven. What is here is hashed against whichever
         // list comes.
-        let geometry = Geometry::new(offered.size(), chunk_log2).unwrap_or(offered);
+        // Under a resume key another size is another file, and a chunk size was taken for the size it came with.
+        let geometry = match spec.key {
+            PartialKey::Unsealed(..) => offered,
+            _ => Geometry::new(offered.size(), chunk_log2).unwrap_or(offered),
+        };
         return Ok(Found {
             geometry,
             verified: ChunkSet::new(),

@@ -12,6 +12,7 @@
 //!  queue ◀───────────────────────────────── Want ──── chunks, and how many may be unverified at once
 //!  as many as credit and path allow ═══ chunk ═════▶ admit ▶ (verify, store) ▶ ChunkStored
 //!  progress ◀─────────────────────────── Verified ───
+//!  (Seal, where the offer had no File ID, and Top) ▶ compare what came with the list
 //!  Completed ◀─────────────────────────── Done ────── (publish) once every chunk is verified
 //! ```
 
@@ -20,6 +21,7 @@ mod provider;
 mod receiver;
 mod schedule;
 mod stats;
+mod unhashed;
 
 pub use provider::{Provider, ProviderAction, ProviderInput};
 pub use receiver::{Admission, Receiver, ReceiverAction, ReceiverInput, ReceiverStart};

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Now, eager_want, schedule::Streams, stats::RateMeter};
+use super::{Now, eager_want, schedule::Streams, stats::RateMeter, unhashed::Unhashed};
 use crate::{
     ChunkRange, ChunkSet, FileId, Geometry,
     bitmap::RangesError,
@@ -16,7 +16,7 @@ use crate::{
     },
     name::NameError,
     reason::{AbortReason, ChunkFailure, PeerMisbehaved},
-    wire::peer::{Accept, Done, Message, PauseReason, Want},
+    wire::peer::{Accept, Done, Hashing, Message, PauseReason, Seal, Want},
 };
 
 /// What happened.
@@ -41,6 +41,13 @@ pub enum ProviderInput {
         /// Which.
         chunk: u32,
     },
+    /// A chunk was read and hashed, on its way or because [`ProviderAction::HashChunk`] asked for it.
+    ChunkHashed {
+        /// Which.
+        chunk: u32,
+    },
+    /// All of the source was hashed, it is what it was when that began, and this is its identity.
+    Sealed(FileId),
     /// What the connection knows of its path.
     Path {
         /// The round trip now.
@@ -63,6 +70,14 @@ pub enum ProviderAction {
     SendPage(u32),
     /// Send a chunk on a stream of its own.
     SendChunk(u32),
+    /// Hash a chunk that need not be sent.
+    HashChunk(u32),
+    /// Every chunk is hashed: see that the source is what it was, and find its identity.
+    Finish,
+    /// Say what the content is.
+    SendSeal(Seal),
+    /// Say how far the hashing is.
+    SendHashing(Hashing),
     /// The receiver dropped a chunk; it may ask for it again.
     ChunkFailed {
         /// Which.
@@ -82,11 +97,24 @@ pub enum ProviderAction {
     Stalled,
 }
 
+/// A chunk that went along with the offer. Its receiver may have had no room for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Early {
+    Unasked,
+    /// The receiver wants it, and may not have it.
+    Wanted,
+}
+
 /// The provider of one file in one conversation.
 #[derive(Clone, Debug)]
 pub struct Provider {
     geometry: Geometry,
-    file_id: FileId,
+    /// The content's identity, once known.
+    file_id: Option<FileId>,
+    /// What is to be hashed before it is.
+    unhashed: Option<Unhashed>,
+    /// What is known of the chunk that went along with the offer, if one did.
+    early: Option<Early>,
     /// Chunks that the receiver had from the start and that its `Accept` had no room to name.
     unnamed: u32,
     verified: ChunkSet,
@@ -117,12 +145,33 @@ impl Provider {
         accept: &Accept,
         now: Now,
     ) -> Result<Self, PeerMisbehaved> {
+        let mut provider = Self::begin(geometry, accept, now)?;
+        provider.identify(file_id);
+        Ok(provider)
+    }
+
+    /// Begins after the `Accept` of an offer without File ID. Of the source these chunks are hashed already.
+    pub fn unsealed(
+        geometry: Geometry,
+        hashed: &ChunkSet,
+        accept: &Accept,
+        now: Now,
+    ) -> Result<Self, PeerMisbehaved> {
+        let mut provider = Self::begin(geometry, accept, now)?;
+        provider.unhashed = Some(Unhashed::new(hashed, &provider.verified, geometry.chunks(), now));
+        provider.fill();
+        Ok(provider)
+    }
+
+    fn begin(geometry: Geometry, accept: &Accept, now: Now) -> Result<Self, PeerMisbehaved> {
         let verified = ChunkSet::from_wire(&accept.have, geometry.chunks())?;
         let unnamed = accept.have_count.checked_sub(verified.len());
         let unnamed = unnamed.filter(|unnamed| unnamed + verified.len() <= geometry.chunks());
-        let mut provider = Self {
+        Ok(Self {
             geometry,
-            file_id,
+            file_id: None,
+            unhashed: None,
+            early: None,
             unnamed: unnamed.ok_or(PeerMisbehaved::HaveCount(accept.have_count))?,
             verified,
             queue: VecDeque::new(),
@@ -139,9 +188,30 @@ impl Provider {
             last_move: now,
             moved: 0,
             actions: VecDeque::new(),
-        };
-        if geometry.pages() > 1 {
-            provider.actions.push_back(ProviderAction::SendTop);
+        })
+    }
+
+    /// From now on the content has an identity, and lists.
+    fn identify(&mut self, file_id: FileId) {
+        self.file_id = Some(file_id);
+        self.unhashed = None;
+        if self.geometry.pages() > 1 {
+            self.actions.push_back(ProviderAction::SendTop);
+        }
+    }
+
+    /// Begins after the `Accept` of an offer that its only chunk went along with.
+    pub fn with_chunk(
+        geometry: Geometry,
+        file_id: FileId,
+        accept: &Accept,
+        now: Now,
+    ) -> Result<Self, PeerMisbehaved> {
+        let mut provider = Self::new(geometry, file_id, accept, now)?;
+        if provider.verified_count() == 0 && geometry.chunks() == 1 {
+            provider.early = Some(Early::Unasked);
+            provider.in_flight.insert(0);
+            provider.unverified.insert(0);
         }
         Ok(provider)
     }
@@ -181,6 +251,22 @@ impl Provider {
             ProviderInput::ChunkStopped { chunk } => {
                 self.in_flight.remove(&chunk);
                 self.unverified.remove(&chunk);
+                // It came too early. What the receiver has wanted since, it still does.
+                if self.early.take() == Some(Early::Wanted) && self.queued.insert(chunk) {
+                    self.queue.push_back(chunk);
+                }
+            }
+            ProviderInput::ChunkHashed { chunk } => {
+                if let Some(unhashed) = &mut self.unhashed {
+                    unhashed.hashed(chunk);
+                }
+            }
+            ProviderInput::Sealed(file_id) => {
+                if self.file_id.is_none() {
+                    let (size, chunks) = (self.geometry.size(), self.geometry.chunks());
+                    self.actions.push_back(ProviderAction::SendSeal(Seal { file_id, size, chunks }));
+                    self.identify(file_id);
+                }
             }
             ProviderInput::Path { rtt, window, moved } => {
                 self.streams.on_path(rtt, window);
@@ -191,6 +277,9 @@ impl Provider {
             }
             ProviderInput::Tick => {
                 self.streams.tick(now);
+                if let Some(left) = self.unhashed.as_mut().and_then(|unhashed| unhashed.word(now)) {
+                    self.actions.push_back(ProviderAction::SendHashing(Hashing { left }));
+                }
                 if self.in_flight.is_empty() {
                     self.last_move = now;
                 } else if now.saturating_sub(self.last_move) > TRANSFER_PROGRESS_DEADLINE {
@@ -242,6 +331,7 @@ impl Provider {
             Message::Verified(ranges) => {
                 let named = ChunkSet::from_wire(&ranges, self.geometry.chunks())?;
                 for chunk in named.iter() {
+                    self.early = None;
                     self.unverified.remove(&chunk);
                     self.failures.remove(&chunk);
                     if self.verified.insert(chunk) {
@@ -254,6 +344,7 @@ impl Provider {
                 if !self.geometry.has(failed.chunk) {
                     return Err(RangesError::Outside(ChunkRange { start: failed.chunk, count: 1 }).into());
                 }
+                self.early = None;
                 self.in_flight.remove(&failed.chunk);
                 if !self.unverified.remove(&failed.chunk) {
                     // Its stream was stopped first, which said the same; more than that is noise.
@@ -281,7 +372,7 @@ impl Provider {
                 Ok(())
             }
             Message::Done(done) => {
-                if done.file_id != self.file_id || self.verified_count() != self.geometry.chunks() {
+                if Some(done.file_id) != self.file_id || self.verified_count() != self.geometry.chunks() {
                     return Err(PeerMisbehaved::FalseDone);
                 }
                 if done.name.len() > MAX_TEXT_LEN {
@@ -299,6 +390,9 @@ impl Provider {
     }
 
     fn need_pages(&mut self, pages: &[u32]) -> Result<(), PeerMisbehaved> {
+        if self.file_id.is_none() {
+            return Err(PeerMisbehaved::UnexpectedMessage("NeedPages"));
+        }
         if pages.len() > MAX_PAGES_ASKED {
             return Err(PeerMisbehaved::TooManyPages);
         }
@@ -322,6 +416,10 @@ impl Provider {
             return Err(PeerMisbehaved::TooManyWanted);
         }
         self.credit = want.credit;
+        if let Some(unhashed) = &mut self.unhashed {
+            unhashed.asked();
+            named.iter().for_each(|chunk| unhashed.wanted(chunk));
+        }
         if std::mem::take(&mut self.paused) {
             self.actions.push_back(ProviderAction::Resumed);
         }
@@ -329,6 +427,7 @@ impl Provider {
             for chunk in range.start..range.start + range.count {
                 // A chunk that is wanted anew after it was verified is one that the receiver lost.
                 self.verified.remove(chunk);
+                self.early = self.early.map(|_| Early::Wanted);
                 // One that is on its way stays wanted until the receiver has said what became of it.
                 if !self.unverified.contains(&chunk) && self.queued.insert(chunk) {
                     self.queue.push_back(chunk);
@@ -338,8 +437,21 @@ impl Provider {
         Ok(())
     }
 
-    /// Starts as many chunks as credit and path allow.
+    /// Starts what can be started.
     fn fill(&mut self) {
+        self.send();
+        let idle = self.in_flight.is_empty() && self.unverified.is_empty() && !self.paused;
+        let Some(unhashed) = &mut self.unhashed else { return };
+        if self.queue.is_empty() {
+            self.actions.extend(std::iter::from_fn(|| unhashed.next(idle)).map(ProviderAction::HashChunk));
+        }
+        if unhashed.finish() {
+            self.actions.push_back(ProviderAction::Finish);
+        }
+    }
+
+    /// Starts as many chunks as credit and path allow.
+    fn send(&mut self) {
         while !self.paused && !self.queue.is_empty() && (self.unverified.len() as u32) < self.credit {
             if self.in_flight.len() as u32 >= self.streams.limit() {
                 return;

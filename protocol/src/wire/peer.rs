@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ChunkRange, Cv, FileId,
+    ChunkRange, Cv, FileId, ResumeKey,
     reason::{AbortReason, ChunkFailure, RefuseReason},
 };
 
@@ -41,6 +41,8 @@ pub enum Message {
     Done(Done),
     /// Either: the transfer is given up. Ends the conversation.
     Abort(AbortReason),
+    /// Provider: it still hashes what it cannot seal before, and sends nothing meanwhile.
+    Hashing(Hashing),
 }
 
 /// What a provider has.
@@ -58,8 +60,8 @@ pub struct Offer {
     pub chunk_log2: u8,
     /// The content's identity, if it is known already.
     pub file_id: Option<FileId>,
-    /// Random key under which an offer without File ID resumes.
-    pub resume_key: Option<[u8; 16]>,
+    /// What stands for the source where the File ID is not known, or was not when a transfer of it began.
+    pub resume_key: Option<ResumeKey>,
     /// Whether the file is executable.
     pub executable: bool,
     /// Modification time in nanoseconds since 1970 UTC.
@@ -139,6 +141,13 @@ pub struct Seal {
     pub chunks: u32,
 }
 
+/// How far a provider is that has to hash what its receiver has already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hashing {
+    /// Chunks that it has not hashed. Less than the last time: a word that says nothing new counts for nothing.
+    pub left: u32,
+}
+
 /// The receiver's word that the content is safe.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {
@@ -168,6 +177,7 @@ impl Message {
             Self::Seal(_) => "Seal",
             Self::Done(_) => "Done",
             Self::Abort(_) => "Abort",
+            Self::Hashing(_) => "Hashing",
         }
     }
 }

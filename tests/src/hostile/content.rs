@@ -24,8 +24,18 @@ pub struct Content {
 impl Content {
     /// Random content.
     pub fn random(name: &str, seed: u64, len: u64) -> Self {
-        let bytes = data::random(seed, len);
-        let geometry = Geometry::for_size(len).expect("a small file has a chunk size");
+        Self::of(name, data::random(seed, len))
+    }
+
+    /// The same but for one byte.
+    pub fn with_byte_flipped(&self, offset: u64) -> Self {
+        let mut bytes = self.bytes.clone();
+        bytes[usize::try_from(offset).expect("it is in memory")] ^= 1;
+        Self::of(&self.name, bytes)
+    }
+
+    fn of(name: &str, bytes: Vec<u8>) -> Self {
+        let geometry = Geometry::for_size(bytes.len() as u64).expect("a small file has a chunk size");
         let groups: Vec<Cv> = bytes
             .chunks(GROUP_LEN as usize)
             .enumerate()
@@ -86,6 +96,12 @@ impl Content {
     pub fn header(&self, transfer: u64, chunk: u32) -> ChunkHeader {
         let len = self.geometry.len_of(chunk) as u32;
         ChunkHeader { transfer, index: chunk, len, encoding: Encoding::Raw, cv: None }
+    }
+
+    /// A chunk's whole stream, with its chaining value in the header.
+    pub fn valued_stream(&self, transfer: u64, chunk: u32) -> Vec<u8> {
+        let cv = self.values.get(chunk as usize).copied();
+        [&ChunkHeader { cv, ..self.header(transfer, chunk) }.encode(), self.chunk(chunk)].concat()
     }
 
     /// A chunk's whole stream.

@@ -15,3 +15,4 @@ mod source;
 mod space;
 mod transfer;
 mod trust;
+mod unsealed;

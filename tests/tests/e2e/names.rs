@@ -28,6 +28,22 @@ fn the_same_content_again_costs_nothing() {
 }
 
 #[test]
+fn a_small_file_goes_along_with_its_offer_and_counts_once() {
+    let Pair { mut a, b } = Pair::new();
+    for len in [1, 1000, 256 * 1024] {
+        let file = a.new_file(&format!("{len}.bin"), len, len);
+        let moved = |a: &Daemon| a.cli().json(words!["send", file, "--to", b.address()]).success().moved();
+        assert_eq!((moved(&a), moved(&a)), (len, 0));
+        // The next daemon does not know that it is there, and sends it along for nothing.
+        a.restart();
+        assert_eq!((moved(&a), moved(&a)), (0, 0));
+        data::assert_same(&file, &b.inbox().join(format!("{len}.bin")));
+    }
+    assert_eq!(b.received().len(), 3, "{:?}", b.received());
+    assert!(b.partials().is_empty(), "{:?}", b.partials());
+}
+
+#[test]
 fn a_copy_that_was_changed_meanwhile_is_not_taken_for_the_same() {
     let Pair { a, b } = Pair::new();
     let file = a.new_file("f.bin", 1, 2 * MIB);

@@ -126,9 +126,9 @@ fn one_file_can_be_sent_to_several_peers() {
 #[test]
 fn hashing_can_be_cancelled_and_takes_no_memory() {
     let Pair { a, b } = Pair::new();
-    // Hashing this takes minutes, whatever the machine.
+    // Hashing this takes minutes, whatever the machine; it is too long to be hashed on the way.
     let file = a.file("huge.img");
-    data::write_sparse(&file, 4 << 40, &[]);
+    data::write_sparse(&file, (4 << 40) + 1, &[]);
     let mut sending = a.cli().start_json(words!["send", file, "--to", b.address()]);
     let waiting = sending.wait_for_event("waiting");
     assert_eq!(waiting["reason"], "hashing", "{waiting}");
@@ -138,6 +138,26 @@ fn hashing_can_be_cancelled_and_takes_no_memory() {
     assert!(asked.elapsed().as_secs() < 30, "a cancelled hashing goes on");
     assert!(a.peak_memory() < 256 * MIB, "{} bytes of memory", a.peak_memory());
     a.settled();
+}
+
+#[test]
+fn hashing_on_the_way_can_be_cancelled_and_takes_no_memory() {
+    let Pair { a, b } = Pair::new();
+    // Hashing this takes minutes, whatever the machine, and so does moving it, although it is nothing but holes.
+    let file = a.file("huge.img");
+    data::write_sparse(&file, 4 << 40, &[]);
+    let mut sending = a.cli().start_json(words!["send", file, "--to", b.address()]);
+    let started = sending.wait_for_event("started");
+    sending.wait_for_verified(1 << 30);
+    a.cli().json(words!["cancel", started["transfer"].to_string()]).success();
+    let asked = Instant::now();
+    sending.finish().exits(1);
+    assert!(asked.elapsed().as_secs() < 30, "a cancelled hashing goes on");
+    for daemon in [&a, &b] {
+        assert!(daemon.peak_memory() < 256 * MIB, "{} bytes of memory", daemon.peak_memory());
+        daemon.settled();
+    }
+    assert!(b.partials().is_empty(), "{:?}", b.partials());
 }
 
 #[test]

@@ -6,8 +6,10 @@
 
 mod chunks;
 mod datagrams;
+mod early;
 mod frames;
 mod keys;
 mod lists;
 mod offers;
 mod receiver;
+mod unsealed;

@@ -1,8 +1,8 @@
 //! Offers of what cannot be, under names that must not be.
 
 use p2p_protocol::{
-    FileId, Geometry, SafeName,
-    limits::MAX_FILE_LEN,
+    FileId, Geometry, ResumeKey, SafeName,
+    limits::{MAX_CHUNK_LEN, MAX_FILE_LEN},
     reason::RefuseReason,
     wire::peer::{Message, Offer},
 };
@@ -115,10 +115,15 @@ async fn a_false_claim_of_what_it_occupies_is_no_harm() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_offer_without_identity_is_refused_as_unsupported() {
+async fn an_offer_without_identity_or_key_or_list_is_refused_as_unsupported() {
     let mut scene = Scene::new();
-    let offer = Offer { file_id: None, resume_key: Some([1; 16]), ..content().offer() };
-    refused(&scene, offer, RefuseReason::Unsupported).await;
+    let offer = Offer { file_id: None, ..content().offer() };
+    refused(&scene, Offer { size: MAX_CHUNK_LEN + 1, ..offer.clone() }, RefuseReason::Unsupported).await;
+    let key = Some(ResumeKey([1; 16]));
+    for size in [0, 1, MAX_CHUNK_LEN] {
+        refused(&scene, Offer { size, resume_key: key, ..offer.clone() }, RefuseReason::Unsupported).await;
+    }
+    assert!(scene.victim.partials().is_empty());
     scene.check(&[]);
 }
 

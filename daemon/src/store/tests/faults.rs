@@ -171,11 +171,8 @@ fn a_full_disk_loses_nothing_that_was_written() {
 
     bed.disk.set_free(Some(0));
     assert!(partial.has_room(), "nothing is missing");
-    let other = PartialSpec {
-        key: PartialKey { file_id: content.id, from: Some(anyone()) },
-        allocated: 0,
-        ..bed.spec(&content)
-    };
+    let other =
+        PartialSpec { key: PartialKey::Sent(content.id, anyone()), allocated: 0, ..bed.spec(&content) };
     let other = bed.store.open_partial(other).unwrap();
     assert!(!other.has_room());
     bed.disk.set_free(None);

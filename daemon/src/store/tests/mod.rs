@@ -6,6 +6,7 @@ mod faulty;
 mod import;
 mod partial;
 mod publish;
+mod unsealed;
 
 use std::{path::Path, sync::Arc};
 
@@ -51,7 +52,8 @@ impl Bed {
     fn spec(&self, content: &Content) -> PartialSpec {
         PartialSpec {
             folder: self.inbox(),
-            key: PartialKey { file_id: content.id, from: None },
+            key: PartialKey::Fetched(content.id),
+            file_id: None,
             geometry: content.geometry,
             allocated: content.geometry.size(),
             executable: false,
@@ -64,7 +66,7 @@ impl Bed {
     }
 
     fn partial_file(&self, content: &Content, ending: &str) -> PathBuf {
-        let key = PartialKey { file_id: content.id, from: None };
+        let key = PartialKey::Fetched(content.id);
         self.inbox().join(layout::PARTIALS).join(format!("{key}{ending}"))
     }
 
@@ -102,7 +104,11 @@ impl Content {
     }
 
     fn part(&self, chunk: u32) -> &[u8] {
-        let range = self.geometry.bytes_of(chunk);
+        self.part_of(self.geometry, chunk)
+    }
+
+    fn part_of(&self, geometry: Geometry, chunk: u32) -> &[u8] {
+        let range = geometry.bytes_of(chunk);
         &self.bytes[range.start as usize..range.end as usize]
     }
 

@@ -328,9 +328,9 @@ fn one_writer_at_a_time() {
     let partial = bed.open(&content);
     let second = bed.store.open_partial(bed.spec(&content)).unwrap_err();
     assert!(matches!(second, StoreError::Busy { .. }), "{second}");
-    let key = PartialKey { file_id: content.id, from: None };
+    let key = PartialKey::Fetched(content.id);
     assert!(matches!(bed.store.discard_partial(&bed.inbox(), &key).unwrap_err(), StoreError::Busy { .. }));
-    let other = PartialKey { from: Some(anyone()), ..key };
+    let other = PartialKey::Sent(content.id, anyone());
     let other = PartialSpec { key: other, ..bed.spec(&content) };
     drop(bed.store.open_partial(other).unwrap());
     partial.write(content.chunk(0)).unwrap();
@@ -353,7 +353,7 @@ fn a_partial_with_nothing_in_it_leaves_nothing() {
 fn a_discarded_partial_leaves_nothing() {
     let bed = Bed::new();
     let content = five();
-    let key = PartialKey { file_id: content.id, from: None };
+    let key = PartialKey::Fetched(content.id);
     for _ in 0..2 {
         let partial = bed.open(&content);
         partial.write(content.chunk(0)).unwrap();

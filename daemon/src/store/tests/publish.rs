@@ -131,6 +131,21 @@ fn the_umask_is_read_without_being_changed() {
 }
 
 #[test]
+fn a_reservation_that_comes_late_does_not_touch_what_is_published() {
+    use std::os::unix::fs::MetadataExt;
+    let bed = Bed::new();
+    let content = Content::random(GROUP_LEN as usize);
+    let spec = PartialSpec { modified_ns: Some(1_000_000_000), ..bed.spec(&content) };
+    let partial = bed.store.open_partial(spec).unwrap();
+    content.write_all(&partial);
+    let published = partial.publish(&name("a")).unwrap();
+    let before = bed.disk.count(faulty::Op::Reserve);
+    partial.reserve(content.geometry.size()).unwrap();
+    assert_eq!(bed.disk.count(faulty::Op::Reserve), before);
+    assert_eq!(std::fs::metadata(published.path).unwrap().mtime(), 1);
+}
+
+#[test]
 fn a_published_file_is_served_without_being_read() {
     let bed = Bed::new();
     let content = small();
@@ -193,7 +208,7 @@ fn an_empty_file_cannot_pass_for_another_one() {
     let bed = Bed::new();
     let empty = Content::new(Vec::new());
     let spec = bed.spec(&empty);
-    let key = PartialKey { file_id: FileId([1; 32]), ..spec.key };
+    let key = PartialKey::Fetched(FileId([1; 32]));
     let partial = bed.store.open_partial(PartialSpec { key, ..spec }).unwrap();
     let error = partial.publish(&name("x")).unwrap_err();
     assert_eq!(error.failure(), Failure::Integrity);

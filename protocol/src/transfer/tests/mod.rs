@@ -2,6 +2,8 @@
 //! anywhere, either side restarted from what was durable. It always completes, and no chunk counts that was
 //! not verified.
 
+mod early;
+mod unsealed;
 mod world;
 
 use std::collections::BTreeSet;
@@ -26,6 +28,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         12 => Just(Fate::Whole),
         1 => Just(Fate::Doubled),
         1 => Just(Fate::Corrupt),
+        1 => Just(Fate::Lie),
         1 => Just(Fate::Short),
         1 => Just(Fate::NoSpace),
     ];
@@ -49,9 +52,9 @@ fn bounded(steps: Vec<Step>) -> Vec<Step> {
     steps
         .into_iter()
         .map(|step| match step {
-            Step::Chunk(at, Fate::Corrupt | Fate::Short) => {
+            Step::Chunk(at, fate @ (Fate::Corrupt | Fate::Short | Fate::Lie)) => {
                 faults += 1;
-                let fate = if faults < MAX_CHUNK_FAILURES { Fate::Corrupt } else { Fate::Whole };
+                let fate = if faults < MAX_CHUNK_FAILURES { fate } else { Fate::Whole };
                 Step::Chunk(at, fate)
             }
             Step::Chunk(at, Fate::Doubled) => {

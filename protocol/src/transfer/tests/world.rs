@@ -10,7 +10,7 @@ use crate::{
     tree::{Expected, hash_group, merge_root, top_from_chunks},
     wire::{
         chunk::{ChunkHeader, Encoding},
-        peer::{Accept, Done, Message, Page},
+        peer::{Accept, Done, Message, Page, Seal},
     },
 };
 
@@ -54,6 +54,23 @@ impl File {
 pub(super) struct Flying {
     pub(super) chunk: u32,
     pub(super) value: Cv,
+    /// What its header says, where the conversation began without a File ID.
+    pub(super) claim: Option<Cv>,
+}
+
+/// What an offer without File ID adds to a world.
+#[derive(Default)]
+pub(super) struct Unsealed {
+    /// Chunks that the provider's process has hashed.
+    pub(super) hashed: ChunkSet,
+    /// Those that it is hashing without sending them.
+    pub(super) hashing: VecDeque<u32>,
+    /// Whether the provider's process knows the File ID.
+    pub(super) sealed: bool,
+    /// The values that the receiver has written down.
+    pub(super) values: BTreeMap<u32, Cv>,
+    /// Times that each chunk was read, to be sent or to be hashed.
+    pub(super) reads: BTreeMap<u32, u32>,
 }
 
 /// Both sides, the network between them, and the receiver's disk.
@@ -72,6 +89,7 @@ pub(super) struct World {
     pub(super) durable: ChunkSet,
     /// Chunks stored since the last checkpoint.
     pub(super) pending: BTreeSet<u32>,
+    pub(super) unsealed: Option<Unsealed>,
     pub(super) published: bool,
     pub(super) completed: Option<Done>,
     pub(super) paused: bool,
@@ -91,14 +109,41 @@ impl World {
         let (geometry, file_id, none) = (file.geometry, file.id, ChunkSet::new);
         let provider = Provider::eager(geometry, file_id, Now::ZERO).unwrap();
         let (verified, doubtful, claimed) = (none(), none(), none());
-        let start =
-            ReceiverStart { geometry, file_id, verified, doubtful, claimed, credit: CREDIT, eager: true };
+        let start = ReceiverStart {
+            geometry,
+            file_id: Some(file_id),
+            verified,
+            doubtful,
+            claimed,
+            values: None,
+            credit: CREDIT,
+            eager: true,
+        };
         Self::between(file, none(), (provider, Receiver::new(start, Now::ZERO)))
     }
 
-    fn between(file: File, durable: ChunkSet, (provider, receiver): (Provider, Receiver)) -> Self {
+    /// After an offer without File ID.
+    pub(super) fn unsealed(chunks: u32) -> Self {
+        let file = File::new(chunks);
+        let unsealed = Unsealed::default();
+        let none = ChunkSet::new();
+        let sides =
+            Self::conversation_of(&file, Some(&unsealed), &none, none.clone(), none.clone(), Now::ZERO);
+        let mut world = Self::bare(file, none, sides);
+        world.unsealed = Some(unsealed);
+        world.act();
+        world
+    }
+
+    fn between(file: File, durable: ChunkSet, sides: (Provider, Receiver)) -> Self {
+        let mut world = Self::bare(file, durable, sides);
+        world.act();
+        world
+    }
+
+    fn bare(file: File, durable: ChunkSet, (provider, receiver): (Provider, Receiver)) -> Self {
         let stored = durable.iter().map(|chunk| (chunk, file.values[chunk as usize])).collect();
-        let mut world = Self {
+        Self {
             file,
             provider,
             receiver,
@@ -109,13 +154,12 @@ impl World {
             stored,
             durable,
             pending: BTreeSet::new(),
+            unsealed: None,
             published: false,
             completed: None,
             paused: false,
             now: Now::ZERO,
-        };
-        world.act();
-        world
+        }
     }
 
     pub(super) fn conversation(
@@ -125,15 +169,40 @@ impl World {
         claimed: ChunkSet,
         now: Now,
     ) -> (Provider, Receiver) {
+        Self::conversation_of(file, None, verified, doubtful, claimed, now)
+    }
+
+    fn conversation_of(
+        file: &File,
+        unsealed: Option<&Unsealed>,
+        verified: &ChunkSet,
+        doubtful: ChunkSet,
+        claimed: ChunkSet,
+        now: Now,
+    ) -> (Provider, Receiver) {
         let mut told = verified.clone();
         told.union(&claimed);
         let have = told.wire().into_iter().next().unwrap_or_default();
         let accept = Accept { chunk_log2: 18, have_count: told.len(), have };
-        let provider = Provider::new(file.geometry, file.id, &accept, now).unwrap();
-        let (geometry, file_id) = (file.geometry, file.id);
+        let geometry = file.geometry;
+        let (provider, file_id) = match unsealed {
+            Some(unsealed) if !unsealed.sealed => {
+                (Provider::unsealed(geometry, &unsealed.hashed, &accept, now).unwrap(), None)
+            }
+            _ => (Provider::new(geometry, file.id, &accept, now).unwrap(), Some(file.id)),
+        };
+        let values = unsealed.map(|unsealed| unsealed.values.iter().map(|(c, v)| (*c, *v)).collect());
         let verified = verified.clone();
-        let start =
-            ReceiverStart { geometry, file_id, verified, doubtful, claimed, credit: CREDIT, eager: false };
+        let start = ReceiverStart {
+            geometry,
+            file_id,
+            verified,
+            doubtful,
+            claimed,
+            values,
+            credit: CREDIT,
+            eager: false,
+        };
         (provider, Receiver::new(start, now))
     }
 
@@ -157,9 +226,27 @@ impl World {
                     self.to_receiver.push_back(Message::Page(Page { page, values }));
                 }
                 ProviderAction::SendChunk(chunk) => {
+                    let value = self.file.values[chunk as usize];
+                    let claim = self.unsealed.is_some().then_some(value);
+                    self.read(chunk);
                     self.provider.handle(ProviderInput::ChunkWritten { chunk }, self.now).unwrap();
-                    self.flying.push(Flying { chunk, value: self.file.values[chunk as usize] });
+                    self.flying.push(Flying { chunk, value, claim });
                 }
+                ProviderAction::HashChunk(chunk) => {
+                    self.unsealed.as_mut().unwrap().hashing.push_back(chunk);
+                }
+                ProviderAction::Finish => {
+                    let unsealed = self.unsealed.as_mut().unwrap();
+                    assert_eq!(unsealed.hashed.len(), self.file.geometry.chunks());
+                    unsealed.sealed = true;
+                    self.provider.handle(ProviderInput::Sealed(self.file.id), self.now).unwrap();
+                }
+                ProviderAction::SendSeal(seal) => {
+                    let (size, chunks) = (self.file.geometry.size(), self.file.geometry.chunks());
+                    assert_eq!(seal, Seal { file_id: self.file.id, size, chunks });
+                    self.to_receiver.push_back(Message::Seal(seal));
+                }
+                ProviderAction::SendHashing(word) => self.to_receiver.push_back(Message::Hashing(word)),
                 ProviderAction::Completed(done) => self.completed = Some(done),
                 ProviderAction::ChunkFailed { .. } | ProviderAction::Paused(_) | ProviderAction::Resumed => {}
                 ProviderAction::Aborted(_) | ProviderAction::Stalled => panic!("{action:?}"),
@@ -174,6 +261,9 @@ impl World {
                     self.receiver.handle(input, self.now).unwrap();
                 }
                 ReceiverAction::Recheck { chunk, expected } => {
+                    // What is in doubt does not count as durable.
+                    self.durable.remove(chunk);
+                    self.pending.remove(&chunk);
                     let good = self.stored.get(&chunk).is_some_and(|v| self.file.verifies(expected, *v));
                     if good {
                         self.pending.insert(chunk);
@@ -190,6 +280,7 @@ impl World {
                     let input = ReceiverInput::Published { name, fetchable: false };
                     self.receiver.handle(input, self.now).unwrap();
                 }
+                ReceiverAction::Sealed(id) => assert_eq!(id, self.file.id),
                 ReceiverAction::ReserveUpTo(to) => assert!(to <= self.file.geometry.size()),
                 ReceiverAction::PollSpace => self.paused = true,
                 ReceiverAction::Paused(_) => {}
@@ -199,11 +290,35 @@ impl World {
                 }
             }
         }
+        if self.unsealed.is_some() {
+            // A lie is found out when there is a list; what is published was compared above.
+            return;
+        }
         // Only the upper end of a large set, so that a test over many chunks stays fast.
         let skip = self.receiver.verified().len().saturating_sub(64) as usize;
         for chunk in self.receiver.verified().iter().skip(skip) {
             assert_eq!(self.stored.get(&chunk), Some(&self.file.values[chunk as usize]), "chunk {chunk}");
         }
+    }
+
+    /// The provider's process reads a chunk.
+    fn read(&mut self, chunk: u32) {
+        if let Some(unsealed) = &mut self.unsealed {
+            *unsealed.reads.entry(chunk).or_default() += 1;
+            unsealed.hashed.insert(chunk);
+            self.provider.handle(ProviderInput::ChunkHashed { chunk }, self.now).unwrap();
+        }
+    }
+
+    fn hash_one(&mut self) {
+        if let Some(chunk) = self.unsealed.as_mut().and_then(|unsealed| unsealed.hashing.pop_front()) {
+            self.read(chunk);
+            self.act();
+        }
+    }
+
+    pub(super) fn header_of(&self, flying: &Flying) -> ChunkHeader {
+        ChunkHeader { cv: flying.claim, ..self.file.header(flying.chunk) }
     }
 
     pub(super) fn checkpoint(&mut self) {
@@ -218,11 +333,18 @@ impl World {
         match fate {
             Fate::Doubled => self.flying.push(flying),
             Fate::Corrupt => flying.value.0[0] ^= 1,
+            Fate::Lie => {
+                flying.value.0[0] ^= 1;
+                flying.claim = flying.claim.map(|_| flying.value);
+            }
             Fate::Whole | Fate::Short | Fate::NoSpace => {}
         }
-        let admission = self.receiver.admit(&self.file.header(chunk), self.now).unwrap();
+        let admission = self.receiver.admit(&self.header_of(&flying), self.now).unwrap();
         let bytes = self.file.geometry.len_of(chunk);
         match admission {
+            // A copy of one that is still held: the stream that counts was not stopped, and a provider that took it for
+            // stopped would send more than the receiver has room for, and wait for the answer.
+            Admission::Ignore if self.held.contains_key(&chunk) => return,
             Admission::Ignore => return self.tell_provider(ProviderInput::ChunkStopped { chunk }),
             Admission::Hold => drop(self.held.insert(chunk, (flying, fate))),
             Admission::Take(expected) => {
@@ -234,16 +356,29 @@ impl World {
     }
 
     /// What a chunk that was taken comes to.
-    fn arrive(&mut self, Flying { chunk, value }: Flying, fate: Fate, expected: Expected) -> ReceiverInput {
+    fn arrive(
+        &mut self,
+        Flying { chunk, value, .. }: Flying,
+        fate: Fate,
+        expected: Expected,
+    ) -> ReceiverInput {
         match fate {
             Fate::Short => ReceiverInput::ChunkFailed { chunk, reason: ChunkFailure::Truncated },
             Fate::NoSpace => ReceiverInput::StorageFull { chunk: Some(chunk) },
             _ if self.file.verifies(expected, value) => {
                 self.stored.insert(chunk, value);
+                self.note(chunk, value);
                 self.pending.insert(chunk);
                 ReceiverInput::ChunkStored { chunk }
             }
             _ => ReceiverInput::ChunkFailed { chunk, reason: ChunkFailure::Corrupt },
+        }
+    }
+
+    /// The receiver writes a value down with its chunk.
+    fn note(&mut self, chunk: u32, value: Cv) {
+        if let Some(unsealed) = &mut self.unsealed {
+            unsealed.values.insert(chunk, value);
         }
     }
 
@@ -269,8 +404,25 @@ impl World {
             }
             claimed = std::mem::take(&mut self.durable);
         }
+        if let Some(unsealed) = &mut self.unsealed {
+            unsealed.hashing.clear();
+            if !believe {
+                (unsealed.hashed, unsealed.sealed) = (ChunkSet::new(), false);
+            }
+            if let Some(rot) = rot {
+                // Values are not synced: some are gone, and some are not what they were.
+                for (n, chunk) in unsealed.values.keys().copied().collect::<Vec<_>>().into_iter().enumerate()
+                {
+                    match (n as u32 + rot) % 7 {
+                        0 => drop(unsealed.values.remove(&chunk)),
+                        1 => drop(unsealed.values.insert(chunk, Cv([8; 32]))),
+                        _ => {}
+                    }
+                }
+            }
+        }
         (self.provider, self.receiver) =
-            Self::conversation(&self.file, &verified, doubtful, claimed, self.now);
+            Self::conversation_of(&self.file, self.unsealed.as_ref(), &verified, doubtful, claimed, self.now);
         self.act();
     }
 
@@ -283,6 +435,7 @@ impl World {
                 if let Some(message) = self.to_provider.pop_front() {
                     self.tell_provider(ProviderInput::Message(message));
                 }
+                self.hash_one();
             }
             Step::Chunk(at, fate) if !self.flying.is_empty() => {
                 self.deliver_chunk(usize::from(at) % self.flying.len(), fate);
@@ -317,16 +470,18 @@ impl World {
         if self.flying.is_empty() {
             return;
         }
-        let Flying { chunk, value } = self.flying.remove(at % self.flying.len());
+        let flying = self.flying.remove(at % self.flying.len());
+        let Flying { chunk, value, .. } = flying;
         let bytes = self.file.geometry.len_of(chunk);
-        match self.receiver.admit(&self.file.header(chunk), self.now).unwrap() {
+        match self.receiver.admit(&self.header_of(&flying), self.now).unwrap() {
             Admission::Ignore => self.tell_provider(ProviderInput::ChunkStopped { chunk }),
             Admission::Hold => {
-                self.held.insert(chunk, (Flying { chunk, value }, Fate::Whole));
+                self.held.insert(chunk, (flying, Fate::Whole));
                 self.tell_provider(ProviderInput::ChunkAcked { chunk, bytes });
             }
             Admission::Take(_) => {
                 self.stored.insert(chunk, value);
+                self.note(chunk, value);
                 self.pending.insert(chunk);
                 self.tell_receiver(ReceiverInput::Lost([chunk].into_iter().collect()));
                 self.tell_receiver(ReceiverInput::ChunkStored { chunk });
@@ -351,7 +506,12 @@ impl World {
             if self.completed.is_some() {
                 break;
             }
-            if self.to_receiver.is_empty() && self.to_provider.is_empty() && self.flying.is_empty() {
+            let hashing = self.unsealed.as_ref().is_some_and(|unsealed| !unsealed.hashing.is_empty());
+            if self.to_receiver.is_empty()
+                && self.to_provider.is_empty()
+                && self.flying.is_empty()
+                && !hashing
+            {
                 self.pass_time();
             }
             self.step(&Step::Control);
@@ -372,6 +532,8 @@ pub(super) enum Fate {
     Whole,
     Doubled,
     Corrupt,
+    /// Header and bytes agree, and are not what the list will say.
+    Lie,
     Short,
     NoSpace,
 }

@@ -1,7 +1,18 @@
 //! The side that wants the bytes.
+//!
+//! Of an offer without File ID a chunk is checked against the value in its header, and counts. When the provider has
+//! named the File ID, lists come as for any other offer, and each of these values is compared with the list before
+//! the content is published; what differs is hashed against the list, and fetched again if it has to be.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod signals;
+mod unproven;
 
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    ops::Range,
+};
+
+use self::unproven::Unproven;
 use super::{Now, eager_want, pages::Pages, provider::bytes_of, stats::RateMeter};
 use crate::{
     ChunkRange, ChunkSet, FileId, Geometry,
@@ -10,150 +21,30 @@ use crate::{
         MAX_CHUNK_FAILURES, MAX_STREAMS_PER_TRANSFER, MAX_TEXT_LEN, MAX_UNASKED_CHUNKS, RECHECKS_AT_ONCE,
         RESERVE_AHEAD, SPACE_POLL, TRANSFER_PROGRESS_DEADLINE, WANT_WINDOW,
     },
-    reason::{AbortReason, ChunkFailure, PeerMisbehaved},
+    reason::{ChunkFailure, PeerMisbehaved},
     tree::Expected,
     wire::{
         chunk::ChunkHeader,
-        peer::{ChunkFailed, Done, Message, Page, PauseReason, Want},
+        peer::{ChunkFailed, Done, Message, Page, PauseReason, Seal, Want},
     },
 };
-
-/// What a receiver begins with.
-#[derive(Clone, Debug)]
-pub struct ReceiverStart {
-    /// Size and chunk size, as in its `Accept`.
-    pub geometry: Geometry,
-    /// The content's identity.
-    pub file_id: FileId,
-    /// Chunks that are durable here and were verified.
-    pub verified: ChunkSet,
-    /// Chunks whose bytes may be here, to be hashed before they count.
-    pub doubtful: ChunkSet,
-    /// Those of the doubtful ones that verified in an earlier run, as far as the partial's records tell. They
-    /// were in `Accept`, and are shown as verified until a hash says otherwise.
-    pub claimed: ChunkSet,
-    /// How many chunks this receiver has memory for at once.
-    pub credit: u32,
-    /// Whether it asked with an eager `Fetch`, and so has said its first words already. Nothing may be here then.
-    pub eager: bool,
-}
-
-/// What happened.
-#[derive(Clone, Debug)]
-pub enum ReceiverInput {
-    /// The provider said something.
-    Message(Message),
-    /// Bytes of some admitted chunk came in.
-    ChunkBytes,
-    /// A chunk has verified and is written, though perhaps not yet durable.
-    ChunkStored {
-        /// Which.
-        chunk: u32,
-    },
-    /// An admitted chunk did not arrive whole, did not verify, or could not be stored.
-    ChunkFailed {
-        /// Which.
-        chunk: u32,
-        /// Why.
-        reason: ChunkFailure,
-    },
-    /// A doubtful chunk was hashed.
-    Rechecked {
-        /// Which.
-        chunk: u32,
-        /// Whether its bytes are the right ones.
-        good: bool,
-    },
-    /// The disk is full or gone; the chunk that found out, if one did, is lost.
-    StorageFull {
-        /// Which.
-        chunk: Option<u32>,
-    },
-    /// There is room again.
-    SpaceFreed,
-    /// These chunks were stored and could not be made durable.
-    Lost(ChunkSet),
-    /// How many chunks this receiver has memory for at once.
-    Credit(u32),
-    /// The content is durable under this name.
-    Published {
-        /// The name.
-        name: String,
-        /// Whether the provider may fetch it back.
-        fetchable: bool,
-    },
-    /// Time has passed.
-    Tick,
-}
-
-/// What should happen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ReceiverAction {
-    /// Say this to the provider.
-    Send(Message),
-    /// The page of a chunk that was held has come: this is what the chunk must verify against.
-    Take {
-        /// Which.
-        chunk: u32,
-        /// What its bytes must hash to.
-        expected: Expected,
-    },
-    /// Hash what is stored of a doubtful chunk.
-    Recheck {
-        /// Which.
-        chunk: u32,
-        /// What its bytes must hash to.
-        expected: Expected,
-    },
-    /// Reserve disk space for the file's first so many bytes.
-    ReserveUpTo(u64),
-    /// Make the content durable under its final name; every chunk is verified.
-    Publish,
-    /// `Done` was said; nothing more will happen.
-    Completed,
-    /// The provider gave up.
-    Aborted(AbortReason),
-    /// A chunk was dropped.
-    ChunkFailed {
-        /// Which.
-        chunk: u32,
-        /// Why.
-        reason: ChunkFailure,
-    },
-    /// Nothing is wanted for a while.
-    Paused(PauseReason),
-    /// See whether there is room again.
-    PollSpace,
-    /// Something is owed by the provider and nothing has come for too long.
-    Stalled,
-    /// A chunk could not be received for a reason that is nobody's proven fault, too many times.
-    GaveUp {
-        /// Which.
-        chunk: u32,
-        /// Why, the last time.
-        reason: ChunkFailure,
-    },
-}
-
-/// What to do with a chunk stream whose header was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admission {
-    /// It is not wanted (any longer).
-    Ignore,
-    /// Read it, and verify it against this.
-    Take(Expected),
-    /// Read it, and keep it until [`ReceiverAction::Take`]: it has overtaken its page.
-    Hold,
-}
+pub use signals::{Admission, ReceiverAction, ReceiverInput, ReceiverStart};
 
 /// The receiver of one file in one conversation.
 #[derive(Clone, Debug)]
 pub struct Receiver {
     geometry: Geometry,
-    file_id: FileId,
-    pages: Pages,
+    file_id: Option<FileId>,
+    began_unsealed: bool,
+    /// The lists; none before the File ID is known.
+    pages: Option<Pages>,
+    unproven: Unproven,
+    /// Chunks that the provider had to hash when it last said so.
+    unhashed: u32,
     verified: ChunkSet,
     doubtful: ChunkSet,
+    /// Doubtful chunks that nothing is known of before the File ID is.
+    blind: ChunkSet,
     /// Chunks that the provider was told of and that have not been hashed anew yet.
     claimed: ChunkSet,
     rechecking: BTreeSet<u32>,
@@ -182,18 +73,44 @@ pub struct Receiver {
 impl Receiver {
     /// Begins after this side's `Accept`, or, if it was eager, after the offer.
     pub fn new(start: ReceiverStart, now: Now) -> Self {
-        let ReceiverStart { geometry, file_id, verified, mut doubtful, mut claimed, credit, eager } = start;
+        let ReceiverStart {
+            geometry,
+            file_id,
+            mut verified,
+            mut doubtful,
+            mut claimed,
+            values,
+            credit,
+            eager,
+        } = start;
+        let mut unproven = Unproven::new(geometry);
+        if let Some(values) = values {
+            values.into_iter().for_each(|(chunk, value)| unproven.claim(chunk, value));
+            let without: ChunkSet = verified.iter().filter(|c| unproven.value(*c).is_none()).collect();
+            verified.subtract(&without);
+            claimed.union(&without);
+            verified.iter().for_each(|chunk| unproven.store(chunk));
+        }
         doubtful.union(&claimed);
         doubtful.subtract(&verified);
         claimed.subtract(&verified);
         let mut todo = verified.missing(geometry.chunks());
         todo.subtract(&doubtful);
+        let mut blind = ChunkSet::new();
+        if file_id.is_none() {
+            blind = doubtful.iter().filter(|chunk| unproven.value(*chunk).is_none()).collect();
+            doubtful.subtract(&blind);
+        }
         let mut receiver = Self {
             geometry,
             file_id,
-            pages: Pages::new(geometry, file_id),
+            began_unsealed: file_id.is_none(),
+            pages: file_id.map(|file_id| Pages::new(geometry, file_id)),
+            unproven,
+            unhashed: u32::MAX,
             verified,
             doubtful,
+            blind,
             claimed,
             rechecking: BTreeSet::new(),
             todo,
@@ -222,7 +139,9 @@ impl Receiver {
 
     /// The first page and these first chunks were asked for by the fetch itself.
     fn has_said(&mut self, want: &Want) {
-        self.pages.asked_first();
+        if let Some(pages) = &mut self.pages {
+            pages.asked_first();
+        }
         for chunk in want.ranges.iter().flat_map(|range| range.start..range.start + range.count) {
             self.todo.remove(chunk);
             self.wanted.insert(chunk, false);
@@ -237,11 +156,19 @@ impl Receiver {
         header.check(self.geometry)?;
         self.last_move = now;
         let chunk = header.index;
-        let expected = self.pages.expected(chunk);
+        let expected = match &self.pages {
+            Some(pages) => pages.expected(chunk),
+            // Nothing else says what its bytes must be.
+            None => Some(Expected::Subtree(header.cv.ok_or(PeerMisbehaved::ChunkHeader(chunk))?)),
+        };
         let admitted = self.wanted.values().filter(|admitted| **admitted).count();
         match self.wanted.get_mut(&chunk) {
             Some(taken @ false) if admitted < self.most_credit => {
                 *taken = true;
+                match header.cv {
+                    Some(value) if self.pages.is_none() => self.unproven.claim(chunk, value),
+                    _ => self.unproven.forget(chunk),
+                }
                 if expected.is_none() {
                     self.held.insert(chunk);
                 }
@@ -260,6 +187,15 @@ impl Receiver {
     /// Takes in what happened. An error ends the conversation.
     pub fn handle(&mut self, input: ReceiverInput, now: Now) -> Result<(), PeerMisbehaved> {
         match input {
+            ReceiverInput::Message(Message::Hashing(word)) => {
+                if self.pages.is_some() {
+                    return Err(PeerMisbehaved::UnexpectedMessage("Hashing"));
+                }
+                if word.left < self.unhashed {
+                    self.unhashed = word.left;
+                    self.last_move = now;
+                }
+            }
             ReceiverInput::Message(message) => {
                 self.last_move = now;
                 self.message(message)?;
@@ -278,6 +214,8 @@ impl Receiver {
                         // The provider knows of it since `Accept`.
                         (true, true) => {
                             self.verified.insert(chunk);
+                            self.unproven.store(chunk);
+                            self.prove(chunk..chunk + 1);
                         }
                         (false, true) => self.count(chunk, now),
                         (_, false) => {
@@ -296,18 +234,23 @@ impl Receiver {
             ReceiverInput::Lost(chunks) => {
                 self.publishing = false;
                 self.verified.subtract(&chunks);
+                self.unproven.lose(&chunks);
                 // What is on its way again, or being hashed, is not wanted a second time.
                 let again =
                     chunks.iter().filter(|c| !self.wanted.contains_key(c) && !self.rechecking.contains(c));
                 let again: ChunkSet = again.collect();
+                self.doubtful.subtract(&again);
                 self.todo.union(&again);
             }
             ReceiverInput::Credit(credit) => self.credit = credit.clamp(1, MAX_STREAMS_PER_TRANSFER),
             ReceiverInput::Published { mut name, fetchable } => {
                 name.truncate(name.floor_char_boundary(MAX_TEXT_LEN));
-                let done = Done { file_id: self.file_id, name, fetchable };
-                self.actions.push_back(ReceiverAction::Send(Message::Done(done)));
-                self.actions.push_back(ReceiverAction::Completed);
+                // Without a File ID nothing was to be published.
+                if let Some(file_id) = self.file_id {
+                    let done = Done { file_id, name, fetchable };
+                    self.actions.push_back(ReceiverAction::Send(Message::Done(done)));
+                    self.actions.push_back(ReceiverAction::Completed);
+                }
             }
             ReceiverInput::Tick => self.tick(now),
         }
@@ -361,17 +304,61 @@ impl Receiver {
 
     fn message(&mut self, message: Message) -> Result<(), PeerMisbehaved> {
         match message {
-            Message::Top(top) => self.pages.take_top(top),
+            Message::Top(top) => match &mut self.pages {
+                Some(pages) => pages.take_top(top),
+                None => Err(PeerMisbehaved::UnexpectedMessage("Top")),
+            },
             Message::Page(Page { page, values }) => {
-                self.pages.take_page(page, values)?;
+                let pages = self.pages.as_mut().ok_or(PeerMisbehaved::UnexpectedMessage("Page"))?;
+                pages.take_page(page, values)?;
                 self.release();
+                self.prove(self.geometry.page_chunks(page));
                 Ok(())
             }
+            Message::Seal(seal) => self.seal(&seal),
             Message::Abort(reason) => {
                 self.actions.push_back(ReceiverAction::Aborted(reason));
                 Ok(())
             }
             other => Err(PeerMisbehaved::UnexpectedMessage(other.name())),
+        }
+    }
+
+    /// The provider has named the File ID: what came until now has to be proven against its list.
+    fn seal(&mut self, seal: &Seal) -> Result<(), PeerMisbehaved> {
+        if self.pages.is_some() {
+            return Err(PeerMisbehaved::UnexpectedMessage("Seal"));
+        }
+        if (seal.size, seal.chunks) != (self.geometry.size(), self.geometry.chunks()) {
+            return Err(PeerMisbehaved::FalseSeal);
+        }
+        self.file_id = Some(seal.file_id);
+        self.pages = Some(Pages::new(self.geometry, seal.file_id));
+        self.doubtful.union(&std::mem::take(&mut self.blind));
+        self.actions.push_back(ReceiverAction::Sealed(seal.file_id));
+        Ok(())
+    }
+
+    /// Compares what is claimed of these chunks with their list, where that is here. One that differs does not count
+    /// until what is stored of it was hashed against the list.
+    fn prove(&mut self, chunks: Range<u32>) {
+        let Some(pages) = &self.pages else { return };
+        for chunk in self.unproven.among(chunks) {
+            let Some(expected) = pages.expected(chunk) else { continue };
+            let proven = self.unproven.value(chunk).map(Expected::Subtree) == Some(expected);
+            self.unproven.forget(chunk);
+            if !proven {
+                self.verified.remove(chunk);
+                self.doubtful.insert(chunk);
+            }
+        }
+    }
+
+    /// What the bytes of a chunk that is stored must hash to, once that is known.
+    fn expected(&self, chunk: u32) -> Option<Expected> {
+        match &self.pages {
+            Some(pages) => pages.expected(chunk),
+            None => self.unproven.value(chunk).map(Expected::Subtree),
         }
     }
 
@@ -422,8 +409,13 @@ impl Receiver {
             self.paused_since = Some(now);
             self.actions.push_back(ReceiverAction::PollSpace);
         }
-        let awaits_top = self.pages.lack_top() && self.verified.len() < self.geometry.chunks();
-        let owed = !self.wanted.is_empty() || self.pages.are_owed() || awaits_top;
+        let all_proven = self.verified.len() == self.geometry.chunks() && self.unproven.is_empty();
+        let lists_are_owed = match &self.pages {
+            Some(pages) => pages.are_owed() || (pages.lack_top() && !all_proven),
+            // The seal is.
+            None => true,
+        };
+        let owed = !self.wanted.is_empty() || lists_are_owed;
         if !owed || self.paused_since.is_some() {
             self.last_move = now;
         } else if now.saturating_sub(self.last_move) > TRANSFER_PROGRESS_DEADLINE {
@@ -439,6 +431,8 @@ impl Receiver {
             self.failures.remove(&chunk);
             self.rate.add(self.geometry.len_of(chunk), now);
         }
+        self.unproven.store(chunk);
+        self.prove(chunk..chunk + 1);
         // Said for every chunk that was sent: it is what gives the provider its credit back.
         let range = ChunkRange { start: chunk, count: 1 };
         self.actions.push_back(ReceiverAction::Send(Message::Verified(vec![range])));
@@ -457,7 +451,7 @@ impl Receiver {
     /// Says of the held chunks whose page is here what they must hash to.
     fn release(&mut self) {
         for chunk in std::mem::take(&mut self.held) {
-            match self.pages.expected(chunk) {
+            match self.expected(chunk) {
                 Some(expected) => self.actions.push_back(ReceiverAction::Take { chunk, expected }),
                 None => drop(self.held.insert(chunk)),
             }
@@ -471,7 +465,8 @@ impl Receiver {
         if self.paused_since.is_none() {
             self.want();
             self.reserve();
-            if self.verified.len() == self.geometry.chunks() && !self.publishing {
+            let complete = self.verified.len() == self.geometry.chunks() && self.unproven.is_empty();
+            if complete && self.file_id.is_some() && !self.publishing {
                 self.publishing = true;
                 self.actions.push_back(ReceiverAction::Publish);
             }
@@ -481,9 +476,13 @@ impl Receiver {
     fn turn_pages(&mut self) {
         let open_from = |chunk: u32| {
             let (todo, doubtful) = (self.todo.next_from(chunk), self.doubtful.next_from(chunk));
-            todo.into_iter().chain(doubtful).min()
+            // Chunks that were wanted before there were lists need theirs too.
+            let wanted = self.wanted.range(chunk..).next().map(|(chunk, _)| *chunk);
+            let wanted = wanted.filter(|_| self.began_unsealed);
+            todo.into_iter().chain(doubtful).chain(self.unproven.next_from(chunk)).chain(wanted).min()
         };
-        let ask = self.pages.turn(open_from, self.wanted.keys().chain(&self.rechecking).copied());
+        let Some(pages) = &mut self.pages else { return };
+        let ask = pages.turn(open_from, self.wanted.keys().chain(&self.rechecking).copied());
         if !ask.is_empty() {
             self.actions.push_back(ReceiverAction::Send(Message::NeedPages(ask)));
         }
@@ -491,10 +490,12 @@ impl Receiver {
 
     fn recheck(&mut self) {
         while self.rechecking.len() < RECHECKS_AT_ONCE {
-            let next =
-                self.doubtful.iter().take(RECHECKS_AT_ONCE).find_map(|c| Some((c, self.pages.expected(c)?)));
+            let next = self.doubtful.iter().take(RECHECKS_AT_ONCE).find_map(|c| Some((c, self.expected(c)?)));
             let Some((chunk, expected)) = next else { return };
             self.doubtful.remove(chunk);
+            if self.pages.is_some() {
+                self.unproven.forget(chunk);
+            }
             self.rechecking.insert(chunk);
             self.actions.push_back(ReceiverAction::Recheck { chunk, expected });
         }
@@ -503,15 +504,15 @@ impl Receiver {
     /// Wants more chunks once half of the window is free, and says a new credit.
     fn want(&mut self) {
         let mut ranges: Vec<ChunkRange> = Vec::new();
+        // Before the File ID is known a chunk brings its own value.
+        let may_come = |chunk: &u32| self.pages.as_ref().is_none_or(|pages| pages.have_or_asked(*chunk));
         if self.wanted_bytes <= WANT_WINDOW / 2 {
             // The first chunk, the last one, then in order. Chunks are wanted together with their page, which saves
             // a round trip; one that overtakes its page is held.
             let last = self.todo.last().filter(|last| last + 1 == self.geometry.chunks());
             while self.wanted_bytes + self.geometry.chunk_len() <= WANT_WINDOW {
                 let early = last.filter(|last| !self.wanted.is_empty() && self.todo.contains(*last));
-                let chunk = early
-                    .filter(|chunk| self.pages.have_or_asked(*chunk))
-                    .or_else(|| self.todo.first().filter(|chunk| self.pages.have_or_asked(*chunk)));
+                let chunk = early.filter(may_come).or_else(|| self.todo.first().filter(may_come));
                 let Some(chunk) = chunk else { break };
                 self.todo.remove(chunk);
                 self.wanted.insert(chunk, false);
@@ -523,7 +524,9 @@ impl Receiver {
             }
         }
         let owed = !self.wanted.is_empty();
-        if !ranges.is_empty() || (owed && self.credit != self.told_credit) {
+        // A provider that has to hash begins with that when it knows that there is nothing to send.
+        let waits_for_word = self.pages.is_none() && self.told_credit == 0;
+        if !ranges.is_empty() || waits_for_word || (owed && self.credit != self.told_credit) {
             self.told_credit = self.credit;
             self.most_credit = self.most_credit.max(self.credit as usize);
             let credit = self.credit;
@@ -532,13 +535,13 @@ impl Receiver {
     }
 
     /// Disk space is reserved a bounded way ahead of the first chunk that is on its way, once its page has
-    /// verified: the size is a claim.
+    /// verified, or, before there are pages, once a chunk has come: the size is a claim.
     fn reserve(&mut self) {
-        let Some(first) =
-            self.wanted.keys().next().copied().filter(|chunk| self.pages.expected(*chunk).is_some())
-        else {
-            return;
+        let may_reserve = |chunk: &u32| match &self.pages {
+            Some(pages) => pages.expected(*chunk).is_some(),
+            None => !self.verified.is_empty(),
         };
+        let Some(first) = self.wanted.keys().next().copied().filter(may_reserve) else { return };
         let first = self.geometry.offset(first);
         let to = (first + RESERVE_AHEAD).min(self.geometry.size());
         // In steps, so that a long transfer does not ask at every want.

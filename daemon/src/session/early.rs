@@ -1,0 +1,168 @@
+//! Chunks that come together with the offer that they belong to, before that was taken: the one chunk of a small file
+//! may. They are left unread, within the budgets, until their conversation is ready for them; one that there is no room
+//! for is stopped, and comes again when it is wanted.
+
+use std::collections::HashMap;
+
+use p2p_protocol::{
+    limits::{MAX_EARLY_AHEAD, MAX_EARLY_CHUNKS, MAX_EARLY_LEN},
+    wire::chunk::ChunkHeader,
+};
+
+/// Distance between the numbers of a peer's conversations: those of its bidirectional streams.
+const STEP: u64 = 4;
+const KIND: u64 = STEP - 1;
+
+/// What has come for the conversations of one connection that its peer opens, before they were ready for it.
+#[derive(Debug)]
+pub(super) struct Early<T> {
+    /// The kind of stream, in the lowest bits of its number, of what the peer opens.
+    kind: u64,
+    /// The number of the first conversation that is not open yet.
+    next: u64,
+    conversations: HashMap<u64, Slot<T>>,
+}
+
+#[derive(Debug)]
+enum Slot<T> {
+    /// Nothing has come.
+    Empty,
+    /// This has.
+    Held(T),
+    /// Something had, and was stopped or handed over.
+    Used,
+}
+
+/// What is to become of a chunk stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It may be held, if there is memory.
+    Hold,
+    /// It is honest, and there is no room.
+    Stop,
+    /// Nobody asked for it.
+    Stray,
+}
+
+impl<T> Early<T> {
+    /// `dialled` says whether this side opened the connection.
+    pub(super) fn new(dialled: bool) -> Self {
+        let kind = u64::from(dialled);
+        Self { kind, next: kind, conversations: HashMap::new() }
+    }
+
+    /// The peer has opened a conversation.
+    pub(super) fn open(&mut self, conversation: u64) {
+        self.next = self.next.max(conversation + STEP);
+        self.conversations.entry(conversation).or_insert(Slot::Empty);
+    }
+
+    /// A conversation has ended; what is held for it comes back.
+    pub(super) fn close(&mut self, conversation: u64) -> Option<T> {
+        match self.conversations.remove(&conversation) {
+            Some(Slot::Held(held)) => Some(held),
+            _ => None,
+        }
+    }
+
+    /// A conversation is ready for what has come.
+    pub(super) fn take(&mut self, conversation: u64) -> Option<T> {
+        match std::mem::replace(self.conversations.get_mut(&conversation)?, Slot::Used) {
+            Slot::Held(held) => Some(held),
+            Slot::Empty | Slot::Used => None,
+        }
+    }
+
+    /// Judges a chunk that no transfer waits for. One early chunk of a conversation is judged kindly, once.
+    pub(super) fn judge(&mut self, header: &ChunkHeader) -> Verdict {
+        let (number, ahead) = (header.transfer, self.next + STEP * MAX_EARLY_AHEAD);
+        let fits = header.index == 0 && u64::from(header.len) <= MAX_EARLY_LEN && number & KIND == self.kind;
+        if !fits {
+            return Verdict::Stray;
+        }
+        let slot = match self.conversations.get_mut(&number) {
+            Some(slot) => slot,
+            None if (self.next..ahead).contains(&number) => {
+                self.conversations.entry(number).or_insert(Slot::Empty)
+            }
+            None => return Verdict::Stray,
+        };
+        if !matches!(slot, Slot::Empty) {
+            return Verdict::Stray;
+        }
+        *slot = Slot::Used;
+        let held = self.conversations.values().filter(|slot| matches!(slot, Slot::Held(_))).count();
+        if held < MAX_EARLY_CHUNKS { Verdict::Hold } else { Verdict::Stop }
+    }
+
+    /// Holds what was judged to be held.
+    pub(super) fn hold(&mut self, conversation: u64, chunk: T) {
+        self.conversations.insert(conversation, Slot::Held(chunk));
+    }
+
+    /// After a while: what is held for a conversation that never came is given back.
+    pub(super) fn expire(&mut self, conversation: u64) -> Option<T> {
+        if conversation < self.next { None } else { self.close(conversation) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use p2p_protocol::wire::chunk::Encoding;
+
+    use super::*;
+
+    fn header(transfer: u64) -> ChunkHeader {
+        ChunkHeader { transfer, index: 0, len: 5, encoding: Encoding::Raw, cv: None }
+    }
+
+    #[test]
+    fn one_chunk_of_each_conversation_is_held() {
+        let mut early = Early::new(false);
+        early.open(0);
+        for number in [0, 4] {
+            assert_eq!(early.judge(&header(number)), Verdict::Hold);
+            early.hold(number, number);
+            assert_eq!(early.judge(&header(number)), Verdict::Stray, "a second one");
+        }
+        early.open(4);
+        assert_eq!((early.take(0), early.take(0), early.close(4)), (Some(0), None, Some(4)));
+        assert_eq!(early.judge(&header(0)), Verdict::Stray, "it is ready, and this is not wanted");
+        assert_eq!((early.close(0), early.judge(&header(0))), (None, Verdict::Stray), "it is over");
+    }
+
+    #[test]
+    fn only_what_may_be_early_is() {
+        let mut early = Early::<()>::new(true);
+        for number in [0, 2, 3, 1 + STEP * MAX_EARLY_AHEAD, u64::MAX - 2] {
+            assert_eq!(early.judge(&header(number)), Verdict::Stray, "{number}");
+        }
+        for number in [1, 5] {
+            early.open(number);
+        }
+        assert_eq!(early.judge(&ChunkHeader { index: 1, ..header(1) }), Verdict::Stray);
+        let long = ChunkHeader { len: MAX_EARLY_LEN as u32 + 1, ..header(5) };
+        assert_eq!(early.judge(&long), Verdict::Stray);
+        assert_eq!(early.judge(&header(5)), Verdict::Hold);
+        assert_eq!(early.conversations.len(), 2, "what is no early chunk leaves nothing");
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_is_stopped_and_no_fault() {
+        let mut early = Early::new(false);
+        let numbers = (0..).map(|n| n * STEP);
+        for number in numbers.clone().take(MAX_EARLY_CHUNKS) {
+            assert_eq!(early.judge(&header(number)), Verdict::Hold);
+            early.hold(number, ());
+        }
+        let next = MAX_EARLY_CHUNKS as u64 * STEP;
+        assert_eq!((early.judge(&header(next)), early.judge(&header(next))), (Verdict::Stop, Verdict::Stray));
+        early.open(0);
+        assert_eq!(
+            (early.expire(0), early.expire(STEP)),
+            (None, Some(())),
+            "only what nobody opened expires"
+        );
+        assert_eq!(early.judge(&header(next + STEP)), Verdict::Hold);
+    }
+}

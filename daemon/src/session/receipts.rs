@@ -1,0 +1,223 @@
+//! What a peer has put here before: offering it again costs no byte.
+
+use std::path::{Path, PathBuf};
+
+use p2p_protocol::{
+    ChunkSet, FileId, PeerId, SafeName,
+    control::Progress,
+    limits::TRANSFER_PROGRESS_DEADLINE,
+    policy::Permit,
+    reason::{AbortReason, Failure, PeerMisbehaved},
+    wire::peer::{Accept, Done, Message, Seal, Want},
+};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Sessions, blocking,
+    error::RunError,
+    job::Job,
+    links::Link,
+    run::{closed_by, hear},
+    say, shares,
+};
+use crate::{
+    store::{PartialKey, Published, Store, StoreError},
+    transport::ControlStream,
+};
+
+/// Copies of one name that are looked through for one received before.
+const MAX_NUMBERED: u32 = 100;
+
+/// A file that is here already.
+pub(super) struct Finished {
+    /// Where.
+    pub(super) path: PathBuf,
+    /// Whether the provider may fetch it back.
+    pub(super) fetchable: bool,
+    /// Where the owner can fetch it again.
+    pub(super) fetch_from: Option<String>,
+    /// Whether the offer was taken by an eager fetch already.
+    pub(super) eager: bool,
+}
+
+/// Accepts and completes an offer of what is here already, at no cost.
+pub(super) async fn finish_at_once(
+    job: &Job,
+    link: &Link,
+    control: &mut ControlStream,
+    permit: &Permit,
+    id: FileId,
+    finished: Finished,
+) -> Result<(), RunError> {
+    let geometry = permit.geometry();
+    let chunks = geometry.chunks();
+    let progress = Progress {
+        verified_bytes: geometry.size(),
+        total_bytes: geometry.size(),
+        chunks_verified: chunks,
+        chunks_total: chunks,
+        ..Progress::default()
+    };
+    job.start(&permit.name().to_string(), link.peer(), Some(id), geometry.chunk_len(), progress);
+    let have = ChunkSet::full(chunks).ranges();
+    let here = if finished.eager {
+        Message::Verified(have)
+    } else {
+        Message::Accept(Accept { chunk_log2: geometry.chunk_log2(), have_count: chunks, have })
+    };
+    say(control, &here).await?;
+    be_done(job, control, permit, id, finished).await
+}
+
+async fn be_done(
+    job: &Job,
+    control: &mut ControlStream,
+    permit: &Permit,
+    id: FileId,
+    finished: Finished,
+) -> Result<(), RunError> {
+    let Finished { path, fetchable, fetch_from, eager: _ } = finished;
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    say(control, &Message::Done(Done { file_id: id, name, fetchable })).await?;
+    job.done(id, path.display().to_string(), permit.geometry().size(), fetch_from);
+    Ok(())
+}
+
+/// Accepts an offer without File ID of what its key says is here, and waits for the provider to hash and to name it.
+async fn hear_name(
+    job: &Job,
+    link: &Link,
+    control: &mut ControlStream,
+    permit: &Permit,
+    stop: &CancellationToken,
+) -> Result<FileId, RunError> {
+    let geometry = permit.geometry();
+    let chunks = geometry.chunks();
+    let progress = Progress { total_bytes: geometry.size(), chunks_total: chunks, ..Progress::default() };
+    job.start(&permit.name().to_string(), link.peer(), None, geometry.chunk_len(), progress);
+    let have = ChunkSet::full(chunks).ranges();
+    let accept = Accept { chunk_log2: geometry.chunk_log2(), have_count: chunks, have };
+    say(control, &Message::Accept(accept)).await?;
+    say(control, &Message::Want(Want { ranges: Vec::new(), credit: 1 })).await?;
+    let (mut left, mut deadline) = (u32::MAX, Instant::now() + TRANSFER_PROGRESS_DEADLINE);
+    loop {
+        let heard = tokio::time::timeout_at(deadline, hear(job, control, stop)).await;
+        match heard.map_err(|_| RunError::stalled())?? {
+            Message::Seal(Seal { file_id, size, chunks: count }) => {
+                if (size, count) != (geometry.size(), chunks) {
+                    return Err(PeerMisbehaved::FalseSeal.into());
+                }
+                job.sealed(file_id);
+                return Ok(file_id);
+            }
+            Message::Hashing(word) if word.left < left => {
+                left = word.left;
+                deadline = Instant::now() + TRANSFER_PROGRESS_DEADLINE;
+            }
+            Message::Hashing(_) => {}
+            other => return Err(closed_by(other)),
+        }
+    }
+}
+
+impl Sessions {
+    /// Completes an offer of what this peer has put here before, if it is that; false if it has to be received.
+    #[expect(clippy::too_many_arguments, reason = "each is a different part of one conversation")]
+    pub(super) async fn received_before(
+        &self,
+        job: &Job,
+        link: &Link,
+        control: &mut ControlStream,
+        permit: &Permit,
+        key: PartialKey,
+        fetchable: bool,
+        stop: &CancellationToken,
+    ) -> Result<bool, RunError> {
+        let (peer, size) = (link.peer(), permit.geometry().size());
+        let finished = |path| Finished { path, fetchable, fetch_from: None, eager: false };
+        if let Some(id) = permit.file_id() {
+            let Some(path) = self.receipt(peer, id, permit).await? else { return Ok(false) };
+            if !self.is_still(&path, id, size).await? {
+                return Ok(false);
+            }
+            finish_at_once(job, link, control, permit, id, finished(path)).await?;
+        } else {
+            let Some(path) = self.receipt(peer, key.stand_in(), permit).await? else { return Ok(false) };
+            let id = hear_name(job, link, control, permit, stop).await?;
+            if !self.is_still(&path, id, size).await? {
+                // Now that it has a name, it is offered under that.
+                let message = "what was received before is not here any longer";
+                return Err(RunError {
+                    passing: true,
+                    tell: Some(AbortReason::OfferAgain),
+                    ..RunError::new(Failure::Conflict, message)
+                });
+            }
+            be_done(job, control, permit, id, finished(path)).await?;
+        }
+        if matches!(key, PartialKey::Unsealed(..)) {
+            // Begun while nobody knew what it was.
+            self.clean_up(job).await;
+        }
+        Ok(true)
+    }
+
+    /// Where this peer put this content, or what this stands for, under the name that is offered, as far as the size
+    /// tells.
+    async fn receipt(&self, peer: PeerId, id: FileId, permit: &Permit) -> Result<Option<PathBuf>, RunError> {
+        let (store, name, size) = (self.store.clone(), permit.name().clone(), permit.geometry().size());
+        blocking(move || {
+            let path = store.catalog().receipt(peer, id)?.filter(|path| is_named(path, &name));
+            Ok::<_, StoreError>(path.filter(|path| store.is_file_of(path, size)))
+        })
+        .await?
+        .or_else(|error| {
+            // Without the catalog the content is taken again, and found identical at the end.
+            tracing::warn!(%peer, %error, "whether this was received before is not known");
+            Ok(None)
+        })
+    }
+
+    async fn is_still(&self, path: &Path, id: FileId, size: u64) -> Result<bool, RunError> {
+        let (store, path) = (self.store.clone(), path.to_owned());
+        let identical = blocking(move || store.is_identical(&path, id, size)).await?;
+        Ok(identical.unwrap_or_else(|error| {
+            tracing::warn!(%error, "whether this was received before is not known");
+            false
+        }))
+    }
+}
+
+/// Whether a path has this name, or one that it was given because this one was taken.
+fn is_named(path: &Path, name: &SafeName) -> bool {
+    let Some(is) = path.file_name().and_then(std::ffi::OsStr::to_str) else { return false };
+    is == name.as_str() || (1..MAX_NUMBERED).any(|n| is == name.numbered(n).as_str())
+}
+
+/// A note of what a peer put here.
+pub(super) struct Receipt {
+    pub(super) peer: PeerId,
+    /// What stands for the content where the peer offers it before it knows the File ID.
+    pub(super) stand_in: Option<FileId>,
+    /// Whether the peer may fetch it back.
+    pub(super) fetchable: bool,
+    pub(super) created_ms: u64,
+}
+
+impl Receipt {
+    /// Notes where it is, so that its being offered again costs nothing, and lets the peer fetch it back.
+    pub(super) fn note(&self, store: &Store, id: FileId, published: &Published) -> Result<(), StoreError> {
+        let (catalog, path) = (store.catalog(), &published.path);
+        catalog.put_receipt(self.peer, id, path)?;
+        if let Some(stand_in) = self.stand_in {
+            catalog.put_receipt(self.peer, stand_in, path)?;
+        }
+        if self.fetchable {
+            let existing = catalog.share(id)?;
+            let shared = shares::share_back(existing, id, path.clone(), self.peer, self.created_ms);
+            catalog.put_share(&shared)?;
+        }
+        Ok(())
+    }
+}
