@@ -7,10 +7,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use p2p_protocol::limits::GROUP_LEN;
+use p2p_protocol::limits::{CONNECTION_WINDOW, GROUP_LEN};
 
-/// Bytes that are kept for later, about as many as one transfer has in use.
-const KEPT: usize = 24 << 20;
+/// Bytes that are kept for later, as many as one transfer may have in use: with less, chunks come and go at the system's
+/// allocator, which holds on to several times as much.
+const KEPT: usize = CONNECTION_WINDOW as usize;
 
 static FREE: Mutex<Free> = Mutex::new(Free { buffers: Vec::new(), bytes: 0 });
 
