@@ -1,12 +1,15 @@
 //! Memory for whole chunks, used again and again: fresh memory of this size costs the kernel a fault and a cleared
-//! page every four kibibytes.
+//! page every four kibibytes. It comes from the system in pieces of its own: an allocator that has several heaps for its
+//! threads keeps what was freed in each.
 
 use std::{
+    alloc::Layout,
     ops::{Deref, DerefMut},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
+use memmap2::MmapMut;
 use p2p_protocol::limits::{CONNECTION_WINDOW, GROUP_LEN};
 
 /// Bytes that are kept for later, as many as one transfer may have in use: with less, chunks come and go at the system's
@@ -17,14 +20,15 @@ static FREE: Mutex<Free> = Mutex::new(Free { buffers: Vec::new(), bytes: 0 });
 
 /// What nobody uses now.
 struct Free {
-    buffers: Vec<Vec<u8>>,
+    buffers: Vec<MmapMut>,
     bytes: usize,
 }
 
 /// Some bytes. What is in them at first is left from their last use, or zero.
 #[derive(Debug)]
 pub(crate) struct Buffer {
-    memory: Vec<u8>,
+    /// None only while it is being dropped, and for no bytes.
+    memory: Option<MmapMut>,
     len: usize,
 }
 
@@ -34,10 +38,9 @@ impl Buffer {
         let mut free = lock();
         let fits = free.buffers.iter().rposition(|memory| memory.len() >= len && memory.len() / 2 <= len);
         let memory = fits.map(|at| free.buffers.swap_remove(at));
-        free.bytes -= memory.as_ref().map_or(0, Vec::len);
+        free.bytes -= memory.as_ref().map_or(0, |memory| memory.len());
         drop(free);
-        let memory = memory.unwrap_or_else(|| vec![0; len.next_multiple_of(GROUP_LEN as usize)]);
-        Self { memory, len }
+        Self { memory: memory.or_else(|| map(len)), len }
     }
 
     /// The same bytes, to be shared. The memory is free again once the last of them is dropped.
@@ -48,7 +51,7 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let memory = std::mem::take(&mut self.memory);
+        let Some(memory) = self.memory.take() else { return };
         let mut free = lock();
         // What was kept longest and fits nothing makes room for what is in use.
         while free.bytes + memory.len() > KEPT && !free.buffers.is_empty() {
@@ -65,13 +68,13 @@ impl Deref for Buffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.memory[..self.len]
+        self.memory.as_deref().and_then(|memory| memory.get(..self.len)).unwrap_or_default()
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.memory[..self.len]
+        self.memory.as_deref_mut().and_then(|memory| memory.get_mut(..self.len)).unwrap_or_default()
     }
 }
 
@@ -79,6 +82,18 @@ impl AsRef<[u8]> for Buffer {
     fn as_ref(&self) -> &[u8] {
         self
     }
+}
+
+/// New memory for at least so many bytes. Without any the process ends, as it does wherever else it asks for some.
+fn map(len: usize) -> Option<MmapMut> {
+    let len = len.next_multiple_of(GROUP_LEN as usize);
+    if len == 0 {
+        return None;
+    }
+    let Ok(memory) = MmapMut::map_anon(len) else {
+        std::alloc::handle_alloc_error(Layout::new::<[u8; GROUP_LEN as usize]>())
+    };
+    Some(memory)
 }
 
 fn lock() -> MutexGuard<'static, Free> {
@@ -103,7 +118,7 @@ mod tests {
         drop((0..40).map(|_| Buffer::take(1 << 20)).collect::<Vec<_>>());
         let free = lock();
         assert!(free.bytes <= KEPT);
-        assert_eq!(free.bytes, free.buffers.iter().map(Vec::len).sum::<usize>());
+        assert_eq!(free.bytes, free.buffers.iter().map(|memory| memory.len()).sum::<usize>());
     }
 
     #[test]
@@ -111,6 +126,6 @@ mod tests {
         let (large, small) = (Buffer::take(4 << 20), Buffer::take(0));
         assert_eq!(small.len(), 0);
         drop(large);
-        assert!(Buffer::take(1000).memory.len() <= 1 << 20);
+        assert!(Buffer::take(1000).memory.as_ref().unwrap().len() <= 1 << 20);
     }
 }

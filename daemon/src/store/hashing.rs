@@ -20,9 +20,11 @@ use super::{
     error::StoreError,
     list::{List, ListWriter, Lists},
 };
+use crate::buffer::Buffer;
 
-/// Bytes that a worker reads at once, a whole number of groups.
-const BLOCK_LEN: u64 = 16 * GROUP_LEN;
+/// Bytes that a worker reads at once, a whole number of groups. No more, since there may be as many workers as there are
+/// files to be hashed, and more.
+const BLOCK_LEN: u64 = GROUP_LEN;
 
 /// Called with the bytes hashed so far; false cancels.
 pub(crate) type Progress<'a> = &'a (dyn Fn(u64) -> bool + Sync);
@@ -99,7 +101,7 @@ impl Run<'_> {
     }
 
     fn work(&self) {
-        let mut buffer = vec![0; BLOCK_LEN.min(self.size) as usize];
+        let mut buffer = Buffer::take(BLOCK_LEN.min(self.size) as usize);
         while !self.stop.load(Ordering::Relaxed) {
             let start = self.next.fetch_add(1, Ordering::Relaxed).saturating_mul(BLOCK_LEN);
             if start >= self.size {
