@@ -25,8 +25,9 @@ use crate::{
 
 const PORT: u16 = 4419;
 
-/// More than handshake, probes for larger packets, offer and answers have together, and less than goes out at once.
-const BEFORE_CONTENT: u64 = 32 << 10;
+/// Three times what handshake, acknowledgements and offer have together. With the chaining values of 1 GiB it is still
+/// less than a new connection sends at once, or it would wait for one more round trip.
+const BEFORE_CONTENT: u64 = 12 << 10;
 
 /// The link is looked at this often.
 const GLANCE: Duration = Duration::from_micros(500);

@@ -78,7 +78,8 @@ mod tests {
 
     #[test]
     fn a_mount_tells_its_place_and_kind() {
-        let mounts = "/dev/sda / ext4 rw 0 0\nsome /dev/shm tmpfs rw,size=1k 0 0\n/dev/sdb /disk ext4 rw 0 0\n";
+        let mounts =
+            "/dev/sda / ext4 rw 0 0\nsome /dev/shm tmpfs rw,size=1k 0 0\n/dev/sdb /disk ext4 rw 0 0\n";
         assert!(has_at(mounts, "/dev/shm"));
         assert!(!has_at(mounts, "/disk"));
         assert!(!has_at(mounts, "/dev"));
