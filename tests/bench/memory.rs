@@ -1,5 +1,5 @@
 //! What connections cost that do nothing: the memory of a daemon before many trusted peers connect, while they are
-//! there, and after they have gone.
+//! there, after they have gone, and when they are there again, which tells what was kept for them from what was lost.
 //!
 //! The peers live in this process, each with a key of its own. Some share a socket, which the daemon does not notice.
 
@@ -94,22 +94,27 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let before = Memory::of("before", &daemon, options);
     before.print();
     let runtime = Runtime::new()?;
-    let peers = runtime.block_on(connect(&keys, daemon.address()))?;
-    until_true("all are connected", || count(&daemon) == Some(options.connections));
-    let connected = Memory::of("connected", &daemon, options);
-    if count(&daemon) != Some(options.connections) {
-        return Err("not all of them have stayed connected".into());
-    }
-    connected.print();
-    drop(peers);
-    until_true("all have gone", || count(&daemon) == Some(0));
-    let after = Memory::of("after", &daemon, options);
+    let with_all = |name| -> Result<Memory> {
+        let peers = runtime.block_on(connect(&keys, daemon.address()))?;
+        until_true("all are connected", || count(&daemon) == Some(options.connections));
+        let memory = Memory::of(name, &daemon, options);
+        if count(&daemon) != Some(options.connections) {
+            return Err("not all of them have stayed connected".into());
+        }
+        memory.print();
+        drop(peers);
+        until_true("all have gone", || count(&daemon) == Some(0));
+        Ok(memory)
+    };
+    let connected = with_all("connected")?;
+    let after = Memory::of("gone", &daemon, options);
     after.print();
+    let again = with_all("again")?;
     let [resident, peak] = connected.per_connection(before, options);
     println!("{:<12}{resident:>10.1} KiB{peak:>10.1} KiB", "each");
     match &options.json {
         Some(path) => {
-            let moments = [before, connected, after].map(Memory::json);
+            let moments = [before, connected, after, again].map(Memory::json);
             let all = json!({
                 "machine": machine.json(),
                 "connections": options.connections,
