@@ -1,6 +1,7 @@
-//! An nginx of the benchmark's own, and the curl that fetches from it.
+//! An nginx of the benchmark's own, and the clients that fetch from it.
 
 use std::{
+    ffi::OsString,
     fs,
     net::SocketAddrV4,
     path::Path,
@@ -8,6 +9,9 @@ use std::{
 };
 
 use crate::{Result, is_installed, server::Server};
+
+/// The client that has several connections for one file.
+pub(crate) const ARIA2: &str = "aria2c";
 
 /// An nginx that serves a folder over TLS.
 #[derive(Debug)]
@@ -63,8 +67,34 @@ impl Https {
 
     /// The arguments with which `curl` fetches a file of the folder; where to comes last.
     pub(crate) fn curl(&self, name: &str) -> Vec<String> {
-        let url = format!("https://{}/{name}", self.address);
+        let url = self.url(name);
         let words = ["--silent", "--show-error", "--fail", "--insecure", &url, "--output"];
         words.map(str::to_owned).into()
+    }
+
+    /// The arguments with which `aria2c` fetches a file of the folder over eight connections.
+    pub(crate) fn aria2(&self, name: &str, to: &Path) -> Result<Vec<OsString>> {
+        let settings = [
+            "--no-conf",
+            "--quiet",
+            "--check-certificate=false",
+            "--file-allocation=none",
+            "--split=8",
+            "--max-connection-per-server=8",
+            "--min-split-size=1M",
+            // Nothing of a turn that had to be ended counts.
+            "--allow-overwrite=true",
+            "--remove-control-file=true",
+        ];
+        let mut words: Vec<_> = settings.map(OsString::from).into();
+        let (folder, file) = (to.parent(), to.file_name());
+        words.extend(["--dir".into(), folder.ok_or("a copy lies in a folder")?.into()]);
+        words.extend(["--out".into(), file.ok_or("a copy has a name")?.into()]);
+        words.push(self.url(name).into());
+        Ok(words)
+    }
+
+    fn url(&self, name: &str) -> String {
+        format!("https://{}/{name}", self.address)
     }
 }

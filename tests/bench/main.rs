@@ -1,31 +1,36 @@
 //! Measures p2p side by side with what is installed here.
 //!
-//!     cargo run --release -p p2p-tests --bin bench -- loopback [--size MIB] [--rounds N] [--folder DIR]
+//!     cargo run --release -p p2p-tests --bin bench -- loopback|disk [--size MIB] [--rounds N] [--folder DIR]
 //!         [--json FILE]
 //!     cargo run --release -p p2p-tests --bin bench -- scale [--sizes GIB,...] [--at-once N] [--together MIB]
 //!         [--rounds N] [--folder DIR] [--source-folder DIR] [--json FILE]
 //!     cargo run --release -p p2p-tests --bin bench -- small [--rounds N] [--cold-rounds N] [--rtt MS] [--json FILE]
-//!     cargo run --release -p p2p-tests --bin bench -- wan [--rate MBIT] [--rtt MS] [--loss PERCENT] [--queue-bdp X]
-//!         [--size MIB] [--rounds N] [--json FILE]
+//!     cargo run --release -p p2p-tests --bin bench -- start [--sizes MIB,...] [--rounds N] [--rate MBIT] [--rtt MS]
+//!         [--json FILE]
+//!     cargo run --release -p p2p-tests --bin bench -- memory [--connections N] [--seconds S] [--json FILE]
+//!     cargo run --release -p p2p-tests --bin bench -- wan|lan [--rate MBIT] [--rtt MS] [--loss PERCENT]
+//!         [--queue-bdp X] [--size MIB] [--rounds N] [--json FILE]
 //!     cargo run --release -p p2p-tests --bin bench -- fair [--rate MBIT] [--rtt MS] [--queue-bdp X] [--seconds S]
 //!         [--lead S] [--json FILE]
 //!     cargo run --release -p p2p-tests --bin bench -- adapt [--rate MBIT] [--rtt MS] [--poor-rate MBIT]
 //!         [--poor-loss PERCENT] [--phase S] [--svg FILE] [--json FILE]
 //!
-//! A quick local network is `wan --rate 1000 --rtt 1 --queue-bdp 8`: a queue of one product would be 83 packets there.
-//!
-//! All take turns in one run, since only ratios within a run mean anything on a machine that others use too.
+//! All take turns in one run, since only ratios within a run mean anything on a machine that others use too. Ended
+//! early, by Ctrl-C or SIGTERM, it leaves nothing behind.
 
 mod adapt;
 mod fair;
 mod https;
 mod loopback;
 mod machine;
+mod memory;
 mod route;
 mod scale;
 mod server;
 mod small;
 mod ssh;
+mod start;
+mod supervisor;
 mod usage;
 mod wan;
 
@@ -39,14 +44,26 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 #[derive(Debug, Parser)]
 #[command(name = "bench")]
 enum Bench {
-    /// As fast as this machine can: p2p, cp, HTTPS, scp and rsync over loopback, with what each used.
+    /// As fast as this machine can: p2p, cp, HTTPS, scp and rsync over loopback in memory, with what each used.
     Loopback(loopback::Options),
+    /// The same on the disk that has the folder for temporary files.
+    Disk(loopback::Options),
     /// Ever larger files, and many at once: `p2p fetch` over loopback.
     Scale(scale::Options),
     /// 1 KiB, where only beginning and end count: `p2p send` over loopback, and over a long link as root.
     Small(small::Options),
-    /// As fast as a long link allows: `p2p fetch`, HTTPS, iperf3 and scp between two network namespaces. Needs root.
+    /// How soon content is on its way, whatever the size: `p2p send` of new files over a long link. Needs root.
+    Start(start::Options),
+    /// What connections cost that do nothing: the memory of a daemon that has many.
+    Memory(memory::Options),
+    /// As fast as a long link allows: `p2p fetch`, HTTPS, iperf3, scp and rsync between two network namespaces. Needs
+    /// root.
     Wan(wan::Options),
+    /// The same with the numbers of a quick local network.
+    // A queue of one product would be 83 packets there.
+    #[command(mut_arg("rate", |arg| arg.default_value("1000")), mut_arg("rtt", |arg| arg.default_value("1")))]
+    #[command(mut_arg("queue_bdp", |arg| arg.default_value("8")), mut_arg("size", |arg| arg.default_value("400")))]
+    Lan(wan::Options),
     /// What share two flows get of one long link: p2p beside p2p, and beside Cubic TCP. Needs root.
     Fair(fair::Options),
     /// How `p2p fetch` adapts to a long link that becomes poor for a while. Needs root.
@@ -54,11 +71,19 @@ enum Bench {
 }
 
 fn main() -> Result<()> {
-    match Bench::parse() {
-        Bench::Loopback(options) => loopback::run(&options),
+    // First, as a wrong word needs nobody to clean up.
+    let bench = Bench::parse();
+    if !supervisor::is_worker() {
+        std::process::exit(supervisor::supervise()?);
+    }
+    match bench {
+        Bench::Loopback(options) => loopback::run(&options, loopback::Medium::Memory),
+        Bench::Disk(options) => loopback::run(&options, loopback::Medium::Disk),
         Bench::Scale(options) => scale::run(&options),
         Bench::Small(options) => small::run(&options),
-        Bench::Wan(options) => wan::run(&options),
+        Bench::Start(options) => start::run(&options),
+        Bench::Memory(options) => memory::run(&options),
+        Bench::Wan(options) | Bench::Lan(options) => wan::run(&options),
         Bench::Fair(options) => fair::run(&options),
         Bench::Adapt(options) => adapt::run(&options),
     }

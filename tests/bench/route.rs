@@ -6,6 +6,7 @@ use p2p_tests::{
     Daemon, Pair,
     daemon::Place,
     link::{Conditions, LongLink, MTU, Namespace},
+    words,
 };
 
 use crate::Result;
@@ -52,6 +53,12 @@ impl Route {
         })
     }
 
+    /// Nothing is on the way when the link was quiet for so long.
+    pub(crate) fn quiet(&self) -> Duration {
+        let longest_wait = Duration::from_secs_f64(self.queue() as f64 * 8.0 / (self.rate as f64 * 1e6));
+        self.rtt() + longest_wait + Duration::from_millis(50)
+    }
+
     /// A new link of this kind. TCP over it is Cubic, and no connection learns from another.
     pub(crate) fn link(&self) -> Result<LongLink> {
         let [forward, backward] = self.conditions();
@@ -79,6 +86,16 @@ pub(crate) fn pair(link: &LongLink, port: u16) -> Pair {
         Daemon::start_in(name, place)
     };
     Pair::of(start("a", &link.a, link.address_a()), start("b", &link.b, link.address_b()))
+}
+
+/// A daemon goes on without its command line; this ends what it does, so that the next turn has the link alone.
+pub(crate) fn cancel_all(daemon: &Daemon) {
+    for line in daemon.transfers() {
+        if matches!(line["state"].as_str(), Some("waiting" | "active")) {
+            // It may have come to its end meanwhile.
+            daemon.cli().run(words!["cancel", line["transfer"].to_string()]);
+        }
+    }
 }
 
 /// Parses numbers of a range; clap has such a parser for whole numbers only.

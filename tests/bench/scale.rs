@@ -15,7 +15,7 @@ use std::{
 use p2p_tests::{Daemon, Pair, data, words};
 use serde_json::{Value, json};
 
-use crate::{Result, done, machine::Machine, usage};
+use crate::{Result, done, machine::Machine, supervisor, usage};
 
 /// Room that is left to others.
 const SPARE: u64 = 4 << 30;
@@ -50,10 +50,9 @@ pub(crate) struct Options {
 
 /// Measures.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let folder = options.folder.clone().unwrap_or_else(std::env::temp_dir);
+    let folder = options.folder.clone().unwrap_or_else(supervisor::temporary);
     let source_folder = options.source_folder.as_ref().unwrap_or(&folder);
-    let new = |folder: &Path| tempfile::Builder::new().prefix("p2p-bench-").tempdir_in(folder);
-    let (from, to) = (new(source_folder)?, new(&folder)?);
+    let (from, to) = (supervisor::folder_in(source_folder)?, supervisor::folder_in(&folder)?);
     let rooms = Rooms { from: from.path(), to: to.path() };
     let machine = Machine::this();
     println!("{machine}");

@@ -58,6 +58,8 @@ impl Sshd {
         let options =
             ["-q", "-F", "/dev/null", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
                 .into_iter()
+                // Nobody is there to answer.
+                .chain(["-o", "BatchMode=yes"])
                 .map(str::to_owned)
                 .chain(["-i".to_owned(), user.to_string_lossy().into_owned()])
                 .collect();

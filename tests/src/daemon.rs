@@ -269,10 +269,19 @@ impl Daemon {
 
     /// The most memory that it has had since its start, in bytes.
     pub fn peak_memory(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    /// The memory that it has now, in bytes.
+    pub fn resident_memory(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    fn memory(&self, field: &str) -> u64 {
         let status =
             fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a process has a status");
         let line =
-            status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the kernel counts memory");
+            status.lines().find_map(|line| line.strip_prefix(field)).expect("the kernel counts memory");
         let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number of KiB");
         kib << 10
     }

@@ -1,13 +1,23 @@
-//! A small file system that can be filled up, where this process may mount one.
+//! File systems in memory: small ones that can be filled up, where this process may mount one.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::Write,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use tempfile::TempDir;
+
+/// Whether such a file system is mounted at this folder.
+pub fn is_at(folder: &str) -> bool {
+    has_at(&fs::read_to_string("/proc/mounts").unwrap_or_default(), folder)
+}
+
+fn has_at(mounts: &str, folder: &str) -> bool {
+    // As in `fstab(5)`: what, where, of which kind.
+    mounts.lines().any(|line| line.split(' ').skip(1).take(2).eq([folder, "tmpfs"]))
+}
 
 /// A mounted tmpfs; it is unmounted when this is dropped.
 #[derive(Debug)]
@@ -59,5 +69,20 @@ impl Drop for Tmpfs {
         if !matches!(unmounted, Ok(status) if status.success()) {
             eprintln!("{} is still mounted: {unmounted:?}", self.path().display());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_at;
+
+    #[test]
+    fn a_mount_tells_its_place_and_kind() {
+        let mounts =
+            "/dev/sda / ext4 rw 0 0\nsome /dev/shm tmpfs rw,size=1k 0 0\n/dev/sdb /disk ext4 rw 0 0\n";
+        assert!(has_at(mounts, "/dev/shm"));
+        assert!(!has_at(mounts, "/disk"));
+        assert!(!has_at(mounts, "/dev"));
+        assert!(!has_at("", "/dev/shm"));
     }
 }

@@ -1,6 +1,6 @@
 //! p2p beside what else copies files, on loopback: how long each takes, and what it uses for that.
 //!
-//! p2p verifies and syncs; `cp` is followed by a sync of its copy; HTTPS (by nginx and curl), scp and rsync (over an
+//! p2p verifies and syncs; `cp` is followed by a sync of its copy; HTTPS (by nginx and curl, and by aria2 over eight connections), scp and rsync (over an
 //! sshd) do neither. All servers are the benchmark's own, and run where they are installed.
 
 mod report;
@@ -14,9 +14,9 @@ use std::{
 };
 
 use p2p_protocol::limits::RACY_WINDOW;
-use p2p_tests::{data, until::until_true};
+use p2p_tests::{data, tmpfs, until::until_true};
 
-use crate::{Result, done, machine::Machine, usage};
+use crate::{Result, done, machine::Machine, supervisor, usage};
 
 /// What to measure.
 #[derive(Debug, clap::Args)]
@@ -27,12 +27,30 @@ pub(crate) struct Options {
     /// How often each way takes its turn.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// Where the file and its copies lie. [default: the folder for temporary files]
+    /// Where the file and its copies lie. [default: /dev/shm for `loopback`, the folder for temporary files for `disk`]
     #[arg(long, value_name = "DIR")]
     folder: Option<PathBuf>,
     /// Writes what was measured to this file too, as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+}
+
+/// Where files lie unless it is said.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Medium {
+    Memory,
+    Disk,
+}
+
+impl Medium {
+    /// The folder for temporary files too where there is none in memory.
+    fn folder(self) -> PathBuf {
+        const MEMORY: &str = "/dev/shm";
+        match self {
+            Self::Memory if tmpfs::is_at(MEMORY) => MEMORY.into(),
+            Self::Memory | Self::Disk => supervisor::temporary(),
+        }
+    }
 }
 
 /// One turn of a way.
@@ -49,10 +67,10 @@ struct Turn {
 const P2P: &str = ways::NAMES[0];
 
 /// Measures.
-pub(crate) fn run(options: &Options) -> Result<()> {
-    let folder = options.folder.clone().unwrap_or_else(std::env::temp_dir);
+pub(crate) fn run(options: &Options, medium: Medium) -> Result<()> {
+    let folder = options.folder.clone().unwrap_or_else(|| medium.folder());
     // The file, the inbox and all copies lie in one folder, on one file system.
-    let room = tempfile::Builder::new().prefix("p2p-bench-").tempdir_in(&folder)?;
+    let room = supervisor::folder_in(&folder)?;
     let source = new_source(room.path(), options.size << 20)?;
     let machine = Machine::this();
     println!("{machine}");
@@ -87,7 +105,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     report::print(&ways, &absent);
     match &options.json {
         Some(path) => {
-            Ok(fs::write(path, format!("{:#}\n", report::json(options, &machine, &ways, &absent)))?)
+            Ok(fs::write(path, format!("{:#}\n", report::json(options, &folder, &machine, &ways, &absent)))?)
         }
         None => Ok(()),
     }

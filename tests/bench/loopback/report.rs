@@ -1,6 +1,6 @@
 //! What was measured, for people and for programs.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -40,7 +40,13 @@ pub(super) fn print(ways: &[Way], absent: &[&str]) {
 }
 
 /// The same and what it was measured with, as JSON.
-pub(super) fn json(options: &Options, machine: &Machine, ways: &[Way], absent: &[&str]) -> Value {
+pub(super) fn json(
+    options: &Options,
+    folder: &Path,
+    machine: &Machine,
+    ways: &[Way],
+    absent: &[&str],
+) -> Value {
     let way = |way: &Way| {
         let all = |of: fn(&Turn) -> Duration| way.turns.iter().map(of).map(|time| time.as_secs_f64());
         json!({
@@ -54,6 +60,7 @@ pub(super) fn json(options: &Options, machine: &Machine, ways: &[Way], absent: &
     };
     json!({
         "machine": machine.json(),
+        "folder": folder,
         "payload_bytes": options.size << 20,
         "rounds": options.rounds,
         "ways": ways.iter().map(way).collect::<Vec<_>>(),

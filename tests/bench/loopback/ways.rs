@@ -11,7 +11,13 @@ use std::{
 use p2p_tests::{Daemon, Pair, daemon::Place, data, words};
 
 use super::Turn;
-use crate::{Result, done, https::Https, is_installed, server::free_address, ssh::Sshd};
+use crate::{
+    Result, done,
+    https::{ARIA2, Https},
+    is_installed,
+    server::free_address,
+    ssh::Sshd,
+};
 
 /// Those of p2p.
 pub(super) const NAMES: [&str; 2] = ["p2p fetch", "p2p send"];
@@ -63,10 +69,9 @@ pub(super) fn all(room: &Path, source: &Path) -> Result<Ways> {
     let mut absent = Vec::new();
     let mut ways = Vec::from(p2p(room, source)?);
     ways.push(copy(source));
-    match https(room, source)? {
-        Some(way) => ways.push(way),
-        None => absent.push("https"),
-    }
+    let (over_https, not_installed) = over_https(room, source)?;
+    ways.extend(over_https);
+    absent.extend(not_installed);
     let (over_ssh, not_installed) = over_ssh(room, source)?;
     ways.extend(over_ssh);
     absent.extend(not_installed);
@@ -126,19 +131,30 @@ fn copy(source: &Path) -> Way {
     Way::new("cp and sync", run)
 }
 
-fn https(room: &Path, source: &Path) -> Result<Option<Way>> {
+/// curl and aria2, and the names of those that are not possible.
+fn over_https(room: &Path, source: &Path) -> Result<(Vec<Way>, Vec<&'static str>)> {
+    const NAMES: [&str; 2] = ["https", "aria2"];
     let address = free_address()?;
     let ready = |_: &Child| TcpStream::connect(address).is_ok();
     let Some(https) = Https::start(room, address, room, |program| Command::new(program), ready)? else {
-        return Ok(None);
+        return Ok((Vec::new(), NAMES.into()));
     };
-    let name = source.file_name().ok_or("a file has a name")?;
-    let (servers, words) = (vec![https.pid()], https.curl(&name.to_string_lossy()));
+    let https = Rc::new(https);
+    let name = source.file_name().ok_or("a file has a name")?.to_string_lossy().into_owned();
+    let way = |name, run: Box<Run>| Way { servers: vec![https.pid()], ..Way::new(name, run) };
+    let (alive, words) = (https.clone(), https.curl(&name));
     let curl = move |to: &Path| {
-        let _alive = &https;
+        let _alive = &alive;
         done(Command::new("curl").args(&words).arg(to))
     };
-    Ok(Some(Way { servers, ..Way::new("https", curl) }))
+    let mut ways = vec![way(NAMES[0], Box::new(curl))];
+    if !is_installed(ARIA2, "--version") {
+        return Ok((ways, vec![NAMES[1]]));
+    }
+    let alive = https.clone();
+    let aria2 = move |to: &Path| done(Command::new(ARIA2).args(alive.aria2(&name, to)?));
+    ways.push(way(NAMES[1], Box::new(aria2)));
+    Ok((ways, Vec::new()))
 }
 
 /// scp and rsync, and the names of those that are not possible.

@@ -99,9 +99,7 @@ impl Scene {
         let room = tempfile::Builder::new().prefix("p2p-bench-").tempdir()?;
         let route = options.route();
         let link = route.link()?;
-        let longest_wait = Duration::from_secs_f64(route.queue() as f64 * 8.0 / (route.rate as f64 * 1e6));
-        let quiet = route.rtt() + longest_wait + Duration::from_millis(50);
-        Ok(Self { link, quiet, room, bytes: options.bytes() })
+        Ok(Self { link, quiet: route.quiet(), room, bytes: options.bytes() })
     }
 
     /// Takes a turn on a quiet link. What is run says how long it took, and leaves its copy at the path given, if it
@@ -131,7 +129,7 @@ impl Scene {
 /// Measures.
 pub(crate) fn run(options: &Options) -> Result<()> {
     if let Some(obstacle) = LongLink::obstacle() {
-        println!("left out: wan: {obstacle}");
+        println!("left out: long link: {obstacle}");
         return Ok(());
     }
     let scene = Scene::new(options)?;

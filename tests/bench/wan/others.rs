@@ -1,10 +1,11 @@
-//! What else moves files, as far as it is installed: HTTPS by nginx and curl, bare TCP by iperf3, scp.
+//! What else moves files, as far as it is installed: HTTPS by nginx and curl or aria2, bare TCP by iperf3, scp, rsync.
 
 use std::{
     fs,
     net::SocketAddrV4,
     path::Path,
     process::{Command, Stdio},
+    rc::Rc,
     time::{Duration, Instant},
 };
 
@@ -14,7 +15,7 @@ use serde_json::Value;
 use super::{LIMIT, Row, Scene};
 use crate::{
     Result,
-    https::Https,
+    https::{ARIA2, Https},
     is_installed,
     server::{Server, is_listened_to},
     ssh::Sshd,
@@ -34,8 +35,10 @@ pub(super) struct Other<'a> {
 
 /// Those that are installed here, with their servers running.
 pub(super) fn installed<'a>(scene: &'a Scene, source: &'a Path) -> Result<Vec<Other<'a>>> {
-    let ways = [https(scene, source)?, iperf3(scene), scp(scene, source)?];
-    Ok(ways.into_iter().flatten().collect())
+    let mut ways = over_https(scene, source)?;
+    ways.extend(iperf3(scene));
+    ways.extend(over_ssh(scene, source)?);
+    Ok(ways)
 }
 
 fn other<'a>(name: &'static str, run: impl FnMut(&Path) -> Result<Option<Duration>> + 'a) -> Other<'a> {
@@ -46,7 +49,7 @@ fn at(scene: &Scene, port: u16) -> SocketAddrV4 {
     SocketAddrV4::new(scene.link.address_a(), port)
 }
 
-fn https<'a>(scene: &'a Scene, source: &Path) -> Result<Option<Other<'a>>> {
+fn over_https<'a>(scene: &'a Scene, source: &Path) -> Result<Vec<Other<'a>>> {
     let address = at(scene, HTTPS);
     let served = source.parent().ok_or("a file lies in a folder")?;
     let name = source.file_name().ok_or("a file has a name")?.to_string_lossy().into_owned();
@@ -57,13 +60,24 @@ fn https<'a>(scene: &'a Scene, source: &Path) -> Result<Option<Other<'a>>> {
         |program| scene.link.a.command(program),
         |child| is_listened_to(child, address),
     )?;
-    Ok(https.map(|https| {
-        other("https (curl)", move |to| {
-            let mut curl = scene.link.b.command("curl");
-            curl.args(https.curl(&name)).arg(to);
-            Ok(within_limit(&mut curl)?.map(|(took, _)| took))
-        })
-    }))
+    let Some(https) = https.map(Rc::new) else { return Ok(Vec::new()) };
+    let (again, words) = (https.clone(), https.curl(&name));
+    let mut ways = vec![other("https (curl)", move |to| {
+        let _alive = &again;
+        let mut curl = scene.link.b.command("curl");
+        curl.args(&words).arg(to);
+        Ok(within_limit(&mut curl)?.map(|(took, _)| took))
+    })];
+    if !is_installed(ARIA2, "--version") {
+        println!("absent: {ARIA2}");
+        return Ok(ways);
+    }
+    ways.push(other("https (aria2 ×8)", move |to| {
+        let mut aria2 = scene.link.b.command(ARIA2);
+        aria2.args(https.aria2(&name, to)?);
+        Ok(within_limit(&mut aria2)?.map(|(took, _)| took))
+    }));
+    Ok(ways)
 }
 
 /// How fast TCP is, without files or encryption. It reports the throughput that its receiver saw, which the time
@@ -92,7 +106,7 @@ fn iperf3(scene: &Scene) -> Option<Other<'_>> {
     }))
 }
 
-fn scp<'a>(scene: &'a Scene, source: &'a Path) -> Result<Option<Other<'a>>> {
+fn over_ssh<'a>(scene: &'a Scene, source: &'a Path) -> Result<Vec<Other<'a>>> {
     let (end, address): (&Namespace, _) = (&scene.link.a, at(scene, SSH));
     let sshd = Sshd::start(
         scene.room.path(),
@@ -100,13 +114,23 @@ fn scp<'a>(scene: &'a Scene, source: &'a Path) -> Result<Option<Other<'a>>> {
         |program| end.command(program),
         |child| is_listened_to(child, address),
     )?;
-    Ok(sshd.map(|sshd| {
-        other("scp", move |to| {
-            let mut scp = scene.link.b.command("scp");
-            scp.args(sshd.scp(source)).arg(to);
-            Ok(within_limit(&mut scp)?.map(|(took, _)| took))
-        })
-    }))
+    let Some(sshd) = sshd.map(Rc::new) else { return Ok(Vec::new()) };
+    let again = sshd.clone();
+    let mut ways = vec![other("scp", move |to| {
+        let mut scp = scene.link.b.command("scp");
+        scp.args(again.scp(source)).arg(to);
+        Ok(within_limit(&mut scp)?.map(|(took, _)| took))
+    })];
+    if !is_installed("rsync", "--version") {
+        println!("absent: rsync");
+        return Ok(ways);
+    }
+    ways.push(other("rsync", move |to| {
+        let mut rsync = scene.link.b.command("rsync");
+        rsync.args(["--whole-file", "-e", &sshd.shell(), &sshd.remote(source)]).arg(to);
+        Ok(within_limit(&mut rsync)?.map(|(took, _)| took))
+    }));
+    Ok(ways)
 }
 
 /// Runs a command that is to succeed: how long it took and what it said, or nothing where it had to be ended.

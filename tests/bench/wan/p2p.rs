@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Instant};
 
-use p2p_tests::{Cli, Daemon, Pair, words};
+use p2p_tests::{Pair, words};
 
 use super::{LIMIT, Scene, Turn};
 use crate::{Result, route};
@@ -28,20 +28,11 @@ pub(super) fn turns(scene: &Scene, sources: &[PathBuf; 2]) -> Result<Vec<Turn>> 
                 }
                 Err(running) => {
                     running.kill9();
-                    cancel_all(&b.cli(), &b);
+                    route::cancel_all(&b);
                     Ok(None)
                 }
             }
         })?);
     }
     Ok(turns)
-}
-
-/// The daemon goes on without its command line; this ends what it does, so that the next turn has the link alone.
-fn cancel_all(cli: &Cli, daemon: &Daemon) {
-    for line in daemon.transfers() {
-        if matches!(line["state"].as_str(), Some("waiting" | "active")) {
-            cli.run(words!["cancel", line["transfer"].to_string()]).success();
-        }
-    }
 }

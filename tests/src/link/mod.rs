@@ -80,7 +80,7 @@ impl LongLink {
         let process = std::process::id();
         let end = |letter: char, own: Ipv4Addr, other: Ipv4Addr| -> io::Result<(Namespace, Arc<Tun>)> {
             // The device is called as its namespace is, since it begins outside.
-            let device = format!("p2p-{process}-{letter}");
+            let device = Namespace::name_of(process, letter);
             let namespace = Namespace::new(&device)?;
             // Its file stays with this process when the device moves.
             let tun = Tun::new(&device)?;

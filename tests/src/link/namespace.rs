@@ -3,10 +3,14 @@
 use std::{
     ffi::{OsStr, OsString},
     io,
+    path::Path,
     process::{Command, Stdio},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
+
+/// Where iproute2 keeps the names.
+const NAMES: &str = "/var/run/netns";
 
 /// A network namespace. When this is dropped, whatever still runs in it is killed, and it goes.
 #[derive(Debug)]
@@ -21,6 +25,21 @@ impl Namespace {
         let namespace = Self { name: name.to_owned() };
         namespace.ip(["link", "set", "lo", "up"])?;
         Ok(namespace)
+    }
+
+    /// The name of a process's namespace at one end of its link, and of the device inside.
+    pub(super) fn name_of(process: u32, letter: char) -> String {
+        format!("p2p-{process}-{letter}")
+    }
+
+    /// Removes what the link of a process that was killed has left behind, with everything that runs there.
+    pub fn remove_left_by(process: u32) {
+        for letter in ['a', 'b'] {
+            let name = Self::name_of(process, letter);
+            if Path::new(NAMES).join(&name).exists() {
+                drop(Self { name });
+            }
+        }
     }
 
     /// Its name.
