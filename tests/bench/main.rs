@@ -34,9 +34,16 @@ mod supervisor;
 mod usage;
 mod wan;
 
-use std::process::{Command, Stdio};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+    time::SystemTime,
+};
 
 use clap::Parser;
+use p2p_protocol::limits::RACY_WINDOW;
+use p2p_tests::until::until_true;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -96,6 +103,15 @@ fn done(command: &mut Command) -> Result<()> {
         return Ok(());
     }
     Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)).into())
+}
+
+/// Waits until a file is so old that its hash will be remembered: what is measured is moving it.
+fn rest(file: &Path) -> Result<()> {
+    let written = fs::metadata(file)?.modified()?;
+    until_true("the file is old enough", || {
+        SystemTime::now().duration_since(written).is_ok_and(|age| age > RACY_WINDOW)
+    });
+    Ok(())
 }
 
 /// Whether a program can be started, asked for its version.

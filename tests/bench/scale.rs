@@ -15,7 +15,7 @@ use std::{
 use p2p_tests::{Daemon, Pair, data, words};
 use serde_json::{Value, json};
 
-use crate::{Result, done, machine::Machine, supervisor, usage};
+use crate::{Result, done, machine::Machine, rest, supervisor, usage};
 
 /// Room that is left to others.
 const SPARE: u64 = 4 << 30;
@@ -122,6 +122,7 @@ fn one(rooms: &Rooms<'_>, gib: u64) -> Result<Option<Value>> {
         return Ok(None);
     }
     let source = rooms.source("source.bin", gib, bytes)?;
+    rest(&source)?;
     let pair = connected(rooms)?;
     let id = share(&pair, &source);
     let (took, cpu) = fetch(&pair, &id, &rooms.to.join("copy"))?;
@@ -195,6 +196,7 @@ impl AtOnce {
 /// By new daemons for either.
 fn at_once(rooms: &Rooms<'_>, count: u64, together: u64) -> Result<AtOnce> {
     let source = rooms.source("source.bin", 0, together)?;
+    rest(&source)?;
     let pair = connected(rooms)?;
     let id = share(&pair, &source);
     let (one, _) = fetch(&pair, &id, &rooms.to.join("copy"))?;
@@ -203,11 +205,10 @@ fn at_once(rooms: &Rooms<'_>, count: u64, together: u64) -> Result<AtOnce> {
     fs::remove_file(&source)?;
 
     let pair = connected(rooms)?;
-    let new = |number| {
-        let path = rooms.source(&format!("part-{number}.bin"), 1000 + number, together / count)?;
-        Ok(share(&pair, &path))
-    };
-    let ids = (0..count).map(new).collect::<Result<Vec<_>>>()?;
+    let new = |number| rooms.source(&format!("part-{number}.bin"), 1000 + number, together / count);
+    let files = (0..count).map(new).collect::<Result<Vec<_>>>()?;
+    files.iter().try_for_each(|file| rest(file))?;
+    let ids: Vec<_> = files.iter().map(|file| share(&pair, file)).collect();
     let begun = Instant::now();
     let ends = thread::scope(|scope| {
         let start = |id: &String| {

@@ -10,13 +10,12 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
-use p2p_protocol::limits::RACY_WINDOW;
-use p2p_tests::{data, tmpfs, until::until_true};
+use p2p_tests::{data, tmpfs};
 
-use crate::{Result, done, machine::Machine, supervisor, usage};
+use crate::{Result, done, machine::Machine, rest, supervisor, usage};
 
 /// What to measure.
 #[derive(Debug, clap::Args)]
@@ -117,10 +116,7 @@ fn new_source(room: &Path, len: u64) -> Result<PathBuf> {
     data::write_random(&source, 1, len);
     // The disk is not to be busy with it any more.
     fs::File::open(&source)?.sync_all()?;
-    let written = fs::metadata(&source)?.modified()?;
-    until_true("the file is old enough", || {
-        SystemTime::now().duration_since(written).is_ok_and(|age| age > RACY_WINDOW)
-    });
+    rest(&source)?;
     Ok(source)
 }
 
