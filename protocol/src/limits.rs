@@ -68,7 +68,7 @@ pub const MAX_EARLY_AHEAD: u64 = 32;
 /// Small files whose delivery a daemon remembers, so as not to send them along with an offer again.
 pub const MAX_DELIVERED: usize = 1024;
 /// Bytes of wanted and not yet received chunks of one transfer.
-pub const WANT_WINDOW: u64 = 80 * 1024 * 1024;
+pub const WANT_WINDOW: u64 = 64 * 1024 * 1024;
 /// Most chunks that a provider lets a receiver have wanted and not yet sent.
 pub const MAX_WANTED_CHUNKS: u64 = 2 * WANT_WINDOW / GROUP_LEN;
 /// Pages of chaining values that a receiver holds or has asked for at once.
@@ -81,13 +81,13 @@ pub const UNVERIFIED_BUDGET: u64 = 48 * 1024 * 1024;
 pub const OUTGOING_BUDGET: u64 = 128 * 1024 * 1024;
 /// … and by strangers, who fetch what is public.
 pub const STRANGER_BUDGET: u64 = 16 * 1024 * 1024;
-/// Bytes a peer may send on a connection before the application has read them: twice what 500 Mbit/s hold on a path of
-/// 300 ms, as what was lost comes a round trip later. Paths that hold less use less.
-pub const CONNECTION_WINDOW: u64 = 40 * 1024 * 1024;
+/// Bytes a peer may send on a connection before the application has read them. What was lost comes a round trip later, so
+/// that twice what a path holds keeps it full: 450 Mbit/s at 300 ms. More would cost memory wherever a disk is slow.
+pub const CONNECTION_WINDOW: u64 = 32 * 1024 * 1024;
 /// Bytes a peer may send on one stream before the application has read them.
 pub const STREAM_WINDOW: u64 = MAX_CHUNK_LEN + 64 * 1024;
 /// Bytes a connection keeps for retransmission.
-pub const SEND_WINDOW: u64 = 40 * 1024 * 1024;
+pub const SEND_WINDOW: u64 = 32 * 1024 * 1024;
 /// UDP socket buffers asked of the kernel, in bytes.
 pub const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
 /// Most simultaneous connections.
