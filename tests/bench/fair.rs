@@ -5,7 +5,6 @@
 
 use std::{
     any::Any,
-    fs,
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -22,6 +21,7 @@ use crate::{
     Result, is_installed,
     machine::Machine,
     route::{self, Route, number},
+    save,
     server::{Server, is_listened_to},
 };
 
@@ -103,21 +103,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         case.print();
         cases.push(case.json());
     }
-    match &options.json {
-        Some(path) => {
-            let all = json!({
-                "machine": machine.json(),
-                "rate_mbit": options.rate,
-                "rtt_ms": options.rtt,
-                "queue_bytes": route.queue(),
-                "seconds": options.seconds,
-                "lead_seconds": options.lead,
-                "cases": cases,
-            });
-            Ok(fs::write(path, format!("{all:#}\n"))?)
-        }
-        None => Ok(()),
-    }
+    let all = json!({
+        "machine": machine.json(),
+        "rate_mbit": options.rate,
+        "rtt_ms": options.rtt,
+        "queue_bytes": route.queue(),
+        "seconds": options.seconds,
+        "lead_seconds": options.lead,
+        "cases": cases,
+    });
+    save(options.json.as_deref(), &all)
 }
 
 /// Two flows on a link of their own.

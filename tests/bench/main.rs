@@ -44,6 +44,7 @@ use std::{
 use clap::Parser;
 use p2p_protocol::limits::RACY_WINDOW;
 use p2p_tests::until::until_true;
+use serde_json::Value;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -112,6 +113,14 @@ fn rest(file: &Path) -> Result<()> {
         SystemTime::now().duration_since(written).is_ok_and(|age| age > RACY_WINDOW)
     });
     Ok(())
+}
+
+/// Writes what was measured to a file too, where one is named.
+fn save(file: Option<&Path>, measured: &Value) -> Result<()> {
+    match file {
+        Some(file) => Ok(fs::write(file, format!("{measured:#}\n"))?),
+        None => Ok(()),
+    }
 }
 
 /// Whether a program can be started, asked for its version.

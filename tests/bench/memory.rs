@@ -3,7 +3,7 @@
 //!
 //! The peers live in this process, each with a key of its own. Some share a socket, which the daemon does not notice.
 
-use std::{fs, path::PathBuf, sync::Arc, thread, time::Duration};
+use std::{path::PathBuf, sync::Arc, thread, time::Duration};
 
 use p2p_protocol::{PeerId, limits::MAX_CONNECTIONS};
 use p2p_tests::{
@@ -15,7 +15,7 @@ use p2p_tests::{
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use crate::{Result, machine::Machine, usage};
+use crate::{Result, machine::Machine, save, usage};
 
 /// Peers at one socket: so few that no answer finds its buffer full.
 const AT_ONE_SOCKET: usize = 16;
@@ -112,21 +112,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let again = with_all("again")?;
     let [resident, peak] = connected.per_connection(before, options);
     println!("{:<12}{resident:>10.1} KiB{peak:>10.1} KiB", "each");
-    match &options.json {
-        Some(path) => {
-            let moments = [before, connected, after, again].map(Memory::json);
-            let all = json!({
-                "machine": machine.json(),
-                "connections": options.connections,
-                "idle_seconds": options.seconds,
-                "moments": moments,
-                "resident_kib_per_connection": resident,
-                "peak_kib_per_connection": peak,
-            });
-            Ok(fs::write(path, format!("{all:#}\n"))?)
-        }
-        None => Ok(()),
-    }
+    let moments = [before, connected, after, again].map(Memory::json);
+    let all = json!({
+        "machine": machine.json(),
+        "connections": options.connections,
+        "idle_seconds": options.seconds,
+        "moments": moments,
+        "resident_kib_per_connection": resident,
+        "peak_kib_per_connection": peak,
+    });
+    save(options.json.as_deref(), &all)
 }
 
 /// Connections that stay as long as this is kept.

@@ -16,7 +16,7 @@ use std::{
 use p2p_tests::{Daemon, Pair, data, words};
 use serde_json::{Value, json};
 
-use crate::{Result, done, machine::Machine, rest, supervisor, usage};
+use crate::{Result, done, machine::Machine, rest, save, supervisor, usage};
 
 /// Room that is left to others.
 const SPARE: u64 = 4 << 30;
@@ -70,19 +70,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut turns = turns.collect::<Result<Vec<_>>>()?;
     turns.sort_by(|left, right| left.ratio().total_cmp(&right.ratio()));
     turns[turns.len() / 2].print(options);
-    match &options.json {
-        Some(path) => {
-            let all = json!({
-                "machine": machine.json(),
-                "sizes": sizes,
-                "files_at_once": options.at_once,
-                "bytes_together": options.together << 20,
-                "at_once": turns.iter().map(AtOnce::json).collect::<Vec<_>>(),
-            });
-            Ok(fs::write(path, format!("{all:#}\n"))?)
-        }
-        None => Ok(()),
-    }
+    let all = json!({
+        "machine": machine.json(),
+        "sizes": sizes,
+        "files_at_once": options.at_once,
+        "bytes_together": options.together << 20,
+        "at_once": turns.iter().map(AtOnce::json).collect::<Vec<_>>(),
+    });
+    save(options.json.as_deref(), &all)
 }
 
 /// Daemons that have a connection.

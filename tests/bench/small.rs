@@ -1,7 +1,7 @@
 //! `p2p send` of 1 KiB, from the start of the command to its end: on loopback what the programs take, and over a long
 //! link how often the path is gone there and back.
 
-use std::{fs, path::PathBuf, time::Duration, time::Instant};
+use std::{path::PathBuf, time::Duration, time::Instant};
 
 use p2p_tests::{Pair, data, link::LongLink, words};
 use serde_json::{Value, json};
@@ -10,6 +10,7 @@ use crate::{
     Result, done,
     machine::Machine,
     route::{self, Route},
+    save,
 };
 
 const LEN: u64 = 1024;
@@ -106,14 +107,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         add("long link, cold", rtt, cold(start, options.cold_rounds.div_ceil(2)))?;
         println!("the long link: {route}");
     }
-    match &options.json {
-        Some(path) => {
-            let rows: Vec<_> = rows.iter().map(Row::json).collect();
-            let all = json!({ "machine": machine.json(), "rtt_ms": options.rtt, "bytes": LEN, "ways": rows });
-            Ok(fs::write(path, format!("{all:#}\n"))?)
-        }
-        None => Ok(()),
-    }
+    let rows: Vec<_> = rows.iter().map(Row::json).collect();
+    let all = json!({ "machine": machine.json(), "rtt_ms": options.rtt, "bytes": LEN, "ways": rows });
+    save(options.json.as_deref(), &all)
 }
 
 /// One file after the other on one connection; the first is not counted.

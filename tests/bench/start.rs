@@ -19,6 +19,7 @@ use crate::{
     Result, done,
     machine::Machine,
     route::{self, Route},
+    save,
     server::Server,
     usage,
 };
@@ -204,17 +205,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     for row in &rows {
         row.print(&route);
     }
-    match &options.json {
-        Some(path) => {
-            let all = json!({
-                "machine": machine.json(),
-                "rate_mbit": options.rate,
-                "rtt_ms": options.rtt,
-                "rounds": options.rounds,
-                "files": rows.iter().filter_map(|row| row.json(&route)).collect::<Vec<_>>(),
-            });
-            Ok(fs::write(path, format!("{all:#}\n"))?)
-        }
-        None => Ok(()),
-    }
+    let all = json!({
+        "machine": machine.json(),
+        "rate_mbit": options.rate,
+        "rtt_ms": options.rtt,
+        "rounds": options.rounds,
+        "files": rows.iter().filter_map(|row| row.json(&route)).collect::<Vec<_>>(),
+    });
+    save(options.json.as_deref(), &all)
 }

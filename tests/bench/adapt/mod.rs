@@ -18,6 +18,7 @@ use crate::{
     Result,
     machine::Machine,
     route::{self, Route, number},
+    save,
     server::Server,
 };
 
@@ -97,9 +98,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     println!("{}; after {} s: {}", options.good(), options.phase, options.poor());
     let samples = measure(options)?;
     print(options, &samples);
-    if let Some(path) = &options.json {
-        fs::write(path, format!("{:#}\n", json(options, &machine, &samples)))?;
-    }
+    save(options.json.as_deref(), &json(options, &machine, &samples))?;
     match &options.svg {
         Some(path) => Ok(fs::write(path, svg(options, &samples))?),
         None => Ok(()),

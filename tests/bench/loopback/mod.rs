@@ -15,7 +15,7 @@ use std::{
 
 use p2p_tests::{data, tmpfs};
 
-use crate::{Result, done, machine::Machine, rest, supervisor, usage};
+use crate::{Result, done, machine::Machine, rest, save, supervisor, usage};
 
 /// What to measure.
 #[derive(Debug, clap::Args)]
@@ -102,12 +102,7 @@ pub(crate) fn run(options: &Options, medium: Medium) -> Result<()> {
         return Err("p2p itself did not work".into());
     }
     report::print(&ways, &absent);
-    match &options.json {
-        Some(path) => {
-            Ok(fs::write(path, format!("{:#}\n", report::json(options, &folder, &machine, &ways, &absent)))?)
-        }
-        None => Ok(()),
-    }
+    save(options.json.as_deref(), &report::json(options, &folder, &machine, &ways, &absent))
 }
 
 /// A new file, once it is so old that its hash will be remembered: what is measured is moving it.

@@ -22,6 +22,7 @@ use tempfile::TempDir;
 use crate::{
     Result,
     route::{Route, number},
+    save,
 };
 
 /// No run takes longer: it is ended then.
@@ -155,8 +156,5 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     rows.extend(others.into_iter().map(|other| other.row));
     report::print(&rows, scene.bytes);
-    match &options.json {
-        Some(path) => Ok(fs::write(path, format!("{:#}\n", report::json(options, &rows)))?),
-        None => Ok(()),
-    }
+    save(options.json.as_deref(), &report::json(options, &rows))
 }
