@@ -72,13 +72,7 @@ proptest! {
     #[test]
     fn it_always_completes(chunks in 0u32..40, eager in any::<bool>(), steps in steps()) {
         let mut world = if eager { World::eager(chunks) } else { World::new(chunks, ChunkSet::new()) };
-        for step in bounded(steps) {
-            if world.completed.is_some() {
-                break;
-            }
-            world.step(&step);
-        }
-        world.run_to_completion();
+        world.run(bounded(steps));
     }
 }
 
@@ -96,15 +90,7 @@ proptest! {
             durable.remove((border + hole).saturating_sub(2).min(chunks - 1));
         }
         let mut world = World::new(chunks, durable);
-        for step in bounded(steps) {
-            if world.completed.is_some() {
-                break;
-            }
-            if !matches!(step, Step::Restart(false, _)) {
-                world.step(&step);
-            }
-        }
-        world.run_to_completion();
+        world.run(bounded(steps).into_iter().filter(|step| !matches!(step, Step::Restart(false, _))));
     }
 }
 

@@ -12,13 +12,7 @@ proptest! {
     #[test]
     fn it_always_completes_without_a_file_id(chunks in 2u32..40, steps in steps()) {
         let mut world = World::unsealed(chunks);
-        for step in bounded(steps) {
-            if world.completed.is_some() {
-                break;
-            }
-            world.step(&step);
-        }
-        world.run_to_completion();
+        world.run(bounded(steps));
     }
 }
 
@@ -35,15 +29,7 @@ proptest! {
             world.unsealed.as_mut().unwrap().values.insert(chunk, world.file.values[chunk as usize]);
         }
         world.restart(true, None);
-        for step in bounded(steps) {
-            if world.completed.is_some() {
-                break;
-            }
-            if !matches!(step, Step::Restart(false, _)) {
-                world.step(&step);
-            }
-        }
-        world.run_to_completion();
+        world.run(bounded(steps).into_iter().filter(|step| !matches!(step, Step::Restart(false, _))));
     }
 }
 

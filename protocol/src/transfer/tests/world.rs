@@ -501,6 +501,17 @@ impl World {
         self.tell_provider(ProviderInput::Tick);
     }
 
+    /// Takes these steps, as far as it needs them, and then whatever completes it.
+    pub(super) fn run(&mut self, steps: impl IntoIterator<Item = Step>) {
+        for step in steps {
+            if self.completed.is_some() {
+                break;
+            }
+            self.step(&step);
+        }
+        self.run_to_completion();
+    }
+
     pub(super) fn run_to_completion(&mut self) {
         for _ in 0..100_000 {
             if self.completed.is_some() {
