@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use p2p_protocol::{
-    ChunkSet, FileId, PeerId, SafeName,
+    ChunkSet, FileId, Geometry, PeerId, SafeName,
     control::Progress,
     limits::TRANSFER_PROGRESS_DEADLINE,
     policy::Permit,
@@ -60,14 +60,17 @@ pub(super) async fn finish_at_once(
         ..Progress::default()
     };
     job.start(&permit.name().to_string(), link.peer(), Some(id), geometry.chunk_len(), progress);
-    let have = ChunkSet::full(chunks).ranges();
-    let here = if finished.eager {
-        Message::Verified(have)
-    } else {
-        Message::Accept(Accept { chunk_log2: geometry.chunk_log2(), have_count: chunks, have })
-    };
+    let here =
+        if finished.eager { Message::Verified(ChunkSet::full(chunks).ranges()) } else { has_all(geometry) };
     say(control, &here).await?;
     be_done(job, control, permit, id, finished).await
+}
+
+/// The answer to an offer of which every chunk is here.
+fn has_all(geometry: Geometry) -> Message {
+    let chunks = geometry.chunks();
+    let have = ChunkSet::full(chunks).ranges();
+    Message::Accept(Accept { chunk_log2: geometry.chunk_log2(), have_count: chunks, have })
 }
 
 async fn be_done(
@@ -96,9 +99,7 @@ async fn hear_name(
     let chunks = geometry.chunks();
     let progress = Progress { total_bytes: geometry.size(), chunks_total: chunks, ..Progress::default() };
     job.start(&permit.name().to_string(), link.peer(), None, geometry.chunk_len(), progress);
-    let have = ChunkSet::full(chunks).ranges();
-    let accept = Accept { chunk_log2: geometry.chunk_log2(), have_count: chunks, have };
-    say(control, &Message::Accept(accept)).await?;
+    say(control, &has_all(geometry)).await?;
     say(control, &Message::Want(Want { ranges: Vec::new(), credit: 1 })).await?;
     let (mut left, mut deadline) = (u32::MAX, Instant::now() + TRANSFER_PROGRESS_DEADLINE);
     loop {

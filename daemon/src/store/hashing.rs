@@ -125,12 +125,20 @@ impl Run<'_> {
             zero_groups(first, buffer.len() as u64)
         } else {
             read(self.disk, self.file, self.path, buffer, start)?;
-            let groups = buffer.chunks(GROUP_LEN as usize);
-            groups.zip(first..).map(|(bytes, group)| tree::hash_group(group, bytes)).collect()
+            hash_groups(first, buffer)
         };
         let kept = self.writer.put(first, &values);
         kept.map_err(StoreError::io("write the list of chaining values for", self.path))
     }
+}
+
+/// The values of groups that lie one after the other.
+pub(super) fn hash_groups(first: u64, bytes: &[u8]) -> Vec<Cv> {
+    bytes
+        .chunks(GROUP_LEN as usize)
+        .zip(first..)
+        .map(|(bytes, group)| tree::hash_group(group, bytes))
+        .collect()
 }
 
 /// The values of groups of zeros. They differ with the group's place, so each has to be computed.

@@ -14,7 +14,7 @@ use super::{
     disk::{Disk, is_hole, is_zero, read_full},
     draft::Draft,
     error::StoreError,
-    hashing::zero_groups,
+    hashing::{hash_groups, zero_groups},
     list::List,
     stamp::Stamp,
 };
@@ -205,10 +205,7 @@ impl Source {
             Content::Draft(draft) => {
                 let values = match &data {
                     ChunkData::Zeros => zero_groups(groups.start, geometry.len_of(chunk)),
-                    ChunkData::Bytes(bytes) => {
-                        let parts = bytes.chunks(GROUP_LEN as usize).zip(groups.clone());
-                        parts.map(|(bytes, group)| tree::hash_group(group, bytes)).collect()
-                    }
+                    ChunkData::Bytes(bytes) => hash_groups(groups.start, bytes),
                 };
                 if !draft.put(groups, &values).map_err(listed())? {
                     return Err(self.changed());
