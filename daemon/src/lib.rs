@@ -4,6 +4,7 @@ mod args;
 mod buffer;
 mod config;
 mod control;
+pub mod disk;
 mod home;
 mod identity;
 mod logging;

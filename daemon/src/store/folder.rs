@@ -16,10 +16,10 @@ use rustix::{
 };
 
 use super::{
-    disk::Disk,
     error::StoreError,
     layout::{CVS, LOG, PART, PARTIALS},
 };
+use crate::disk::Disk;
 
 /// A destination folder that holds, or may hold, partials.
 #[derive(Debug)]

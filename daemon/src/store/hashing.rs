@@ -16,11 +16,11 @@ use p2p_protocol::{
 };
 
 use super::{
-    disk::{Disk, is_hole, read_full},
     error::StoreError,
     list::{List, ListWriter, Lists},
 };
 use crate::buffer::Buffer;
+use crate::disk::{Disk, is_hole, read_full};
 
 /// Bytes that a worker reads at once, a whole number of groups. No more, since there may be as many workers as there are
 /// files to be hashed, and more.

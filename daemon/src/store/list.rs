@@ -17,10 +17,8 @@ use std::{
 
 use p2p_protocol::{Cv, FileId, limits::CV_LEN, tree};
 
-use super::{
-    disk::{Disk, is_unsupported, read_exact, write_all},
-    layout::{Home, UNFINISHED},
-};
+use super::layout::{Home, UNFINISHED};
+use crate::disk::{Disk, is_unsupported, read_exact, write_all};
 
 /// Values that are read at once while a list is checked; a power of two, so that each run is a subtree.
 pub(crate) const RUN: u64 = 1 << 12;

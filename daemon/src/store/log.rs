@@ -13,10 +13,8 @@ use std::{fs::File, io};
 
 use p2p_protocol::{ChunkSet, FileId, Geometry, limits::MAX_CHUNKS};
 
-use super::{
-    disk::{Disk, read_exact, read_full, write_all},
-    stamp::Stamp,
-};
+use super::stamp::Stamp;
+use crate::disk::{Disk, read_exact, read_full, write_all};
 
 const MAGIC: [u8; 8] = *b"p2p log\n";
 const VERSION: u16 = 1;

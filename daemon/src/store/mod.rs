@@ -24,7 +24,6 @@
 
 mod catalog;
 mod checkpoint;
-mod disk;
 mod draft;
 mod error;
 mod folder;
@@ -56,7 +55,7 @@ pub(crate) use publish::{PublishName, Published};
 pub(crate) use recover::PartialSpec;
 pub(crate) use source::{ChunkData, Source};
 
-use disk::{Disk, System};
+use crate::disk::{Disk, System};
 use layout::Home;
 use list::Lists;
 use stamp::Stamp;

@@ -30,7 +30,6 @@ use p2p_protocol::{
 
 use super::{
     Store,
-    disk::{is_hole, is_unsupported, read_exact, read_full, write_all},
     error::StoreError,
     folder::Folder,
     layout::{CVS, PART, PARTIALS, PartialKey},
@@ -39,6 +38,7 @@ use super::{
     recover::{PartialSpec, remove_files},
 };
 use crate::buffer::Buffer;
+use crate::disk::{is_hole, is_unsupported, read_exact, read_full, write_all};
 
 /// Chunks whose values are read at once.
 const VALUES_AT_ONCE: usize = 1 << 12;

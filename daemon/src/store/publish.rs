@@ -22,7 +22,6 @@ use p2p_protocol::{ChunkSet, FileId, SafeName, limits::MAX_NAME_LEN, tree};
 use rustix::fs::{Timespec, Timestamps, UTIME_OMIT};
 
 use super::{
-    disk::is_unsupported,
     error::StoreError,
     import::{now_ns, rests},
     layout::PART,
@@ -31,6 +30,7 @@ use super::{
     recover::remove_files,
     stamp::Stamp,
 };
+use crate::disk::is_unsupported;
 
 /// Numbers that are tried before a name is given up.
 const MOST_NUMBERED: u32 = 10_000;

@@ -22,7 +22,6 @@ use p2p_protocol::{ChunkSet, FileId, Geometry};
 
 use super::{
     Store,
-    disk::{next_data, next_hole},
     error::StoreError,
     folder::{Folder, is_still, lock, open_file},
     layout::{CVS, LOG, PART, PARTIALS, PartialKey},
@@ -30,6 +29,7 @@ use super::{
     partial::{Partial, Parts, State},
     stamp::Stamp,
 };
+use crate::disk::{next_data, next_hole};
 
 /// What a partial is opened for.
 #[derive(Clone, Debug)]

@@ -11,7 +11,6 @@ use bytes::Bytes;
 use p2p_protocol::{ChunkSet, Cv, FileId, Geometry, ResumeKey, limits::GROUP_LEN, tree};
 
 use super::{
-    disk::{Disk, is_hole, is_zero, read_full},
     draft::Draft,
     error::StoreError,
     hashing::{hash_groups, zero_groups},
@@ -19,6 +18,7 @@ use super::{
     stamp::Stamp,
 };
 use crate::buffer::Buffer;
+use crate::disk::{Disk, is_hole, is_zero, read_full};
 
 /// An open, regular file. Its bytes are read by position, never mapped: a file that is cut short
 /// while it is sent gives an error, not a signal.

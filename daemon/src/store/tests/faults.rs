@@ -274,5 +274,5 @@ fn a_record_that_was_never_synced_is_written_again_by_the_next_run() {
     drop(partial);
     bed.disk.power_loss(|| false);
     let file = std::fs::File::open(bed.partial_file(&content, LOG)).unwrap();
-    assert_eq!(log::Contents::read(&disk::System, &file).unwrap().claimed, set([0]));
+    assert_eq!(log::Contents::read(&crate::disk::System, &file).unwrap().claimed, set([0]));
 }

@@ -11,7 +11,7 @@ use std::{
 
 use cap_std::fs::Dir;
 
-use crate::store::disk::{Disk, System};
+use crate::disk::{Disk, System};
 
 /// What can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

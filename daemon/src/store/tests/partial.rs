@@ -241,7 +241,7 @@ fn a_record_left_behind_a_rewritten_one_is_not_its_successor() {
     mixed.extend_from_slice(&old[log::HEADER_LEN + record..]);
     std::fs::write(&path, &mixed).unwrap();
     let file = std::fs::File::open(&path).unwrap();
-    let contents = log::Contents::read(&disk::System, &file).unwrap();
+    let contents = log::Contents::read(&crate::disk::System, &file).unwrap();
     assert_eq!(contents.claimed, set([3]));
 }
 

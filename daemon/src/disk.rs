@@ -1,19 +1,47 @@
 //! The system calls that durability rests on, behind one trait, so that a test or a simulator can count
-//! them, make them fail, or lose what they did not sync.
+//! them, make them fail, or lose what they did not sync. Whatever changes a file or a folder goes through it.
 
 use std::{
     ffi::OsStr,
     fmt,
-    fs::File,
+    fs::{File, Permissions},
     io,
-    os::{fd::AsFd, unix::fs::FileExt},
+    os::{
+        fd::AsFd,
+        unix::fs::{FileExt, PermissionsExt},
+    },
 };
 
 use cap_std::fs::Dir;
-use rustix::fs::{AtFlags, FallocateFlags, RenameFlags, SeekFrom};
+use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, RenameFlags, SeekFrom, Timestamps};
 
-/// What the store asks of a disk. Every method defaults to the operating system's own.
-pub(crate) trait Disk: fmt::Debug + Send + Sync {
+/// What the daemon asks of a disk. Every method defaults to the operating system's own.
+pub trait Disk: fmt::Debug + Send + Sync {
+    /// Opens a file in a folder, or makes it where `how` has [`OFlags::CREATE`].
+    fn open(&self, folder: &Dir, name: &OsStr, how: OFlags, mode: Mode) -> io::Result<File> {
+        Ok(rustix::fs::openat(folder.as_fd(), name, how | OFlags::CLOEXEC, mode)?.into())
+    }
+
+    /// Makes a folder in a folder.
+    fn make_folder(&self, folder: &Dir, name: &OsStr, mode: Mode) -> io::Result<()> {
+        Ok(rustix::fs::mkdirat(folder.as_fd(), name, mode)?)
+    }
+
+    /// Removes an empty folder.
+    fn remove_folder(&self, folder: &Dir, name: &OsStr) -> io::Result<()> {
+        Ok(rustix::fs::unlinkat(folder.as_fd(), name, AtFlags::REMOVEDIR)?)
+    }
+
+    /// Sets an open file's permissions.
+    fn set_mode(&self, file: &File, mode: u32) -> io::Result<()> {
+        file.set_permissions(Permissions::from_mode(mode))
+    }
+
+    /// Sets an open file's times.
+    fn set_times(&self, file: &File, times: &Timestamps) -> io::Result<()> {
+        Ok(rustix::fs::futimens(file, times)?)
+    }
+
     /// Reads at an offset; may be short.
     fn read_at(&self, file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         file.read_at(buffer, offset)
@@ -66,6 +94,11 @@ pub(crate) trait Disk: fmt::Debug + Send + Sync {
         Ok(rustix::fs::renameat_with(from.as_fd(), name, to.as_fd(), new, how)?)
     }
 
+    /// Renames, and replaces what has the new name.
+    fn rename(&self, from: &Dir, name: &OsStr, to: &Dir, new: &OsStr) -> io::Result<()> {
+        Ok(rustix::fs::renameat(from.as_fd(), name, to.as_fd(), new)?)
+    }
+
     /// Gives a file a second name, which must be free.
     fn link(&self, from: &Dir, name: &OsStr, to: &Dir, new: &OsStr) -> io::Result<()> {
         Ok(rustix::fs::linkat(from.as_fd(), name, to.as_fd(), new, AtFlags::empty())?)
@@ -80,6 +113,11 @@ pub(crate) trait Disk: fmt::Debug + Send + Sync {
     fn free(&self, folder: &Dir) -> io::Result<u64> {
         let found = rustix::fs::fstatvfs(folder.as_fd())?;
         Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+
+    /// The name of the SQLite VFS through which the catalog reaches this disk; `None` for SQLite's own.
+    fn catalog_vfs(&self) -> Option<&str> {
+        None
     }
 }
 
