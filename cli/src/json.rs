@@ -75,6 +75,11 @@ pub(crate) enum Line<'a> {
         transfer: Option<u64>,
         exit_code: u8,
     },
+    /// `--timeout`: the transfer goes on.
+    Timeout {
+        transfer: Option<u64>,
+        exit_code: u8,
+    },
     Shared {
         #[serde(serialize_with = "text")]
         file_id: FileId,

@@ -460,6 +460,35 @@ async fn a_share_prints_its_file_id_alone() {
 }
 
 #[tokio::test]
+async fn what_is_shared_is_listed() {
+    let shared = || Event::Shared { file_id: FILE, path: "/x/a.iso".into(), audience: "fifi".into() };
+    let ran = run(&["shares"], vec![turn([shared()])]).await;
+    assert!(ran.data.contains(&format!("{FILE}  fifi  /x/a.iso")), "{}", ran.data);
+    let ran = run(&["shares", "--json"], vec![turn([shared(), shared()])]).await;
+    assert!(ran.json().iter().all(|line| line["event"] == "shared" && line["audience"] == "fifi"));
+    let ran = run(&["shares"], vec![turn([])]).await;
+    assert_eq!((ran.code, ran.data.as_str(), ran.people.as_str()), (0, "", "nothing is shared\n"));
+}
+
+#[tokio::test]
+async fn a_command_whose_time_is_over_leaves_the_transfer_alone() {
+    // The daemon goes away after the first event, and the command would wait for it.
+    let ran = run_with(&["wait", "7", "--timeout", "0s", "--json"], vec![turn([QUEUED])], |ctx, _| {
+        ctx.patience = Duration::from_secs(1000);
+    })
+    .await;
+    assert_eq!(ran.code, 1);
+    let last = "{\"event\":\"timeout\",\"transfer\":7,\"exit_code\":1}\n";
+    assert!(ran.data.ends_with(last), "{}", ran.data);
+    let ran = run_with(&["wait", "7", "--timeout", "0s"], vec![turn([QUEUED])], |ctx, _| {
+        ctx.patience = Duration::from_secs(1000);
+    })
+    .await;
+    let said = "error: not done within 0s; transfer 7 goes on\n";
+    assert!(ran.people.contains(said) && ran.people.contains("p2p cancel 7"), "{}", ran.people);
+}
+
+#[tokio::test]
 async fn lists_go_to_standard_output_in_either_form() {
     let summary = || Event::Summary(commands::example(7, State::Active));
     let ran = run(&["list"], vec![turn([summary()])]).await;
@@ -495,12 +524,6 @@ async fn the_socket_is_found_behind_a_link() {
     })
     .await;
     assert_eq!(ran.code, 0, "{}", ran.people);
-}
-
-#[tokio::test]
-async fn a_completion_script_names_the_verbs() {
-    let ran = run(&["completions", "bash"], vec![]).await;
-    assert!(ran.data.contains("unshare"));
 }
 
 #[test]

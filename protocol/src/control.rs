@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Version of this conversation. It changes with every change of the types below.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// The fixed bytes that open each direction, so that programs of different versions part with a clear word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +73,8 @@ pub enum Request {
     Trust(TrustRequest),
     /// Forget a peer, by Peer ID or name, and end its connections: [`Event::Ok`].
     Forget(String),
+    /// All shares: one [`Event::Shared`] each, oldest first.
+    Shares,
 }
 
 /// `p2p send`.

@@ -13,7 +13,7 @@ pub(crate) async fn run(ctx: &Context, typed: Send) -> Result<(), CliError> {
 }
 
 fn request(typed: Send) -> Result<SendRequest, CliError> {
-    let Send { paths, to, name, key, detach } = typed;
+    let Send { paths, to, name, key, detach, patience: _ } = typed;
     let [path] = paths.as_slice() else {
         return Err(CliError::usage("several paths at once are not in this version yet")
             .hint("send them one by one; with --detach they run side by side"));

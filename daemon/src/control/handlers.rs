@@ -100,6 +100,16 @@ impl Handlers {
                 Ok(())
             }
             Request::Trust(trust) => events.answer(sessions.trust(trust).await.map(|()| Event::Ok)).await,
+            Request::Shares => match sessions.shares().await {
+                Ok(shares) => {
+                    for (file_id, path, audience) in shares {
+                        let path = path.display().to_string();
+                        events.say(Event::Shared { file_id, path, audience }).await?;
+                    }
+                    Ok(())
+                }
+                Err(error) => events.answer(Err(error)).await,
+            },
             Request::Forget(peer) => events.answer(sessions.forget(&peer).await.map(|_| Event::Ok)).await,
         }
     }

@@ -268,6 +268,14 @@ impl Sessions {
         Err(RunError::new(Failure::NotFound, format!("{id} is not shared here")))
     }
 
+    /// What is shared, oldest first: each File ID, its path and, in words, who can fetch it.
+    pub(crate) async fn shares(&self) -> Result<Vec<(FileId, PathBuf, String)>, RunError> {
+        let store = self.store.clone();
+        let shares = blocking(move || store.catalog().shares()).await??;
+        let words = |share: &Share| Audience::of_share(share).words(&self.peers);
+        Ok(shares.into_iter().map(|share| (share.file_id, share.path.clone(), words(&share))).collect())
+    }
+
     /// Number of shared files.
     pub(crate) async fn share_count(&self) -> Result<u64, RunError> {
         let store = self.store.clone();
