@@ -77,6 +77,13 @@ pub enum Request {
     Shares,
 }
 
+/// The folder in the state folder for content that has no other place: standard input that is to be sent, and what is
+/// fetched to standard output.
+pub const SPOOL_FOLDER: &str = "spool";
+/// Start of the name of a file in it that holds standard input. Whoever writes it holds a lock on it until the daemon
+/// has it; without lock and transfer it is swept.
+pub const SPOOLED_INPUT: &str = "stdin-";
+
 /// `p2p send`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SendRequest {
@@ -86,6 +93,8 @@ pub struct SendRequest {
     pub target: String,
     /// The name to offer, instead of the source's own.
     pub name: Option<String>,
+    /// Whether the source is spooled standard input, which is removed once it is not needed any longer.
+    pub spooled: bool,
     /// What to do about the key found at the target.
     pub key: KeyPolicy,
     /// Whether to answer with the transfer's number alone.

@@ -11,6 +11,7 @@ mod share;
 mod show;
 mod source;
 mod status;
+mod stdin;
 mod transfer;
 mod verify;
 mod watch;

@@ -6,6 +6,7 @@
 
 mod accept;
 mod budget;
+mod clean_up;
 mod early;
 mod error;
 mod job;
@@ -57,8 +58,6 @@ use stdout::StdoutClient;
 
 /// What the secret behind resume keys is for.
 pub(crate) const RESUME_CONTEXT: &str = "p2p 2026-11-25 resume keys of sources without file id";
-/// How long a command may take to come back after the daemon was restarted under it.
-const SPOOL_KEPT: Duration = Duration::from_secs(30);
 /// How long a peer is given to take a last word.
 const PARTING: Duration = Duration::from_secs(2);
 
@@ -121,6 +120,7 @@ impl Sessions {
             shutdown: CancellationToken::new(),
             runs: TaskTracker::new(),
         });
+        sessions.sweep_spool()?;
         tokio::spawn(sessions.clone().accept_connections());
         for job in sessions.registry.all().into_iter().filter(|job| !job.is_over()) {
             match job.spec() {
@@ -137,18 +137,6 @@ impl Sessions {
             }
         }
         Ok(sessions)
-    }
-
-    /// Removes what was spooled for a command that does not come back.
-    async fn forget_spool(self: Arc<Self>, job: Arc<Job>) {
-        tokio::time::sleep(SPOOL_KEPT).await;
-        let wanted = |other: &Arc<Job>| {
-            let to_stdout = matches!(other.spec(), Spec::Fetch { output: Output::Stdout, .. });
-            to_stdout && !other.is_over() && other.file_id() == job.file_id()
-        };
-        if !self.registry.all().iter().any(wanted) {
-            self.clean_up(&job).await;
-        }
     }
 
     fn give_up(&self, job: &Job, error: &RunError) {

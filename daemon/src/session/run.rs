@@ -9,7 +9,7 @@ use std::{
 
 use p2p_protocol::{
     FileId, Geometry, PeerId, ResumeKey, SafeName,
-    control::{Output, WaitReason},
+    control::{Output, State, WaitReason},
     limits::{
         HASH_FIRST_LEN, MAX_DELIVERED, MAX_EARLY_LEN, MAX_FRAME_LEN, MAX_FRUITLESS_TRIES, RETRY_MAX,
         RETRY_MIN,
@@ -92,6 +92,9 @@ impl Sessions {
             }
         }
         self.stdout_clients().remove(&job.number());
+        if job.state() == State::Done {
+            self.drop_spooled(job).await;
+        }
         self.registry.save(job);
     }
 
@@ -439,7 +442,7 @@ impl Sessions {
     }
 
     /// The folder that a fetched file goes to, or waits in: the path itself, where it is or is to be a folder.
-    async fn folder_of(&self, output: &Output) -> Result<PathBuf, RunError> {
+    pub(super) async fn folder_of(&self, output: &Output) -> Result<PathBuf, RunError> {
         match output {
             Output::Inbox => Ok(self.inbox.clone()),
             Output::Stdout => Ok(self.store.spool()),
@@ -470,35 +473,6 @@ impl Sessions {
         let (store, size) = (self.store.clone(), permit.geometry().size());
         Ok(blocking(move || Ok::<_, StoreError>(store.is_identical(&path, id, size)?.then_some(path)))
             .await??)
-    }
-
-    /// Removes what a cancelled transfer left on this machine.
-    pub(super) async fn clean_up(&self, job: &Job) {
-        let (folder, keys) = match job.spec() {
-            Spec::Receive { peer, file_id } => (self.inbox.clone(), vec![PartialKey::Sent(*file_id, *peer)]),
-            Spec::ReceiveUnsealed { peer, key } => {
-                let named = job.file_id().map(|id| PartialKey::Sent(id, *peer));
-                let keys = named.into_iter().chain([PartialKey::Unsealed(*key, *peer)]);
-                (self.inbox.clone(), keys.collect())
-            }
-            Spec::Fetch { file_id, output, .. } => match self.folder_of(output).await {
-                Ok(folder) => (folder, vec![PartialKey::Fetched(*file_id)]),
-                Err(error) => {
-                    tracing::warn!(transfer = job.number(), %error, "a partial could not be looked for");
-                    return;
-                }
-            },
-            Spec::Send { .. } | Spec::Serve { .. } => return,
-        };
-        for key in keys {
-            let (store, folder) = (self.store.clone(), folder.clone());
-            match blocking(move || store.discard_partial(&folder, &key)).await {
-                Ok(Ok(())) | Err(_) => {}
-                Ok(Err(error)) => {
-                    tracing::warn!(transfer = job.number(), %error, "a partial could not be removed")
-                }
-            }
-        }
     }
 }
 

@@ -36,6 +36,7 @@ mod partial;
 mod publish;
 mod recover;
 mod source;
+mod spool;
 mod stamp;
 #[cfg(test)]
 mod tests;
@@ -105,7 +106,7 @@ impl Store {
         &self.inner.catalog
     }
 
-    /// The folder for content that goes to standard output and is not kept.
+    /// The folder for standard input that is to be sent, and for what goes to standard output and is not kept.
     pub(crate) fn spool(&self) -> PathBuf {
         self.inner.home.spool()
     }

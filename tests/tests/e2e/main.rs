@@ -13,6 +13,7 @@ mod output;
 mod shares;
 mod source;
 mod space;
+mod stdin;
 mod transfer;
 mod trust;
 mod unsealed;
