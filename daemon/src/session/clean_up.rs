@@ -32,7 +32,7 @@ impl Sessions {
         };
         for key in keys {
             let (store, folder) = (self.store.clone(), folder.clone());
-            match blocking(move || store.discard_partial(&folder, &key)).await {
+            match blocking(&self.workers, move || store.discard_partial(&folder, &key)).await {
                 Ok(Ok(())) | Err(_) => {}
                 Ok(Err(error)) => {
                     tracing::warn!(transfer = job.number(), %error, "a partial could not be removed")
@@ -45,7 +45,7 @@ impl Sessions {
     pub(super) async fn drop_spooled(&self, job: &Job) {
         let Spec::Send { path, spooled: true, .. } = job.spec() else { return };
         let (store, path) = (self.store.clone(), path_of(path));
-        if let Ok(Err(error)) = blocking(move || store.remove_spooled(&path)).await {
+        if let Ok(Err(error)) = blocking(&self.workers, move || store.remove_spooled(&path)).await {
             tracing::warn!(transfer = job.number(), %error, "spooled standard input could not be removed");
         }
     }

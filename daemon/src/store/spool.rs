@@ -42,7 +42,7 @@ impl Store {
                 continue;
             }
             // What cannot be opened is no file of ours.
-            let Ok(file) = open_file(&folder.dir, &name, false) else { continue };
+            let Ok(file) = open_file(&**self.disk(), &folder.dir, &name, false) else { continue };
             if lock(&file, &path).is_ok() {
                 tracing::info!(path = %path.display(), "removed standard input that nobody sends any longer");
                 self.remove_spooled(&path)?;
