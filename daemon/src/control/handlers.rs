@@ -1,13 +1,13 @@
 //! What each request of the command line does. A handler yields events and knows no socket.
 
-use std::{path::PathBuf, sync::Arc, time::Instant};
+use std::{path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use p2p_protocol::{
     PeerId,
     control::{Event, Request, ShareRequest, Status, TransferEvent, WaitReason},
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 use crate::session::{Begun, RunError, Sessions};
 

@@ -70,7 +70,7 @@ impl Sessions {
     async fn anything_public(&self) -> bool {
         let store = self.store.clone();
         let public = shares::Audience::Public.stored();
-        matches!(blocking(move || store.catalog().has_share_for(&public)).await, Ok(Ok(true)))
+        matches!(blocking(&self.workers, move || store.catalog().has_share_for(&public)).await, Ok(Ok(true)))
     }
 
     /// Serves the conversations that the peer opens, for as long as the connection lives. A stranger's come
@@ -204,7 +204,7 @@ impl Sessions {
             return Ok(unsealed);
         }
         let (store, inbox) = (self.store.clone(), self.inbox.clone());
-        let begun_before = blocking(move || {
+        let begun_before = blocking(&self.workers, move || {
             Ok::<_, StoreError>(!store.has_partial(&inbox, &sent)? && store.has_partial(&inbox, &unsealed)?)
         });
         // A folder that cannot be looked into cannot be received into, which is found out in a moment.
@@ -268,7 +268,7 @@ impl Sessions {
             modified_ns: permit.modified_ns(),
         };
         let store = self.store.clone();
-        Ok(blocking(move || store.open_partial(spec)).await?.map(Arc::new))
+        Ok(blocking(&self.workers, move || store.open_partial(spec)).await?.map(Arc::new))
     }
 
     /// Accepts, and receives to the end.
@@ -301,6 +301,7 @@ impl Sessions {
         let receiving = Receiving {
             job,
             registry,
+            workers: self.workers.clone(),
             link,
             control,
             chunks,
@@ -336,7 +337,7 @@ impl Sessions {
     ) -> Result<(), RunError> {
         let (peer, id) = (link.peer(), fetch.file_id);
         let (store, rights) = (self.store.clone(), self.peers.rights(&peer));
-        let share = blocking(move || store.catalog().share(id)).await??;
+        let share = blocking(&self.workers, move || store.catalog().share(id)).await??;
         let Some(share) = shares::granted(share, &peer, rights) else {
             tracing::info!(%peer, file_id = %id, "asked for what it may not have or what is not here");
             if self.peers.is_trusted(&peer) {
@@ -385,7 +386,9 @@ impl Sessions {
         let (registry, size, name) = (&*self.registry, source.size(), source.name());
         let public = if self.peers.is_trusted(&link.peer()) { &self.outgoing } else { &self.outgoing_public };
         let memory = public.clone();
-        let providing = Providing { job, registry, link, control, source, name, opening, memory, stop };
+        let workers = self.workers.clone();
+        let providing =
+            Providing { job, registry, workers, link, control, source, name, opening, memory, stop };
         let done = provide(providing).await?;
         job.done(id, done.name, size, None);
         Ok(())

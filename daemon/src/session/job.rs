@@ -12,7 +12,7 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use p2p_protocol::{
@@ -20,7 +20,7 @@ use p2p_protocol::{
     control::{Detail, Progress, State, Summary, TransferEvent, WaitReason},
     reason::{ChunkFailure, Failure},
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{error::RunError, spec::Spec};
@@ -42,7 +42,7 @@ pub(crate) struct Job {
     /// Held by the run that works on the job: there is never more than one.
     pub(crate) running: tokio::sync::Mutex<()>,
     /// The connection that the run works on, where a peer started it.
-    on: Mutex<Option<usize>>,
+    on: Mutex<Option<u64>>,
 }
 
 /// Takes back, when it is dropped, that a job's run works on a connection.
@@ -162,12 +162,12 @@ impl Job {
     }
 
     /// Whether the job's run works on this connection.
-    pub(crate) fn runs_on(&self, connection: usize) -> bool {
+    pub(crate) fn runs_on(&self, connection: u64) -> bool {
         *self.on.lock().unwrap_or_else(PoisonError::into_inner) == Some(connection)
     }
 
     /// Says that it does, from now on.
-    pub(crate) fn run_on(&self, connection: usize) -> RunsOn<'_> {
+    pub(crate) fn run_on(&self, connection: u64) -> RunsOn<'_> {
         *self.on.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
         RunsOn(self)
     }

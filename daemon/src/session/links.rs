@@ -2,7 +2,7 @@
 //! to the transfer that asked for it, and closed at once when trust is withdrawn.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -33,6 +33,7 @@ use super::{
 use crate::{
     peers::{Peers, Target},
     transport::{ChunkReceiver, Connection, Endpoint, TransportError},
+    workers::Workers,
 };
 
 /// Chunk streams whose header was read and that wait for their transfer to take them.
@@ -238,21 +239,23 @@ impl Drop for ChunkQueue {
 /// All open connections.
 #[derive(Debug)]
 pub(crate) struct Links {
+    workers: Workers,
     endpoint: Endpoint,
     peers: Peers,
     /// The budget of the daemon, for what comes before it is asked for.
     pool: Arc<Pool>,
-    open: Mutex<HashMap<usize, Arc<Link>>>,
+    /// By their numbers, the oldest first.
+    open: Mutex<BTreeMap<u64, Arc<Link>>>,
     /// One dial at a time per target, so that two transfers to it share what the first one opens.
     dialling: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl Links {
-    pub(crate) fn new(endpoint: Endpoint, peers: Peers, pool: Arc<Pool>) -> Self {
-        Self { endpoint, peers, pool, open: Mutex::default(), dialling: Mutex::default() }
+    pub(crate) fn new(workers: Workers, endpoint: Endpoint, peers: Peers, pool: Arc<Pool>) -> Self {
+        Self { workers, endpoint, peers, pool, open: Mutex::default(), dialling: Mutex::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<usize, Arc<Link>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Link>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -380,7 +383,9 @@ impl Links {
             };
             let found = connection.peer_id();
             let (peers, meant) = (self.peers.clone(), target.clone());
-            if let Err(error) = blocking(move || peers.check_key(&meant, found, policy)).await? {
+            if let Err(error) =
+                blocking(&self.workers, move || peers.check_key(&meant, found, policy)).await?
+            {
                 connection.close(close::WRONG_PEER, "");
                 return Err(error.into());
             }

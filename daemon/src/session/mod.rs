@@ -8,6 +8,7 @@ mod accept;
 mod budget;
 mod early;
 mod error;
+mod incoming;
 mod job;
 mod links;
 mod provide;
@@ -36,7 +37,10 @@ use p2p_protocol::{
     reason::{AbortReason, Failure, RefuseReason, close},
     wire::peer::Message,
 };
-use tokio::sync::{Semaphore, mpsc};
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, mpsc},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) use error::RunError;
@@ -47,6 +51,7 @@ use crate::{
     peers::Peers,
     store::{Share, Store, StoreError},
     transport::{ControlStream, Endpoint, TransportError},
+    workers::Workers,
 };
 use budget::Pool;
 use job::now_ms;
@@ -72,6 +77,7 @@ pub(crate) struct Begun {
 
 /// All transfers of this daemon and what they work with.
 pub(crate) struct Sessions {
+    workers: Workers,
     store: Store,
     peers: Peers,
     links: Arc<Links>,
@@ -97,6 +103,7 @@ pub(crate) struct Sessions {
 impl Sessions {
     /// Begins to accept connections, and takes up what an earlier daemon left unfinished.
     pub(crate) fn start(
+        workers: Workers,
         store: Store,
         peers: Peers,
         endpoint: Endpoint,
@@ -106,7 +113,8 @@ impl Sessions {
         let registry = Arc::new(Registry::load(store.clone())?);
         let pool = Pool::daemon();
         let sessions = Arc::new(Self {
-            links: Arc::new(Links::new(endpoint, peers.clone(), pool.clone())),
+            links: Arc::new(Links::new(workers.clone(), endpoint, peers.clone(), pool.clone())),
+            workers,
             store,
             peers,
             registry,
@@ -164,7 +172,7 @@ impl Sessions {
             tracing::warn!("transfers did not stop in time; what was checkpointed is kept");
         }
         let peers = self.peers.clone();
-        if blocking(move || peers.flush()).await.is_err() {
+        if blocking(&self.workers, move || peers.flush()).await.is_err() {
             tracing::debug!("peers seen last were not written down");
         }
         self.links.endpoint().close(close::SHUTDOWN, "shutting down");
@@ -244,7 +252,7 @@ impl Sessions {
     ) -> Result<(FileId, PathBuf, String), RunError> {
         let audience = Audience::of(&request, &self.peers)?;
         let (store, path, stored) = (self.store.clone(), run::path_of(&request.path), audience.stored());
-        let shared = blocking(move || {
+        let shared = blocking(&self.workers, move || {
             let source = store.import(&path, &|_| keep_on())?;
             // What was imported has a name.
             let Some(file_id) = source.file_id() else { return Err(StoreError::Cancelled) };
@@ -261,7 +269,7 @@ impl Sessions {
     /// Takes a share back.
     pub(crate) async fn unshare(&self, id: FileId) -> Result<(), RunError> {
         let store = self.store.clone();
-        if blocking(move || store.catalog().remove_share(id)).await?? {
+        if blocking(&self.workers, move || store.catalog().remove_share(id)).await?? {
             tracing::info!(file_id = %id, "no longer shared");
             return Ok(());
         }
@@ -271,7 +279,7 @@ impl Sessions {
     /// Number of shared files.
     pub(crate) async fn share_count(&self) -> Result<u64, RunError> {
         let store = self.store.clone();
-        Ok(blocking(move || store.catalog().share_count()).await??)
+        Ok(blocking(&self.workers, move || store.catalog().share_count()).await??)
     }
 
     /// Stops a transfer, or gives up one that failed, and removes what it left on this machine.
@@ -331,7 +339,7 @@ impl Sessions {
     pub(crate) async fn trust(&self, request: TrustRequest) -> Result<(), RunError> {
         let (id, before) = (request.id, self.peers.rights(&request.id));
         let peers = self.peers.clone();
-        blocking(move || peers.trust(request)).await??;
+        blocking(&self.workers, move || peers.trust(request)).await??;
         let after = self.peers.rights(&id);
         if (before.send && !after.send) || (before.fetch && !after.fetch) {
             self.links.close_peer(&id);
@@ -343,7 +351,7 @@ impl Sessions {
     /// Forgets a peer, by name or Peer ID, and closes its connections.
     pub(crate) async fn forget(&self, peer: &str) -> Result<PeerId, RunError> {
         let (peers, asked) = (self.peers.clone(), peer.to_owned());
-        let forgotten = blocking(move || peers.forget(&asked)).await??;
+        let forgotten = blocking(&self.workers, move || peers.forget(&asked)).await??;
         let id = forgotten.ok_or_else(|| {
             RunError::new(Failure::NotFound, format!("{peer} is no peer known here; `p2p peers` lists them"))
         })?;
@@ -363,8 +371,12 @@ impl Sessions {
 }
 
 /// Runs something that may block, off the network tasks.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, RunError> {
-    tokio::task::spawn_blocking(work)
+async fn blocking<T: Send + 'static>(
+    workers: &Workers,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, RunError> {
+    workers
+        .spawn(&Handle::current(), work)
         .await
         .map_err(|error| RunError::new(Failure::Other, format!("a background task failed: {error}")))
 }

@@ -164,8 +164,9 @@ impl Sessions {
                 Opening::Accepted(answer(job, &mut control, stop).await?)
             };
             let (registry, control, link) = (&*self.registry, &mut control, &link);
-            let (source, memory, stop) = (source.clone(), self.outgoing.clone(), stop.clone());
-            provide(Providing { job, registry, link, control, source, name: shown, opening, memory, stop })
+            let (workers, memory) = (self.workers.clone(), self.outgoing.clone());
+            let (source, name, stop) = (source.clone(), shown, stop.clone());
+            provide(Providing { job, registry, workers, link, control, source, name, opening, memory, stop })
                 .await
         };
         match conversation.await {
@@ -210,7 +211,7 @@ impl Sessions {
         stop: &CancellationToken,
     ) -> Result<Arc<Source>, RunError> {
         let (store, asked) = (self.store.clone(), path.to_owned());
-        let opened = blocking(move || match kept {
+        let opened = blocking(&self.workers, move || match kept {
             Some(source) if source.file_id().is_some() || !store.was_hashed(&source) => {
                 Ok::<_, StoreError>(Some(source))
             }
@@ -253,7 +254,8 @@ impl Sessions {
     ) -> Result<Arc<Source>, RunError> {
         job.wait(WaitReason::Hashing);
         let (cancelled, stopped) = (job.cancelled(), stop.clone());
-        let opened = blocking(move || open(&|_| !cancelled.is_cancelled() && !stopped.is_cancelled()));
+        let opened =
+            blocking(&self.workers, move || open(&|_| !cancelled.is_cancelled() && !stopped.is_cancelled()));
         match opened.await? {
             Ok(source) => {
                 job.resume();
@@ -372,14 +374,15 @@ impl Sessions {
             None => {
                 let client = self.stdout_clients().get(&job.number()).cloned();
                 let client = client.ok_or_else(RunError::client_gone)?;
-                (Ending::Stdout(StdoutFeed::start(client, partial.clone())), Some(partial.clone()))
+                let feed = StdoutFeed::start(self.workers.clone(), client, partial.clone());
+                (Ending::Stdout(feed), Some(partial.clone()))
             }
         };
         let published = self
             .receive_into(job, link, control, chunks, &permit, partial, eager, ending, false, stop.clone())
             .await?;
         if let Some(spooled) = spooled {
-            blocking(move || spooled.discard()).await??;
+            blocking(&self.workers, move || spooled.discard()).await??;
         }
         let path = published.path.display().to_string();
         job.done(id, path, permit.geometry().size(), Some(target.to_owned()));
@@ -399,7 +402,7 @@ impl Sessions {
             Output::Path(bytes) if path_of(bytes) != folder => Some(path_of(bytes)),
             _ => None,
         };
-        let nothing = blocking(move || {
+        let nothing = blocking(&self.workers, move || {
             Ok::<_, StoreError>(
                 !store.has_partial(&folder, &key)?
                     && !store.catalog().knows_content(id)?
@@ -421,7 +424,7 @@ impl Sessions {
             Output::Path(bytes) if path_of(bytes) != folder => {
                 let path = path_of(bytes);
                 let (store, asked) = (self.store.clone(), path.clone());
-                if !blocking(move || store.is_free_or_file(&asked)).await? {
+                if !blocking(&self.workers, move || store.is_free_or_file(&asked)).await? {
                     let message =
                         format!("{} is no regular file, and is not replaced; name another", path.display());
                     return Err(RunError {
@@ -446,7 +449,8 @@ impl Sessions {
             Output::Path(bytes) => {
                 let path = path_of(bytes);
                 let (store, asked) = (self.store.clone(), path.clone());
-                let is_folder = bytes.ends_with(b"/") || blocking(move || store.is_folder(&asked)).await?;
+                let is_folder =
+                    bytes.ends_with(b"/") || blocking(&self.workers, move || store.is_folder(&asked)).await?;
                 match path.parent() {
                     Some(parent) if !is_folder => Ok(parent.to_owned()),
                     _ => Ok(path),
@@ -468,8 +472,10 @@ impl Sessions {
             PublishName::Exactly(name) => folder.join(name),
         };
         let (store, size) = (self.store.clone(), permit.geometry().size());
-        Ok(blocking(move || Ok::<_, StoreError>(store.is_identical(&path, id, size)?.then_some(path)))
-            .await??)
+        Ok(blocking(&self.workers, move || {
+            Ok::<_, StoreError>(store.is_identical(&path, id, size)?.then_some(path))
+        })
+        .await??)
     }
 
     /// Removes what a cancelled transfer left on this machine.
@@ -492,7 +498,7 @@ impl Sessions {
         };
         for key in keys {
             let (store, folder) = (self.store.clone(), folder.clone());
-            match blocking(move || store.discard_partial(&folder, &key)).await {
+            match blocking(&self.workers, move || store.discard_partial(&folder, &key)).await {
                 Ok(Ok(())) | Err(_) => {}
                 Ok(Err(error)) => {
                     tracing::warn!(transfer = job.number(), %error, "a partial could not be removed")
