@@ -115,7 +115,8 @@ fn what_never_reached_the_disk_is_a_hole_again() {
     drop(file);
     bed.power_loss(Loss::Everything);
     let file = File::open(bed.disk.root().join("a")).unwrap();
-    assert_eq!(extents(&file, 0..1 << 30), [1 << 20..(1 << 20) + 4096]);
+    let found = extents(&file, 0..1 << 30);
+    assert!(found.len() == 1 && found[0] == (1 << 20..(1 << 20) + 4096), "{found:?}");
 }
 
 #[test]
