@@ -105,7 +105,7 @@ pub(crate) enum Command {
         #[arg(value_name = "N", add = complete::broken())]
         transfer: u64,
     },
-    /// Offers that wait for a yes (not in this version yet)
+    /// List the offers that wait for a yes, or accept or reject one
     Inbox {
         #[command(subcommand)]
         command: Option<Inbox>,
@@ -218,13 +218,13 @@ pub(crate) enum Inbox {
     /// Take an offer
     Accept {
         /// The offer's number
-        #[arg(value_name = "N")]
+        #[arg(value_name = "N", add = complete::offers())]
         number: u64,
     },
     /// Refuse an offer
     Reject {
         /// The offer's number
-        #[arg(value_name = "N")]
+        #[arg(value_name = "N", add = complete::offers())]
         number: u64,
     },
 }

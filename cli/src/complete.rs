@@ -10,7 +10,7 @@ use p2p_protocol::{
     name::printable,
 };
 
-use crate::{client::Client, context::default_home};
+use crate::{client::Client, commands::is_offer, context::default_home};
 
 /// Longest wait for the daemon.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -39,6 +39,14 @@ pub(crate) fn peer_ids() -> ArgValueCompleter {
 /// All transfers.
 pub(crate) fn transfers() -> ArgValueCompleter {
     ArgValueCompleter::new(|typed: &OsStr| offer(typed, numbers(|_| true)))
+}
+
+/// Offers that wait for a yes.
+pub(crate) fn offers() -> ArgValueCompleter {
+    ArgValueCompleter::new(|typed: &OsStr| {
+        let offers = summaries().into_iter().filter(is_offer);
+        offer(typed, offers.map(|summary| (summary.transfer.to_string(), summary.name)).collect())
+    })
 }
 
 /// Transfers that have not ended.

@@ -93,6 +93,12 @@ pub(crate) enum Line<'a> {
     Cancelled {
         transfer: u64,
     },
+    Accepted {
+        transfer: u64,
+    },
+    Rejected {
+        transfer: u64,
+    },
     Verified {
         path: &'a str,
         #[serde(serialize_with = "text")]

@@ -25,6 +25,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use args::{Args, Print};
+pub use config::Accept;
 use config::Settings;
 use control::ControlSocket;
 use home::HomeError;
@@ -98,6 +99,8 @@ pub struct Options {
     pub inbox: PathBuf,
     /// What decides how much may be on its way to a peer.
     pub congestion: Congestion,
+    /// What happens to a trusted peer's offer.
+    pub accept: Accept,
 }
 
 /// A running daemon. Dropping it without [`Daemon::shut_down`] is as good as a crash: what was checkpointed
@@ -198,6 +201,7 @@ async fn serve(settings: Settings) -> Result<(), Part> {
         listen: settings.listen.value,
         inbox: settings.inbox.value,
         congestion: settings.congestion.value,
+        accept: settings.accept.value,
     };
     let daemon = Daemon::begin(&options).await?;
     let mut lines = String::new();

@@ -10,7 +10,7 @@ use p2p_protocol::{
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
-    Options, Part, StartError,
+    Accept, Options, Part, StartError,
     control::{Facts, Handlers},
     disk::{Disk, System},
     home::Home,
@@ -49,6 +49,7 @@ pub(crate) struct Parts {
     store: Store,
     endpoint: Endpoint,
     inbox: std::path::PathBuf,
+    accept: Accept,
 }
 
 impl Parts {
@@ -63,15 +64,16 @@ impl Parts {
         let store = Store::open(disk.clone(), workers.clone(), home.path())?;
         let endpoint =
             Endpoint::bind(around.network.clone(), &options.listen, &identity, options.congestion)?;
-        Ok(Self { home, around, identity, peers, store, endpoint, inbox })
+        Ok(Self { home, around, identity, peers, store, endpoint, inbox, accept: options.accept })
     }
 
     /// Takes up the work.
     pub(crate) fn start(self) -> Result<Node, Part> {
-        let Self { home, around, identity, peers, store, endpoint, inbox } = self;
+        let Self { home, around, identity, peers, store, endpoint, inbox, accept } = self;
         let (peer_id, addresses) = (identity.peer_id(), endpoint.local_addrs());
         let secret = identity.secret_for(session::RESUME_CONTEXT);
-        let sessions = Sessions::start(around.workers, store, peers, endpoint, inbox.clone(), secret)?;
+        let sessions =
+            Sessions::start(around.workers, store, peers, endpoint, inbox.clone(), accept, secret)?;
         let listen = addresses.iter().map(SocketAddr::to_string).collect();
         let facts =
             Facts { peer: peer_id, listen, home: home.path().to_owned(), inbox, started: Instant::now() };

@@ -73,6 +73,10 @@ pub enum Request {
     Trust(TrustRequest),
     /// Forget a peer, by Peer ID or name, and end its connections: [`Event::Ok`].
     Forget(String),
+    /// Take an offer that waits for its owner's yes: [`Event::Ok`].
+    Accept(u64),
+    /// Refuse one: [`Event::Ok`].
+    Reject(u64),
     /// All shares: one [`Event::Shared`] each, oldest first.
     Shares,
 }

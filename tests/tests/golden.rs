@@ -75,6 +75,7 @@ fn messages() -> Vec<(Message, String)> {
             "09000000 05000000 01000000".into(),
         ),
         (Message::Paused(PauseReason::Space), "0a000000 00000000".into()),
+        (Message::Paused(PauseReason::Owner), "0a000000 01000000".into()),
         (
             Message::Seal(Seal { file_id: ID, size: 9, chunks: 1 }),
             format!("0b000000 {ID_HEX} 0900000000000000 01000000"),
@@ -212,7 +213,7 @@ fn every_reason_has_its_number() {
     ]);
     assert_numbers(&[Encoding::Raw, Encoding::Zeros]);
     assert_numbers(&[Kind::File]);
-    assert_numbers(&[PauseReason::Space]);
+    assert_numbers(&[PauseReason::Space, PauseReason::Owner]);
 }
 
 #[test]

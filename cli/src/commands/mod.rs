@@ -4,6 +4,7 @@ mod completions;
 mod daemon_prints;
 mod demo;
 mod fetch;
+mod inbox;
 mod list;
 mod peers;
 mod send;
@@ -16,6 +17,7 @@ mod transfer;
 mod verify;
 mod watch;
 
+pub(crate) use inbox::is_offer;
 #[cfg(test)]
 pub(crate) use list::example;
 
@@ -41,8 +43,7 @@ pub(crate) async fn run(ctx: &mut Context, command: Command) -> Result<(), CliEr
         Command::Wait { transfer, .. } => watch::one(ctx, transfer, false).await,
         Command::Cancel { transfer } => transfer::cancel(ctx, transfer).await,
         Command::Retry { transfer } => transfer::retry(ctx, transfer).await,
-        Command::Inbox { command: _ } => Err(CliError::usage("the inbox is not in this version yet")
-            .hint("what a trusted peer sends is accepted; see it with `p2p list`")),
+        Command::Inbox { command } => inbox::run(ctx, command).await,
         Command::Id => daemon_prints::id(ctx),
         Command::Peers { command } => peers::run(ctx, command).await,
         Command::Status => status::run(ctx).await,

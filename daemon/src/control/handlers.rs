@@ -9,7 +9,7 @@ use p2p_protocol::{
 };
 use tokio::{sync::mpsc, time::Instant};
 
-use crate::session::{Begun, RunError, Sessions};
+use crate::session::{Begun, RunError, Sessions, Word};
 
 /// Carries out requests.
 pub(crate) struct Handlers {
@@ -100,6 +100,12 @@ impl Handlers {
                 Ok(())
             }
             Request::Trust(trust) => events.answer(sessions.trust(trust).await.map(|()| Event::Ok)).await,
+            Request::Accept(number) => {
+                events.answer(sessions.decide(number, Word::Yes).await.map(|()| Event::Ok)).await
+            }
+            Request::Reject(number) => {
+                events.answer(sessions.decide(number, Word::No).await.map(|()| Event::Ok)).await
+            }
             Request::Shares => match sessions.shares().await {
                 Ok(shares) => {
                     for (file_id, path, audience) in shares {

@@ -26,7 +26,7 @@ use tokio::sync::{Semaphore, mpsc};
 use super::{
     blocking,
     budget::{Allowance, Pool},
-    early::{Early, Verdict},
+    early::{Early, Taken, Verdict},
     error::RunError,
     provide::MEMORY_UNIT,
 };
@@ -139,13 +139,22 @@ impl Link {
         // What is on its way when the transfer ends comes late, and is nobody's fault.
         self.strays.fetch_add(i64::from(MAX_STREAMS_PER_TRANSFER), Ordering::Relaxed);
         let mut routes = self.lock();
-        if let Some((chunk, _room)) = routes.early.take(transfer) {
+        let taken = routes.early.take(transfer);
+        let missed = matches!(taken, Taken::Stopped);
+        if let Taken::Held((chunk, _room)) = taken {
             // The queue is empty, so there is room.
             let _ = sender.try_send(chunk);
         }
         routes.transfers.insert(transfer, sender);
         drop(routes);
-        ChunkQueue { link: self.clone(), transfer, receiver }
+        ChunkQueue { link: self.clone(), transfer, receiver, missed }
+    }
+
+    /// Holds no chunk that comes before a conversation is ready: that will take long.
+    pub(crate) fn hold_nothing(&self, conversation: u64) {
+        let held = self.lock().early.decline(conversation);
+        // Dropping a stream stops it.
+        drop(held);
     }
 
     /// The peer has opened a conversation, in the order of their numbers.
@@ -221,9 +230,15 @@ pub(crate) struct ChunkQueue {
     link: Arc<Link>,
     transfer: u64,
     receiver: mpsc::Receiver<IncomingChunk>,
+    missed: bool,
 }
 
 impl ChunkQueue {
+    /// Whether a chunk came before the transfer was ready for it, and was stopped.
+    pub(crate) fn missed(&self) -> bool {
+        self.missed
+    }
+
     /// The next chunk stream. `None` once the connection is gone.
     pub(crate) async fn next(&mut self) -> Option<IncomingChunk> {
         self.receiver.recv().await

@@ -9,6 +9,7 @@ mod budget;
 mod clean_up;
 mod early;
 mod error;
+mod inbox;
 mod incoming;
 mod job;
 mod links;
@@ -45,10 +46,11 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) use error::RunError;
-pub(crate) use job::Job;
+pub(crate) use job::{Job, Word};
 pub(crate) use registry::Registry;
 
 use crate::{
+    config::Accept,
     peers::Peers,
     store::{Share, Store, StoreError},
     transport::{ControlStream, Endpoint, TransportError},
@@ -82,6 +84,8 @@ pub(crate) struct Sessions {
     links: Arc<Links>,
     registry: Arc<Registry>,
     inbox: PathBuf,
+    /// Whether what a trusted peer offers waits for the owner's yes.
+    asks_owner: bool,
     /// Behind the resume keys of what this machine sends.
     secret: [u8; 32],
     pool: Arc<Pool>,
@@ -107,6 +111,7 @@ impl Sessions {
         peers: Peers,
         endpoint: Endpoint,
         inbox: PathBuf,
+        accept: Accept,
         secret: [u8; 32],
     ) -> Result<Arc<Self>, RunError> {
         let registry = Arc::new(Registry::load(store.clone())?);
@@ -118,6 +123,7 @@ impl Sessions {
             peers,
             registry,
             inbox,
+            asks_owner: accept == Accept::Ask,
             secret,
             pool,
             delivered: Mutex::default(),

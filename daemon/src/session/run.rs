@@ -16,7 +16,7 @@ use p2p_protocol::{
     },
     policy::{Permit, Rights, Situation, admit},
     reason::{AbortReason, Failure, PeerMisbehaved},
-    wire::peer::{Accept, Fetch, Kind, Message, Offer},
+    wire::peer::{Accept, Fetch, Kind, Message, Offer, PauseReason},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -521,15 +521,22 @@ async fn open(job: &Job, link: &Link, stop: &CancellationToken) -> Result<Contro
     })
 }
 
-/// The receiver's answer to an offer. It may take as long as it takes: the receiver may have to hash.
+/// The receiver's answer to an offer. It may take as long as it takes: the receiver may have to hash, or its owner to be
+/// asked.
 pub(super) async fn answer(
     job: &Job,
     control: &mut ControlStream,
     stop: &CancellationToken,
 ) -> Result<Accept, RunError> {
-    match hear(job, control, stop).await? {
-        Message::Accept(accept) => Ok(accept),
-        other => Err(closed_by(other)),
+    loop {
+        match hear(job, control, stop).await? {
+            Message::Accept(accept) => {
+                job.resume();
+                return Ok(accept);
+            }
+            Message::Paused(PauseReason::Owner) => job.wait(WaitReason::Accept),
+            other => return Err(closed_by(other)),
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod crash;
 mod in_process;
+mod inbox;
 mod jobs;
 mod lifecycle;
 mod names;
