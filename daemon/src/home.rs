@@ -55,6 +55,11 @@ impl Home {
         Ok(Self { path, _lock: lock })
     }
 
+    /// Makes the folder where there is none, without a look at what is in it.
+    pub(crate) fn prepare(path: &Path) -> Result<(), HomeError> {
+        make(path)
+    }
+
     /// The folder's absolute path.
     pub(crate) fn path(&self) -> &Path {
         &self.path

@@ -3,6 +3,7 @@
 mod args;
 mod buffer;
 mod config;
+mod confine;
 mod control;
 pub mod disk;
 mod home;
@@ -20,12 +21,16 @@ use std::{
 };
 
 use clap::Parser;
-use p2p_protocol::{PeerId, reason::Failure};
+use p2p_protocol::{
+    PeerId,
+    control::{Confinement, Writing},
+    reason::Failure,
+};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use args::{Args, Print};
-use config::Settings;
+use config::{Settings, WriteOnlyIn};
 use control::{ControlSocket, Facts, Handlers};
 use home::{Home, HomeError};
 use identity::Identity;
@@ -49,6 +54,8 @@ enum Part {
     #[error(transparent)]
     Config(#[from] config::ConfigError),
     #[error(transparent)]
+    Confine(#[from] confine::ConfineError),
+    #[error(transparent)]
     Home(#[from] HomeError),
     #[error(transparent)]
     Identity(#[from] identity::IdentityError),
@@ -71,7 +78,7 @@ enum Part {
 impl Part {
     fn failure(&self) -> Failure {
         match self {
-            Self::Config(_) => Failure::Usage,
+            Self::Config(_) | Self::Confine(_) => Failure::Usage,
             Self::Home(HomeError::AlreadyRunning { .. }) => Failure::Conflict,
             Self::Store(error) => error.failure(),
             Self::Transport(error) => error.failure(),
@@ -124,10 +131,11 @@ impl Daemon {
     /// # Errors
     /// The home is in use or damaged, an address is taken, or the operating system said no.
     pub async fn start(options: Options) -> Result<Self, StartError> {
-        Ok(Self::begin(options).await?)
+        // What the whole process gives up is not for a part of it to decide.
+        Ok(Self::begin(options, confine::nothing()).await?)
     }
 
-    async fn begin(options: Options) -> Result<Self, Part> {
+    async fn begin(options: Options, confinement: Confinement) -> Result<Self, Part> {
         let home = Home::open(&options.home)?;
         let inbox = std::path::absolute(&options.inbox)
             .map_err(|source| Part::Io { what: "find the inbox", source })?;
@@ -139,10 +147,14 @@ impl Daemon {
         let endpoint = Endpoint::bind(&options.listen, &identity, options.congestion)?;
         let (peer_id, addresses) = (identity.peer_id(), endpoint.local_addrs());
         let socket = ControlSocket::bind(&home)?;
+        let confined_to = match &confinement.writing {
+            Writing::Landlock { folders, .. } => Some(folders.iter().map(PathBuf::from).collect()),
+            Writing::Anywhere | Writing::NotSupported => None,
+        };
         let secret = identity.secret_for(session::RESUME_CONTEXT);
-        let sessions = Sessions::start(store, peers, endpoint, inbox.clone(), secret)?;
+        let sessions = Sessions::start(store, peers, endpoint, inbox.clone(), confined_to, secret)?;
         let listen = addresses.iter().map(SocketAddr::to_string).collect();
-        let facts = Facts { peer: peer_id, listen, home: path, inbox, started: Instant::now() };
+        let facts = Facts { peer: peer_id, listen, home: path, inbox, started: Instant::now(), confinement };
         let handlers = Arc::new(Handlers { sessions: sessions.clone(), facts });
         let stop_control = CancellationToken::new();
         let serving = control::serve(
@@ -195,6 +207,7 @@ fn run(args: &Args) -> Result<(), Part> {
     }
     let filter = logging::parse_filter(&settings.log.value).map_err(|error| Part::Log(error.to_string()))?;
     logging::start(filter).map_err(|error| Part::Log(error.to_string()))?;
+    let confinement = give_up(&settings)?;
     // What talks to the network hands work to each other all the time, which is cheapest on one thread; the other
     // processors are for disk and hashing.
     let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
@@ -204,10 +217,23 @@ fn run(args: &Args) -> Result<(), Part> {
         .max_blocking_threads(DISK_THREADS)
         .build()
         .map_err(|source| Part::Io { what: "start threads", source })?;
-    runtime.block_on(serve(settings))
+    runtime.block_on(serve(settings, confinement))
 }
 
-async fn serve(settings: Settings) -> Result<(), Part> {
+/// Gives up what the settings say. Threads that were there already would keep it.
+fn give_up(settings: &Settings) -> Result<Confinement, Part> {
+    let mut runtime = None;
+    if settings.write_only_in.value != WriteOnlyIn::Anywhere {
+        // What is to be written in has to be there to be named.
+        Home::prepare(&settings.home.value)?;
+        std::fs::create_dir_all(&settings.inbox.value)
+            .map_err(|source| Part::Io { what: "make the inbox", source })?;
+        runtime = ControlSocket::folder_beside(&settings.home.value)?;
+    }
+    Ok(confine::apply(settings, runtime.as_deref())?)
+}
+
+async fn serve(settings: Settings, confinement: Confinement) -> Result<(), Part> {
     let stop = shutdown::signal().map_err(|source| Part::Io { what: "handle signals", source })?;
     let options = Options {
         home: settings.home.value,
@@ -215,7 +241,7 @@ async fn serve(settings: Settings) -> Result<(), Part> {
         inbox: settings.inbox.value,
         congestion: settings.congestion.value,
     };
-    let daemon = Daemon::begin(options).await?;
+    let daemon = Daemon::begin(options, confinement).await?;
     let mut lines = String::new();
     for address in daemon.addresses() {
         lines.push_str(&format!("listening on {address} as {}\n", daemon.peer_id()));

@@ -77,6 +77,8 @@ pub(crate) struct Sessions {
     links: Arc<Links>,
     registry: Arc<Registry>,
     inbox: PathBuf,
+    /// Folders outside which this daemon may write nothing, where it is confined.
+    confined_to: Option<Vec<PathBuf>>,
     /// Behind the resume keys of what this machine sends.
     secret: [u8; 32],
     pool: Arc<Pool>,
@@ -101,6 +103,7 @@ impl Sessions {
         peers: Peers,
         endpoint: Endpoint,
         inbox: PathBuf,
+        confined_to: Option<Vec<PathBuf>>,
         secret: [u8; 32],
     ) -> Result<Arc<Self>, RunError> {
         let registry = Arc::new(Registry::load(store.clone())?);
@@ -111,6 +114,7 @@ impl Sessions {
             peers,
             registry,
             inbox,
+            confined_to,
             secret,
             pool,
             delivered: Mutex::default(),

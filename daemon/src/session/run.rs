@@ -359,7 +359,8 @@ impl Sessions {
             let here = Finished { path, fetchable: false, fetch_from, eager: eager.is_some() };
             return finish_at_once(job, link, control, &permit, id, here).await;
         }
-        let partial = self.open_partial(folder, key, &permit).await??;
+        let opened = self.open_partial(folder.clone(), key, &permit).await?;
+        let partial = opened.map_err(|error| self.explain(error, &folder))?;
         if eager.is_some() && !partial.is_new() {
             // Somebody else has begun it meanwhile; the next try will say what is here.
             return Err(RunError {
