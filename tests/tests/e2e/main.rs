@@ -14,6 +14,7 @@ mod output;
 mod shares;
 mod source;
 mod space;
+mod swapped;
 mod transfer;
 mod trust;
 mod unsealed;
