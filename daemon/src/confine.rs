@@ -123,7 +123,8 @@ fn open(path: &Path) -> Result<std::os::fd::OwnedFd, ConfineError> {
         .map_err(|error| ConfineError::Folder { path: path.to_owned(), source: error.into() })
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use std::{fs, io::ErrorKind, net::TcpListener, os::unix::fs::symlink};
 

@@ -9,6 +9,7 @@ mod budget;
 mod early;
 mod error;
 mod job;
+mod lanes;
 mod links;
 mod provide;
 mod receipts;
