@@ -302,6 +302,12 @@ impl Daemon {
         self.memory("VmRSS:")
     }
 
+    /// Descriptors that it has open.
+    pub fn descriptors(&self) -> usize {
+        let folder = format!("/proc/{}/fd", self.pid());
+        fs::read_dir(folder).expect("who runs the tests may look at the daemon's descriptors").count()
+    }
+
     fn memory(&self, field: &str) -> u64 {
         let status =
             fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a process has a status");
