@@ -21,13 +21,17 @@ use p2p_protocol::{
     reason::{Failure, PeerMisbehaved, close},
     wire::chunk::ChunkHeader,
 };
-use tokio::sync::{Semaphore, mpsc};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::Instant,
+};
 
 use super::{
     blocking,
     budget::{Allowance, Pool},
     early::{Early, Taken, Verdict},
     error::RunError,
+    lanes::{FailedDial, Lane, Lanes, Place},
     provide::MEMORY_UNIT,
 };
 use crate::{
@@ -261,13 +265,12 @@ pub(crate) struct Links {
     pool: Arc<Pool>,
     /// By their numbers, the oldest first.
     open: Mutex<BTreeMap<u64, Arc<Link>>>,
-    /// One dial at a time per target, so that two transfers to it share what the first one opens.
-    dialling: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    lanes: Lanes,
 }
 
 impl Links {
     pub(crate) fn new(workers: Workers, endpoint: Endpoint, peers: Peers, pool: Arc<Pool>) -> Self {
-        Self { workers, endpoint, peers, pool, open: Mutex::default(), dialling: Mutex::default() }
+        Self { workers, endpoint, peers, pool, open: Mutex::default(), lanes: Lanes::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Link>>> {
@@ -276,6 +279,11 @@ impl Links {
 
     pub(crate) fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    /// What transfers to a target share.
+    pub(crate) fn lane(&self, target: &str) -> Arc<Lane> {
+        self.lanes.of(target)
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -361,18 +369,31 @@ impl Links {
         self: &Arc<Self>,
         typed: &str,
         policy: KeyPolicy,
+        place: &Place,
     ) -> Result<(Arc<Link>, bool), RunError> {
-        let gate = {
-            let mut dialling = self.dialling.lock().unwrap_or_else(PoisonError::into_inner);
-            dialling.retain(|_, gate| Arc::strong_count(gate) > 1);
-            dialling.entry(typed.to_owned()).or_default().clone()
-        };
-        let _one_at_a_time = gate.lock().await;
+        let mut dial = place.dial().await?;
         let target = self.parse(typed)?;
         if let Some(link) = self.reusable(&target, policy).await {
             return Ok((link, false));
         }
-        let addresses = resolve(&target).await?;
+        let begun = Instant::now();
+        match self.dial_anew(&target, policy).await {
+            Ok(link) => {
+                *dial = None;
+                Ok((link, true))
+            }
+            Err(error) => {
+                // What is wrong with a key may be so for one command only.
+                if error.failure == Failure::Unreachable {
+                    *dial = Some(FailedDial { begun, error: error.clone() });
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn dial_anew(self: &Arc<Self>, target: &Target, policy: KeyPolicy) -> Result<Arc<Link>, RunError> {
+        let addresses = resolve(target).await?;
         let mut failed = None;
         for address in addresses {
             let attempt = tokio::time::timeout(DIAL_DEADLINE, self.endpoint.connect(address)).await;
@@ -404,10 +425,10 @@ impl Links {
                 connection.close(close::WRONG_PEER, "");
                 return Err(error.into());
             }
-            self.peers.remember_address(&found, &target, address);
-            return Ok((self.adopt(connection, true), true));
+            self.peers.remember_address(&found, target, address);
+            return Ok(self.adopt(connection, true));
         }
-        Err(failed.unwrap_or_else(|| no_address(&target)))
+        Err(failed.unwrap_or_else(|| no_address(target)))
     }
 
     /// An open connection to the peer that is meant, where it is certain that the target means that peer:

@@ -158,8 +158,12 @@ impl Registry {
         }
     }
 
+    /// Drops the oldest ended transfers from memory. It looks at all of them, and so not every time.
     fn prune(&self) {
         let mut jobs = self.lock();
+        if jobs.len() < ENDED_IN_MEMORY {
+            return;
+        }
         let ended: Vec<u64> =
             jobs.iter().filter(|(_, job)| job.is_over()).map(|(number, _)| *number).collect();
         for number in ended.iter().take(ended.len().saturating_sub(ENDED_IN_MEMORY)) {

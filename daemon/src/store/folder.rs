@@ -136,7 +136,7 @@ pub(super) fn lock(file: &File, path: &Path) -> Result<(), StoreError> {
 }
 
 /// Whether a name in a folder still is this open file.
-pub(super) fn is_still(folder: &Dir, name: &str, file: &File) -> io::Result<bool> {
+pub(super) fn is_still(folder: &Dir, name: impl AsRef<Path>, file: &File) -> io::Result<bool> {
     use cap_std::fs::MetadataExt as _;
     let open = file.metadata()?;
     match folder.symlink_metadata(name) {

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
 
+mod confine;
 mod crash;
 mod in_process;
 mod inbox;
@@ -15,6 +16,7 @@ mod shares;
 mod source;
 mod space;
 mod stdin;
+mod swapped;
 mod transfer;
 mod trust;
 mod unsealed;
