@@ -205,7 +205,7 @@ fn give_up(settings: &Settings) -> Result<Confinement, Part> {
     if settings.write_only_in.value != WriteOnlyIn::Anywhere {
         // What is to be written in has to be there to be named.
         Home::prepare(&disk::System, &settings.home.value)?;
-        std::fs::create_dir_all(&settings.inbox.value)
+        disk::make_folders(&disk::System, &settings.inbox.value, disk::PUBLIC_FOLDER)
             .map_err(|source| Part::Io { what: "make the inbox", source })?;
         runtime = ControlSocket::folder_beside(&settings.home.value)?;
     }
