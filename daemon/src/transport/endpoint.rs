@@ -342,6 +342,7 @@ mod tests {
     use super::*;
     use crate::transport::tests::loopback;
 
+    /// Faults 66 and 67.
     #[tokio::test]
     async fn under_load_an_address_must_prove_itself_and_others_still_get_in() {
         let identity = Identity::ephemeral();

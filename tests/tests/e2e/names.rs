@@ -4,6 +4,7 @@ use std::{fs, os::unix::fs::symlink};
 
 use p2p_tests::{Daemon, Pair, data, data::MIB, trust_each_other, words};
 
+/// Fault 23.
 #[test]
 fn another_content_under_the_same_name_gets_a_number() {
     let Pair { a, b } = Pair::new();
@@ -43,6 +44,7 @@ fn a_small_file_goes_along_with_its_offer_and_counts_once() {
     assert!(b.partials().is_empty(), "{:?}", b.partials());
 }
 
+/// Fault 21.
 #[test]
 fn a_copy_that_was_changed_meanwhile_is_not_taken_for_the_same() {
     let Pair { a, b } = Pair::new();
@@ -70,6 +72,7 @@ fn what_the_owner_has_already_is_not_doubled() {
     assert_eq!(b.received().len(), 1, "{:?}", b.received());
 }
 
+/// Fault 36.
 #[test]
 fn two_senders_of_one_content_do_not_mix() {
     let (a, b, c) = (Daemon::start("a"), Daemon::start("b"), Daemon::start("c"));
@@ -83,6 +86,7 @@ fn two_senders_of_one_content_do_not_mix() {
     assert!(b.partials().is_empty(), "{:?}", b.partials());
 }
 
+/// Fault 57.
 #[test]
 fn the_name_can_be_chosen() {
     let Pair { a, b } = Pair::new();
@@ -95,6 +99,7 @@ fn the_name_can_be_chosen() {
     assert_eq!(b.received().len(), 1, "{:?}", b.received());
 }
 
+/// Fault 23.
 #[test]
 fn a_fetch_goes_where_it_is_told() {
     let Pair { a, b } = Pair::new();
@@ -117,6 +122,7 @@ fn a_fetch_goes_where_it_is_told() {
     assert!(b.received().is_empty(), "{:?}", b.received());
 }
 
+/// Fault 56.
 #[test]
 fn a_link_in_the_way_is_not_followed() {
     let Pair { a, b } = Pair::new();
@@ -129,6 +135,7 @@ fn a_link_in_the_way_is_not_followed() {
     data::assert_same(&file, &b.inbox().join("f (1).bin"));
 }
 
+/// Fault 56.
 #[test]
 fn a_link_in_the_place_of_the_partials_is_not_followed() {
     let Pair { a, b } = Pair::new();

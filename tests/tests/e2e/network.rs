@@ -13,26 +13,31 @@ fn sent_in(weather: Weather, len: u64) {
     data::assert_same(&file, &b.inbox().join("f.bin"));
 }
 
+/// Fault 59.
 #[test]
 fn loss_and_delay_are_survived() {
     sent_in(Weather { loss: 50, delay: Duration::from_millis(10), ..Weather::default() }, MIB);
 }
 
+/// Fault 59.
 #[test]
 fn heavy_loss_is_survived() {
     sent_in(Weather { loss: 250, ..Weather::default() }, MIB / 2);
 }
 
+/// Fault 71.
 #[test]
 fn damaged_datagrams_do_no_harm() {
     sent_in(Weather { damage: 30, ..Weather::default() }, 4 * MIB);
 }
 
+/// Fault 59.
 #[test]
 fn a_link_of_64_kbit_per_second_completes() {
     sent_in(Weather { rate: 8000, delay: Duration::from_millis(100), ..Weather::default() }, 40_000);
 }
 
+/// Fault 62.
 #[test]
 fn an_address_may_change_in_the_middle() {
     let (Pair { a, b }, relay) = Pair::with_relay();
@@ -51,6 +56,7 @@ fn an_address_may_change_in_the_middle() {
     data::assert_same(&file, &b.inbox().join("f.bin"));
 }
 
+/// Fault 61.
 #[test]
 fn a_black_hole_that_ends_costs_only_time() {
     let (Pair { a, b }, relay) = Pair::with_relay();
@@ -71,6 +77,7 @@ fn a_black_hole_that_ends_costs_only_time() {
     data::assert_same(&file, &b.inbox().join("f.bin"));
 }
 
+/// Fault 63.
 #[test]
 fn nobody_there_is_unreachable() {
     let a = Daemon::start("a");

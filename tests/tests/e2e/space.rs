@@ -8,6 +8,7 @@ fn pair_with_inbox_on(disk: &Tmpfs) -> Pair {
     Pair::of(Daemon::start("a"), Daemon::start_in("b", Place::new().inbox(disk.path().join("inbox"))))
 }
 
+/// Fault 11.
 #[test]
 fn what_cannot_fit_is_refused_up_front_with_the_numbers() {
     let Some(disk) = Tmpfs::mount(16 * MIB) else { return };
@@ -38,6 +39,7 @@ fn a_sparse_file_needs_only_what_it_occupies() {
     data::assert_same(&file, &b.inbox().join("sparse.img"));
 }
 
+/// Fault 12.
 #[test]
 fn a_disk_that_fills_up_pauses_the_transfer() {
     // Larger than what is reserved ahead, so that the end of the file finds the disk full.

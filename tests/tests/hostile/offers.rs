@@ -24,6 +24,7 @@ async fn refused(scene: &Scene, offer: Offer, reason: RefuseReason) {
     assert_eq!(conversation.hear().await, Heard::Message(Message::Refuse(reason)), "{shown}");
 }
 
+/// Faults 45 and 47.
 #[tokio::test(flavor = "multi_thread")]
 async fn impossible_sizes_are_refused() {
     let mut scene = Scene::new();
@@ -47,6 +48,7 @@ async fn impossible_sizes_are_refused() {
     scene.check(&["peer misbehaved"]);
 }
 
+/// Faults 52, 53, 54, 55 and 57.
 #[tokio::test(flavor = "multi_thread")]
 async fn unsafe_names_are_refused() {
     let mut scene = Scene::new();
@@ -85,6 +87,7 @@ async fn unsafe_names_are_refused() {
     scene.check(&["peer misbehaved"]);
 }
 
+/// Faults 11 and 46.
 #[tokio::test(flavor = "multi_thread")]
 async fn more_than_the_disk_has_is_refused_with_the_numbers() {
     let mut scene = Scene::new();
@@ -101,6 +104,7 @@ async fn more_than_the_disk_has_is_refused_with_the_numbers() {
     scene.check(&[]);
 }
 
+/// Fault 46.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_false_claim_of_what_it_occupies_is_no_harm() {
     let mut scene = Scene::new();
@@ -114,6 +118,7 @@ async fn a_false_claim_of_what_it_occupies_is_no_harm() {
     scene.check(&[]);
 }
 
+/// Fault 51.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_offer_without_identity_or_key_or_list_is_refused_as_unsupported() {
     let mut scene = Scene::new();
@@ -127,6 +132,7 @@ async fn an_offer_without_identity_or_key_or_list_is_refused_as_unsupported() {
     scene.check(&[]);
 }
 
+/// Fault 43.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_offer_under_a_false_identity_is_never_published() {
     let mut scene = Scene::new();

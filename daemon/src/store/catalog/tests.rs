@@ -80,6 +80,7 @@ fn the_catalog_is_private() {
     }
 }
 
+/// Fault 25.
 #[test]
 fn a_damaged_catalog_is_set_aside_at_the_start() {
     let (_folder, home) = home();
@@ -90,6 +91,7 @@ fn a_damaged_catalog_is_set_aside_at_the_start() {
     assert_eq!(set_aside_files(&home), 1);
 }
 
+/// Fault 25.
 #[test]
 fn a_catalog_without_its_tables_is_set_aside() {
     let (_folder, home) = home();
@@ -101,6 +103,7 @@ fn a_catalog_without_its_tables_is_set_aside() {
     assert_eq!(set_aside_files(&home), 1);
 }
 
+/// Fault 25.
 #[test]
 fn a_catalog_damaged_while_it_is_open_is_replaced_and_numbers_go_on() {
     let (_folder, home) = home();
@@ -115,6 +118,7 @@ fn a_catalog_damaged_while_it_is_open_is_replaced_and_numbers_go_on() {
     assert_eq!(catalog.jobs().unwrap().len(), 2, "a job that still runs writes itself down again");
 }
 
+/// Fault 7.
 #[test]
 fn a_newer_catalog_is_refused_and_left_alone() {
     let (_folder, home) = home();
@@ -155,6 +159,7 @@ fn old_history_is_dropped_but_nothing_unfinished() {
     assert_eq!(last.cast_signed(), jobs::ENDED_JOBS_KEPT + extra + 2);
 }
 
+/// Fault 13.
 #[test]
 fn a_full_disk_is_told_and_loses_nothing() {
     let (_folder, home) = home();
