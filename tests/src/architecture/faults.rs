@@ -21,7 +21,9 @@ pub fn marks(text: &str) -> (Tests, Vec<String>) {
     let (mut tests, mut complaints) = (Tests::new(), Vec::new());
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     for (at, line) in lines.iter().enumerate() {
-        let Some(words) = line.strip_prefix("/// ").filter(|words| looks_like_a_mark(words)) else { continue };
+        let Some(words) = line.strip_prefix("/// ").filter(|words| looks_like_a_mark(words)) else {
+            continue;
+        };
         let rest = &lines[at + 1..];
         let above = rest.iter().take_while(|line| line.starts_with("///") || line.starts_with("#["));
         let is_test = above.clone().any(|line| line.starts_with("#[") && line.contains("test"));
@@ -76,7 +78,8 @@ fn list(document: &str) -> (Tests, BTreeSet<u32>) {
         let named = tests.entry(number).or_default();
         // Every second part stands between backquotes. A name of a test has several words.
         let quoted = line.split('`').skip(1).step_by(2);
-        let is_name = |word: &&str| word.contains('_') && word.chars().all(|c| c.is_alphanumeric() || c == '_');
+        let is_name =
+            |word: &&str| word.contains('_') && word.chars().all(|c| c.is_alphanumeric() || c == '_');
         named.extend(quoted.filter(is_name).map(str::to_owned));
         if line.contains(WAITS) {
             waiting.insert(number);
@@ -111,7 +114,9 @@ pub fn every_fault_has_its_tests(marked: &Tests, document: &str) -> Vec<String> 
         let in_list = listed.get(number).unwrap_or(&nothing);
         let in_code = marked.get(number).unwrap_or(&nothing);
         for name in in_list.difference(in_code) {
-            complaints.push(format!("fault {number} is said to be held by {name}, and no test of that name is marked"));
+            complaints.push(format!(
+                "fault {number} is said to be held by {name}, and no test of that name is marked"
+            ));
         }
         for name in in_code.difference(in_list) {
             complaints.push(format!("fault {number} is held by {name}, which the list does not say"));
