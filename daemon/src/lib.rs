@@ -208,7 +208,9 @@ fn run(args: &Args) -> Result<(), Part> {
 }
 
 async fn serve(settings: Settings) -> Result<(), Part> {
-    let stop = shutdown::signal().map_err(|source| Part::Io { what: "handle signals", source })?;
+    let stop = shutdown::signal()
+        .and_then(|stop| shutdown::outlive_size_limits().map(|()| stop))
+        .map_err(|source| Part::Io { what: "handle signals", source })?;
     let options = Options {
         home: settings.home.value,
         listen: settings.listen.value,

@@ -41,6 +41,7 @@ pub struct Place {
     inbox: PathBuf,
     listen: Vec<String>,
     more: Vec<String>,
+    env: Vec<(&'static str, OsString)>,
     launcher: Vec<OsString>,
 }
 
@@ -53,7 +54,15 @@ impl Place {
             fs::DirBuilder::new().mode(0o700).create(root.path().join(folder)).expect("a temporary folder");
         }
         let listen = vec!["127.0.0.1:0".into()];
-        Self { root: Arc::new(root), home, inbox, listen, more: Vec::new(), launcher: Vec::new() }
+        Self {
+            root: Arc::new(root),
+            home,
+            inbox,
+            listen,
+            more: Vec::new(),
+            env: Vec::new(),
+            launcher: Vec::new(),
+        }
     }
 
     /// Another home, inside the same root.
@@ -77,6 +86,12 @@ impl Place {
     /// One more argument.
     pub fn arg(mut self, arg: impl Into<String>) -> Self {
         self.more.push(arg.into());
+        self
+    }
+
+    /// Variables of the daemon's environment.
+    pub fn env<V: Into<OsString>>(mut self, variables: impl IntoIterator<Item = (&'static str, V)>) -> Self {
+        self.env.extend(variables.into_iter().map(|(name, value)| (name, value.into())));
         self
     }
 
@@ -128,6 +143,7 @@ impl Place {
         }
         command.args(["--log", "info,p2p_daemon=debug"]).args(&self.more);
         isolate(&mut command, self.root.path());
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }
 

@@ -8,8 +8,10 @@
 pub mod architecture;
 pub mod binaries;
 pub mod cli;
+pub mod clock;
 pub mod daemon;
 pub mod data;
+pub mod ext4;
 pub mod hostile;
 pub mod in_process;
 pub mod link;

@@ -10,6 +10,7 @@ mod lifecycle;
 mod names;
 mod network;
 mod output;
+mod scarcity;
 mod shares;
 mod source;
 mod space;
