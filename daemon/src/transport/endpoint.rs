@@ -11,8 +11,8 @@ use std::{
 use p2p_protocol::{
     PeerId,
     limits::{
-        CONNECTION_WINDOW, HANDSHAKE_DEADLINE, IDLE_TIMEOUT, KEEP_ALIVE, MAX_BIDI_STREAMS, MAX_CONNECTIONS,
-        MAX_UNI_STREAMS, SEND_WINDOW, STREAM_WINDOW,
+        CONNECTION_WINDOW, FIRST_WINDOW, HANDSHAKE_DEADLINE, IDLE_TIMEOUT, KEEP_ALIVE, MAX_BIDI_STREAMS,
+        MAX_CONNECTIONS, MAX_UNI_STREAMS, SEND_WINDOW, STREAM_WINDOW,
     },
 };
 use quinn::{
@@ -157,7 +157,7 @@ impl Endpoint {
             .connect_with(self.0.client.clone(), remote, SERVER_NAME)
             .map_err(|error| context.connect(error))?;
         match tokio::time::timeout(HANDSHAKE_DEADLINE, connecting).await {
-            Ok(Ok(connection)) => Connection::new(connection, own),
+            Ok(Ok(connection)) => Connection::new(connection, own).inspect(Connection::widen),
             // Before there is a connection, silence means that nobody is there.
             Ok(Err(ConnectionError::TimedOut)) | Err(_) => {
                 Err(TransportError::NoAnswer { remote, after: HANDSHAKE_DEADLINE })
@@ -235,7 +235,7 @@ fn transport_config(congestion: Congestion) -> TransportConfig {
         .max_concurrent_bidi_streams(MAX_BIDI_STREAMS.into())
         .max_concurrent_uni_streams(MAX_UNI_STREAMS.into())
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW as u32))
-        .receive_window(VarInt::from_u32(CONNECTION_WINDOW as u32))
+        .receive_window(VarInt::from_u32(FIRST_WINDOW as u32))
         .send_window(SEND_WINDOW)
         .datagram_receive_buffer_size(None)
         .datagram_send_buffer_size(0)

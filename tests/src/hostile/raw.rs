@@ -118,6 +118,11 @@ impl Raw {
         })
     }
 
+    /// Takes in what comes, until nothing more does.
+    pub fn hear_all(&mut self) {
+        while self.hear() {}
+    }
+
     /// Waits for an answer, and takes it in if it is a Retry packet (RFC 9000, 17.2.5); of all else it takes no notice.
     pub fn hears_retry(&mut self) -> bool {
         const LONG_HEADER_RETRY: u8 = 0xf0;

@@ -1,7 +1,7 @@
 //! What a peer can do with packets that are well made: play them again, forge where they come from, begin and not end,
 //! leave gaps, and damage them.
 
-use p2p_protocol::limits::{CONNECTION_WINDOW, MAX_UNI_STREAMS};
+use p2p_protocol::limits::{CONNECTION_WINDOW, FIRST_WINDOW, MAX_UNI_STREAMS, WIDE_CONNECTIONS_PER_PEER};
 use p2p_tests::{
     data::{self, CHUNK, MIB},
     hostile::{Raw, Scene, tls::Key},
@@ -109,15 +109,9 @@ async fn handshakes_that_are_never_finished_keep_nobody_out() {
     assert!(grown < 96 * MIB, "{grown} bytes for handshakes");
 }
 
-/// Streams whose first byte never comes: nothing of the rest can be read, and all of it is kept.
-///
-/// Fault 70.
-#[tokio::test(flavor = "multi_thread")]
-async fn gaps_in_streams_cost_no_more_than_was_granted() {
-    let mut scene = Scene::new();
-    let before = scene.victim.resident_memory();
-    let mut raw = Raw::connect(scene.hostile.key(), scene.victim.address());
-    until_true("it is connected", || connections(&scene) == 1);
+/// Opens streams whose first byte never comes, so that nothing of the rest can be read, until no more is granted. The
+/// bytes that were.
+fn fill_with_gaps(raw: &mut Raw) -> u64 {
     let rest = vec![7; CHUNK as usize];
     let mut granted = 0;
     for _ in 0..MAX_UNI_STREAMS {
@@ -128,9 +122,46 @@ async fn gaps_in_streams_cost_no_more_than_was_granted() {
         granted += raw.write(stream, &rest) as u64;
         raw.send_all();
     }
+    granted
+}
+
+/// Fault 70.
+#[tokio::test(flavor = "multi_thread")]
+async fn gaps_in_streams_cost_no_more_than_was_granted() {
+    let mut scene = Scene::new();
+    let before = scene.victim.resident_memory();
+    let mut raw = Raw::connect(scene.hostile.key(), scene.victim.address());
+    until_true("it is connected", || connections(&scene) == 1);
+    raw.hear_all();
+    let granted = fill_with_gaps(&mut raw);
     assert!((CONNECTION_WINDOW / 2..=CONNECTION_WINDOW).contains(&granted), "{granted} bytes were granted");
     let grown = scene.victim.peak_memory().saturating_sub(before);
     assert!(grown < 2 * CONNECTION_WINDOW + 24 * MIB, "{grown} bytes for {granted} that were granted");
+    scene.check(&[]);
+}
+
+/// What one connection may cost, many of one peer do not cost many times.
+///
+/// Fault 70.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_connections_of_one_peer_are_not_granted_many_times_as_much() {
+    const CONNECTIONS: u64 = 12;
+    let mut scene = Scene::new();
+    let before = scene.victim.resident_memory();
+    let mut all = Vec::new();
+    let mut granted = 0;
+    for n in 1..=CONNECTIONS {
+        let mut raw = Raw::connect(scene.hostile.key(), scene.victim.address());
+        until_true("it is connected", || connections(&scene) == n);
+        raw.hear_all();
+        granted += fill_with_gaps(&mut raw);
+        all.push(raw);
+    }
+    let wide = WIDE_CONNECTIONS_PER_PEER as u64;
+    let bound = wide * CONNECTION_WINDOW + (CONNECTIONS - wide) * FIRST_WINDOW;
+    assert!(granted <= bound, "{granted} bytes were granted");
+    let grown = scene.victim.peak_memory().saturating_sub(before);
+    assert!(grown < bound + bound / 2 + 24 * MIB, "{grown} bytes for {granted} that were granted");
     scene.check(&[]);
 }
 
