@@ -15,9 +15,9 @@ use p2p_tests::architecture::{
     Source,
     faults::{Tests, every_fault_has_its_tests, marks},
     rules::{
-        bincode_only_in_the_codec, cli_does_not_see_the_daemon, files_are_short, impure_dependencies,
-        layers_of_the_daemon, limits_are_used, no_leftovers, protocol_is_pure, quic_only_in_transport,
-        sqlite_only_in_the_store,
+        bincode_only_in_the_codec, cli_does_not_see_the_daemon, every_misbehaviour_is_provoked,
+        files_are_short, impure_dependencies, layers_of_the_daemon, limits_are_used, no_leftovers,
+        protocol_is_pure, quic_only_in_transport, sqlite_only_in_the_store,
     },
 };
 
@@ -221,6 +221,24 @@ fn every_limit_is_used() {
     };
     assert_eq!(of("use p2p_protocol::limits::C;").len(), 0);
     assert_eq!(of("// C is a fine limit").len(), 1);
+}
+
+#[test]
+fn every_misbehaviour_is_provoked_by_a_hostile_peer() {
+    let complaints = every_misbehaviour_is_provoked(&sources());
+    assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
+    let reasons =
+        "pub enum PeerMisbehaved {\n    /// Text.\n    #[error(\"x\")]\n    Early(u32),\n    Late,\n}\n";
+    let of = |test: &str| {
+        every_misbehaviour_is_provoked(&[
+            Source::new("protocol/src/reason.rs", reasons),
+            Source::new("tests/tests/hostile/x.rs", test),
+        ])
+    };
+    assert_eq!(of("f(PeerMisbehaved::Early(1)); f(&PeerMisbehaved::Late)").len(), 0);
+    assert_eq!(of("f(PeerMisbehaved::Early(1))").len(), 1);
+    assert_eq!(of("// PeerMisbehaved::Early and PeerMisbehaved::Late").len(), 2);
+    assert_eq!(every_misbehaviour_is_provoked(&[]).len(), 1);
 }
 
 #[test]

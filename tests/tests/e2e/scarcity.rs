@@ -36,6 +36,17 @@ fn without_descriptors_what_runs_goes_on_and_the_rest_waits() {
     until_true("its descriptors are given back", || b.descriptors() <= before + 2);
 }
 
+/// Fault 27.
+#[test]
+fn a_daemon_takes_as_many_descriptors_as_it_may_have() {
+    let launcher = ["prlimit", "--nofile=64:1000"].map(Into::into);
+    let daemon = Daemon::start_in("a", Place::new().launched_by(launcher));
+    let limits = fs::read_to_string(format!("/proc/{}/limits", daemon.pid())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let numbers: Vec<&str> = line.split_whitespace().skip(3).take(2).collect();
+    assert_eq!(numbers, ["1000", "1000"], "{line}");
+}
+
 /// Fault 39.
 #[test]
 fn a_clock_that_jumps_is_noticed_by_nobody() {

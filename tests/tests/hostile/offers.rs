@@ -3,12 +3,12 @@
 use p2p_protocol::{
     FileId, Geometry, ResumeKey, SafeName,
     limits::{MAX_CHUNK_LEN, MAX_FILE_LEN},
-    reason::RefuseReason,
+    reason::{PeerMisbehaved, RefuseReason},
     wire::peer::{Message, Offer},
 };
 use p2p_tests::{
     data::CHUNK,
-    hostile::{Content, Heard, Scene},
+    hostile::{Content, Ended, Heard, Scene},
     words,
 };
 
@@ -41,7 +41,7 @@ async fn impossible_sizes_are_refused() {
         (1, 64),
         (1, 255),
     ] {
-        let fault = Geometry::new(size, chunk_log2).unwrap_err();
+        let fault = PeerMisbehaved::Geometry(Geometry::new(size, chunk_log2).unwrap_err());
         refused(&scene, Offer { size, chunk_log2, allocated: 0, ..offer.clone() }, RefuseReason::Size).await;
         scene.victim.wait_for_log(&fault.to_string());
     }
@@ -77,7 +77,7 @@ async fn unsafe_names_are_refused() {
         "trailing ",
         &long,
     ] {
-        let fault = SafeName::parse(name).unwrap_err();
+        let fault = PeerMisbehaved::Name(SafeName::parse(name).unwrap_err());
         refused(&scene, Offer { name: name.to_owned(), ..offer.clone() }, RefuseReason::Name).await;
         scene.victim.wait_for_log(&fault.to_string());
     }
@@ -168,11 +168,12 @@ async fn the_answer_to_a_fetch_must_be_what_was_asked_for() {
     let request = conversation.expect().await;
     assert!(matches!(&request, Message::Fetch(fetch) if fetch.file_id.to_string() == asked), "{request:?}");
     conversation.say(Message::Offer(content.offer())).await;
-    conversation.expect_closed().await;
+    let fault = PeerMisbehaved::WrongFile;
+    assert_eq!(conversation.expect_closed().await, Ended::misbehaved(&fault));
     let fetched = tokio::task::spawn_blocking(move || fetching.finish()).await.unwrap().exits(7);
     assert_eq!(fetched.event("failed")["code"], "integrity", "{fetched}");
     assert!(scene.victim.received().is_empty() && scene.victim.partials().is_empty());
-    scene.check(&["peer misbehaved"]);
+    scene.check(&["peer misbehaved", &fault.to_string()]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
