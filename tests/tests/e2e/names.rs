@@ -181,3 +181,33 @@ fn what_is_no_file_is_not_fetched_to() {
     let refused = b.cli().json(words!["fetch", id, "--from", a.address(), "-o", link]).exits(2);
     assert!(refused.message().contains("link"), "the path is named\n{refused}");
 }
+
+/// Fault 56.
+#[test]
+fn links_put_in_the_place_of_folders_while_a_file_comes_are_not_followed() {
+    let (Pair { a, b }, relay) = Pair::with_relay();
+    relay.set_rate(6 * MIB);
+    let file = a.new_file("f.bin", 1, 24 * MIB);
+    let elsewhere = b.file("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    let mut sending = a.cli().start_json(words!["send", file, "--to", relay.address()]);
+    sending.wait_for_verified(2 * MIB);
+    // First the folder of partial files, which is open and stays what it is; then the inbox, which is missed.
+    let (partials, inbox) = (b.inbox().join(".p2p"), b.inbox().to_owned());
+    let (own_partials, own_inbox) = (b.file("own-partials"), b.file("own-inbox"));
+    fs::rename(&partials, &own_partials).unwrap();
+    symlink(&elsewhere, &partials).unwrap();
+    let verified = sending.wait_for_verified(6 * MIB);
+    fs::remove_file(&partials).unwrap();
+    fs::rename(&own_partials, &partials).unwrap();
+    fs::rename(&inbox, &own_inbox).unwrap();
+    symlink(&elsewhere, &inbox).unwrap();
+    sending.wait_for("a pause", |event| event["event"] == "waiting" && event["reason"] == "space");
+    fs::remove_file(&inbox).unwrap();
+    fs::rename(&own_inbox, &inbox).unwrap();
+    relay.set_rate(0);
+    let sent = sending.finish().success();
+    assert!(sent.moved() >= verified, "{sent}");
+    assert!(data::files_below(&elsewhere).is_empty(), "{:?}", data::files_below(&elsewhere));
+    data::assert_same(&file, &b.inbox().join("f.bin"));
+}
