@@ -12,6 +12,7 @@ mod lifecycle;
 mod names;
 mod network;
 mod output;
+mod scarcity;
 mod shares;
 mod source;
 mod space;
