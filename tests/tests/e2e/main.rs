@@ -11,6 +11,7 @@ mod lifecycle;
 mod names;
 mod network;
 mod output;
+mod secrets;
 mod shares;
 mod source;
 mod space;
