@@ -44,6 +44,8 @@ struct Saved {
 pub(crate) struct Registry {
     store: Store,
     jobs: Mutex<BTreeMap<u64, Arc<Job>>>,
+    /// Most of them that may be unfinished.
+    most: usize,
     /// Numbers of transfers as they are made, for those who watch all.
     made: broadcast::Sender<u64>,
 }
@@ -67,7 +69,8 @@ impl Registry {
                 ),
             }
         }
-        let registry = Self { store, jobs: Mutex::new(jobs), made: broadcast::Sender::new(64) };
+        let registry =
+            Self { store, jobs: Mutex::new(jobs), most: MAX_JOBS, made: broadcast::Sender::new(64) };
         registry.prune();
         Ok(registry)
     }
@@ -87,10 +90,10 @@ impl Registry {
         if let Some(job) = jobs.values().find(|job| !job.is_over() && job.spec().same_work(&spec)) {
             return Ok((job.clone(), false));
         }
-        if jobs.values().filter(|job| !job.is_over()).count() >= MAX_JOBS {
+        if jobs.values().filter(|job| !job.is_over()).count() >= self.most {
             return Err(RunError::new(
                 Failure::Conflict,
-                format!("there are {MAX_JOBS} unfinished transfers already; cancel some, or wait"),
+                format!("there are {} unfinished transfers already; cancel some, or wait", self.most),
             ));
         }
         // The row is made first, with what little is known, to get a number that is never used again.
@@ -237,4 +240,32 @@ fn row(job: &Job) -> Result<JobRow, RunError> {
         ended_ms: summary.ended_ms.or_else(|| job.is_over().then(now_ms)),
         summary: text(serde_json::to_string(&Saved { summary, last: job.last_event() }))?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use p2p_protocol::control::KeyPolicy;
+
+    use super::*;
+
+    fn send(name: &str) -> Spec {
+        let (path, target) = (b"/f".to_vec(), "b".to_owned());
+        Spec::Send { path, target, name: Some(name.to_owned()), key: KeyPolicy::Known }
+    }
+
+    #[test]
+    fn a_full_queue_takes_nothing_new_and_says_so() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path()).unwrap();
+        let registry = Registry { most: 3, ..Registry::load(store).unwrap() };
+        let make = |name: &str| registry.find_or_make(send(name), name.to_owned(), "b".to_owned());
+        let jobs: Vec<_> = ["1", "2", "3"].map(|name| make(name).unwrap().0).into();
+        let error = make("4").unwrap_err();
+        assert_eq!(error.failure.exit_code(), 9);
+        assert!(error.message.contains("3 unfinished transfers"), "{error}");
+        // What is there already is joined, and what ends makes room.
+        assert!(!make("2").unwrap().1);
+        jobs[0].fail(&RunError::cancelled());
+        assert!(make("4").unwrap().1);
+    }
 }

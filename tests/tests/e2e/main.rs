@@ -8,6 +8,7 @@ mod crash;
 mod in_process;
 mod jobs;
 mod lifecycle;
+mod load;
 mod names;
 mod network;
 mod output;
