@@ -42,6 +42,7 @@ pub struct Place {
     listen: Vec<String>,
     more: Vec<String>,
     env: Vec<(String, OsString)>,
+    filter: String,
     launcher: Vec<OsString>,
 }
 
@@ -61,6 +62,7 @@ impl Place {
             listen,
             more: Vec::new(),
             env: Vec::new(),
+            filter: "info,p2p_daemon=debug".to_owned(),
             launcher: Vec::new(),
         }
     }
@@ -86,6 +88,12 @@ impl Place {
     /// One more argument.
     pub fn arg(mut self, arg: impl Into<String>) -> Self {
         self.more.push(arg.into());
+        self
+    }
+
+    /// Another filter of its log.
+    pub fn log_filter(mut self, filter: &str) -> Self {
+        filter.clone_into(&mut self.filter);
         self
     }
 
@@ -148,7 +156,7 @@ impl Place {
         for address in &self.listen {
             command.args(["--listen", address]);
         }
-        command.args(["--log", "info,p2p_daemon=debug"]).args(&self.more);
+        command.args(["--log", &self.filter]).args(&self.more);
         isolate(&mut command, self.root.path());
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command

@@ -1,6 +1,16 @@
 //! Transfers as things with a number: detached, listed, shown, waited for, cancelled, taken up again.
 
-use p2p_tests::{Daemon, Pair, Relay, data, data::MIB, until::until, words};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use p2p_tests::{
+    Daemon, Pair, Relay, data,
+    data::MIB,
+    until::{until, until_true},
+    words,
+};
 use serde_json::Value;
 
 const RATE: u64 = 6 * MIB;
@@ -217,4 +227,57 @@ fn what_is_not_there_is_not_found() {
         let answer = a.cli().json(words![verb, "999"]).exits(6);
         assert_eq!(answer.event("failed")["code"], "not_found", "{answer}");
     }
+}
+
+/// Interrupts a transfer to `b`, which runs as `start` says, and puts the very file in place before it goes on.
+fn comes_from_elsewhere_meanwhile(
+    pair: &mut Pair,
+    relay: &Relay,
+    file: &Path,
+    start: impl FnOnce(&Pair, &str),
+) {
+    relay.set_rate(4 * MIB);
+    start(pair, &relay.address());
+    until_true("some of it is verified", || {
+        let verified = |line: &serde_json::Value| line["verified_bytes"].as_u64() >= Some(MIB);
+        pair.b.transfers().iter().any(|line| line["state"] == "active" && verified(line))
+    });
+    pair.b.kill9();
+    assert!(!pair.b.partials().is_empty());
+    fs::create_dir_all(pair.b.inbox()).unwrap();
+    fs::copy(file, pair.b.inbox().join(file.file_name().unwrap())).unwrap();
+    relay.set_rate(0);
+    pair.b.start_again();
+    pair.a.settled();
+    let ended = pair.b.settled();
+    assert!(ended.iter().all(|line| line["state"] == "done"), "{ended:?}");
+    assert_eq!(pair.b.received().len(), 1);
+    assert_eq!(pair.b.partials(), Vec::<PathBuf>::new(), "a partial that nobody will open again");
+}
+
+#[test]
+fn a_fetch_that_finds_its_file_there_leaves_no_partial() {
+    let mut pair = Pair::new();
+    let relay = Relay::to(pair.a.address());
+    let file = pair.a.new_file("found.bin", 41, 12 * MIB);
+    let id = pair.a.cli().run(words!["share", file]).success().text();
+    comes_from_elsewhere_meanwhile(&mut pair, &relay, &file, |pair, from| {
+        pair.b.cli().run(words!["fetch", id, "--from", from, "--accept-new-key", "--detach"]).success();
+    });
+}
+
+#[test]
+fn an_offer_of_what_is_there_again_leaves_no_partial() {
+    let mut pair = Pair::new();
+    let relay = Relay::to(pair.b.address());
+    let file = pair.a.new_file("found.bin", 42, 12 * MIB);
+    let send = |pair: &Pair| {
+        let to = relay.address();
+        pair.a.cli().run(words!["send", file, "--to", to, "--accept-new-key", "--detach"]).success();
+    };
+    send(&pair);
+    pair.a.settled();
+    pair.b.settled();
+    fs::remove_file(pair.b.inbox().join("found.bin")).unwrap();
+    comes_from_elsewhere_meanwhile(&mut pair, &relay, &file, |pair, _| send(pair));
 }
