@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use p2p_tests::{Pair, hostile::Hostile, until::until_true, words};
+use p2p_tests::{Pair, Relay, hostile::Hostile, until::until_true, words};
 use serde_json::{Value, json};
 
 use self::attacks::{ATTACKS, Attack};
@@ -26,8 +26,12 @@ const MIB: u64 = 1 << 20;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// MiB of the file that the honest peer sends.
-    #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u64).range(16..=16_384))]
+    #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u64).range(4..=16_384))]
     size: u64,
+    /// Rate of the honest peer's link, in MiB/s; 0 is as fast as it goes, which says more of the processors that all
+    /// share than of the daemon.
+    #[arg(long, value_name = "MIB", default_value_t = 16, value_parser = clap::value_parser!(u64).range(..=10_000))]
+    rate: u64,
     /// How often each of the two is measured; medians count.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
     rounds: u64,
@@ -96,7 +100,8 @@ impl Case {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let machine = Machine::this();
     println!("{machine}");
-    println!("p2p send of {} MiB to a daemon that is attacked, medians of {}", options.size, options.rounds);
+    let Options { size, rate, rounds, .. } = options;
+    println!("p2p send of {size} MiB at {rate} MiB/s to a daemon that is attacked, medians of {rounds}");
     println!("{:<36}{:>9}{:>11}{:>8}{:>11}{:>10}", "", "alone", "attacked", "ratio", "blows", "peak");
     println!("{:<36}{:>9}{:>11}{:>8}{:>11}{:>10}", "", "MiB/s", "MiB/s", "", "", "MiB");
     let mut cases = Vec::new();
@@ -125,12 +130,15 @@ fn case(options: &Options, attack: &Attack) -> Result<Case> {
     if attack.trusted {
         victim.cli().run(words!["peers", "trust", hostile.peer_id(), "--name", "hostile"]).success();
     }
+    let relay = Relay::to(victim.address());
+    relay.set_rate(options.rate * MIB);
+    let way = if options.rate > 0 { relay.address() } else { victim.address().to_owned() };
     let mut seed = 0;
     let mut rate = || -> Result<f64> {
         seed += 1;
         let file = honest.new_file("honest.bin", seed, options.size * MIB);
         let begun = Instant::now();
-        honest.cli().json(words!["send", file, "--to", victim.address()]).success();
+        honest.cli().json(words!["send", file, "--to", way]).success();
         let seconds = begun.elapsed().as_secs_f64();
         for received in victim.received() {
             std::fs::remove_file(received)?;
