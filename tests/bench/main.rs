@@ -15,12 +15,14 @@
 //!         [--lead S] [--json FILE]
 //!     cargo run --release -p p2p-tests --bin bench -- adapt [--rate MBIT] [--rtt MS] [--poor-rate MBIT]
 //!         [--poor-loss PERCENT] [--phase S] [--svg FILE] [--json FILE]
+//!     cargo run --release -p p2p-tests --bin bench -- hostile [--size MIB] [--rounds N] [--only WORD] [--json FILE]
 //!
 //! All take turns in one run, since only ratios within a run mean anything on a machine that others use too. Ended
 //! early, by Ctrl-C or SIGTERM, it leaves nothing behind.
 
 mod adapt;
 mod fair;
+mod hostile;
 mod https;
 mod load;
 mod loopback;
@@ -80,6 +82,8 @@ enum Bench {
     Fair(fair::Options),
     /// How `p2p fetch` adapts to a long link that becomes poor for a while. Needs root.
     Adapt(adapt::Options),
+    /// What hostile peers cost an honest one: the rate of `p2p send` to a daemon that is attacked.
+    Hostile(hostile::Options),
 }
 
 fn main() -> Result<()> {
@@ -99,6 +103,7 @@ fn main() -> Result<()> {
         Bench::Wan(options) | Bench::Lan(options) => wan::run(&options),
         Bench::Fair(options) => fair::run(&options),
         Bench::Adapt(options) => adapt::run(&options),
+        Bench::Hostile(options) => hostile::run(&options),
     }
 }
 
