@@ -48,6 +48,7 @@ pub fn send(path: &Path, target: &str, name: &str) -> Request {
         path: path.as_os_str().as_encoded_bytes().to_vec(),
         target: target.to_owned(),
         name: Some(name.to_owned()),
+        spooled: false,
         key: KeyPolicy::AcceptNew,
         detach: true,
     })

@@ -21,7 +21,7 @@ use tokio::{
 
 use super::{
     error::RunError,
-    job::{Job, now_ms},
+    job::{Job, Word, now_ms},
     spec::Spec,
 };
 use crate::store::{JobRow, Store};
@@ -37,6 +37,9 @@ struct Saved {
     summary: Summary,
     /// How it ended.
     last: Option<TransferEvent>,
+    /// Whether its owner said yes to it.
+    #[serde(default)]
+    accepted: bool,
 }
 
 /// The transfers.
@@ -44,23 +47,28 @@ struct Saved {
 pub(crate) struct Registry {
     store: Store,
     jobs: Mutex<BTreeMap<u64, Arc<Job>>>,
-    /// Most of them that may be unfinished.
-    most: usize,
     /// Numbers of transfers as they are made, for those who watch all.
     made: broadcast::Sender<u64>,
+    /// Most unfinished ones.
+    places: usize,
 }
 
 impl Registry {
     /// Reads the catalog.
     pub(crate) fn load(store: Store) -> Result<Self, RunError> {
+        Self::with_places(store, MAX_JOBS)
+    }
+
+    fn with_places(store: Store, places: usize) -> Result<Self, RunError> {
         let mut jobs = BTreeMap::new();
         for row in store.catalog().jobs()? {
             let parsed =
                 (serde_json::from_str::<Spec>(&row.spec), serde_json::from_str::<Saved>(&row.summary));
             match parsed {
-                (Ok(spec), Ok(Saved { summary, last })) => {
+                (Ok(spec), Ok(Saved { summary, last, accepted })) => {
                     let summary = Summary { transfer: row.number, ..summary };
-                    jobs.insert(row.number, Job::restored(spec, summary, last));
+                    let word = if accepted { Word::Yes } else { Word::Open };
+                    jobs.insert(row.number, Job::restored(spec, summary, last, word));
                 }
                 // Written by another version: history, not data, so leaving it out loses nothing.
                 _ => tracing::warn!(
@@ -69,8 +77,7 @@ impl Registry {
                 ),
             }
         }
-        let registry =
-            Self { store, jobs: Mutex::new(jobs), most: MAX_JOBS, made: broadcast::Sender::new(64) };
+        let registry = Self { store, jobs: Mutex::new(jobs), made: broadcast::Sender::new(64), places };
         registry.prune();
         Ok(registry)
     }
@@ -90,10 +97,10 @@ impl Registry {
         if let Some(job) = jobs.values().find(|job| !job.is_over() && job.spec().same_work(&spec)) {
             return Ok((job.clone(), false));
         }
-        if jobs.values().filter(|job| !job.is_over()).count() >= self.most {
+        if jobs.values().filter(|job| !job.is_over()).count() >= self.places {
             return Err(RunError::new(
                 Failure::Conflict,
-                format!("there are {} unfinished transfers already; cancel some, or wait", self.most),
+                format!("there are {} unfinished transfers already; cancel some, or wait", self.places),
             ));
         }
         // The row is made first, with what little is known, to get a number that is never used again.
@@ -231,6 +238,9 @@ fn row(job: &Job) -> Result<JobRow, RunError> {
             RunError::new(Failure::Other, format!("a transfer cannot be written down: {error}"))
         })
     };
+    let (last, accepted) = (job.last_event(), job.word() == Word::Yes);
+    let saved = Saved { summary, last, accepted };
+    let summary = &saved.summary;
     Ok(JobRow {
         number: summary.transfer,
         direction: summary.direction,
@@ -238,34 +248,34 @@ fn row(job: &Job) -> Result<JobRow, RunError> {
         spec: text(serde_json::to_string(job.spec()))?,
         created_ms: summary.created_ms,
         ended_ms: summary.ended_ms.or_else(|| job.is_over().then(now_ms)),
-        summary: text(serde_json::to_string(&Saved { summary, last: job.last_event() }))?,
+        summary: text(serde_json::to_string(&saved))?,
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use p2p_protocol::control::KeyPolicy;
+    use p2p_protocol::FileId;
 
     use super::*;
+    use crate::{disk::System, workers::Workers};
 
-    fn send(name: &str) -> Spec {
-        let (path, target) = (b"/f".to_vec(), "b".to_owned());
-        Spec::Send { path, target, name: Some(name.to_owned()), key: KeyPolicy::Known }
-    }
-
+    /// Fault 38.
     #[test]
-    fn a_full_queue_takes_nothing_new_and_says_so() {
+    fn a_full_queue_is_a_conflict_and_has_room_again_when_something_ends() {
         let home = tempfile::tempdir().unwrap();
-        let store = Store::open(home.path()).unwrap();
-        let registry = Registry { most: 3, ..Registry::load(store).unwrap() };
-        let make = |name: &str| registry.find_or_make(send(name), name.to_owned(), "b".to_owned());
-        let jobs: Vec<_> = ["1", "2", "3"].map(|name| make(name).unwrap().0).into();
-        let error = make("4").unwrap_err();
-        assert_eq!(error.failure.exit_code(), 9);
-        assert!(error.message.contains("3 unfinished transfers"), "{error}");
-        // What is there already is joined, and what ends makes room.
-        assert!(!make("2").unwrap().1);
+        let store = Store::open(Arc::new(System), Workers::Threads, home.path()).unwrap();
+        let registry = Registry::with_places(store, 3).unwrap();
+        let find = |n: u8| {
+            let spec = Spec::Receive { peer: PeerId([1; 32]), file_id: FileId([n; 32]) };
+            registry.find_or_make(spec, n.to_string(), "peer".into())
+        };
+        let jobs: Vec<_> = (0..3).map(|n| find(n).unwrap().0).collect();
+        let full = find(3).unwrap_err();
+        assert_eq!(full.failure, Failure::Conflict);
+        assert!(full.message.contains("3 unfinished"), "{full}");
+        assert!(!find(2).unwrap().1, "what is there already needs no place");
         jobs[0].fail(&RunError::cancelled());
-        assert!(make("4").unwrap().1);
+        assert!(find(3).unwrap().1);
+        assert_eq!(find(4).unwrap_err().failure, Failure::Conflict);
     }
 }

@@ -2,11 +2,19 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
-use p2p_protocol::{PeerId, limits::TRANSFER_PROGRESS_DEADLINE, reason::close};
+use p2p_protocol::{
+    PeerId,
+    limits::{CONNECTION_WINDOW, TRANSFER_PROGRESS_DEADLINE},
+    reason::close,
+};
+use quinn::VarInt;
 use rustls::pki_types::CertificateDer;
 
 use super::{
@@ -25,6 +33,7 @@ pub(crate) struct Connection {
 
 #[derive(Debug)]
 struct Shared {
+    id: u64,
     peer: PeerId,
     own: PeerId,
     /// The code with which this side closed the connection.
@@ -52,7 +61,9 @@ impl Connection {
             let remote = socket::canonical(quic.remote_address());
             return Err(TransportError::Unproven { remote, reason: "no certificate".to_owned() });
         };
-        Ok(Self { quic, shared: Arc::new(Shared { peer, own, closed_here: OnceLock::new() }) })
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        let id = MADE.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { quic, shared: Arc::new(Shared { id, peer, own, closed_here: OnceLock::new() }) })
     }
 
     /// Who is at the other end.
@@ -60,14 +71,19 @@ impl Connection {
         self.shared.peer
     }
 
-    /// A number that no other connection has while this one is held.
-    pub(crate) fn id(&self) -> usize {
-        self.quic.stable_id()
+    /// A number that no other connection of this process has.
+    pub(crate) fn id(&self) -> u64 {
+        self.shared.id
     }
 
     /// Where the peer is now. It may change while the connection lives.
     pub(crate) fn remote_addr(&self) -> SocketAddr {
         socket::canonical(self.quic.remote_address())
+    }
+
+    /// Lets the peer send as much ahead as any. Until then it may less. What this side has dialled is wide from the start.
+    pub(crate) fn widen(&self) {
+        self.quic.set_receive_window(VarInt::from_u32(CONNECTION_WINDOW as u32));
     }
 
     /// Closes the connection at once, whatever is under way on it. The peer learns code and reason.

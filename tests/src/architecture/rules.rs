@@ -73,9 +73,9 @@ pub fn bincode_only_in_the_codec(source: &Source) -> Vec<String> {
     complain(source, &["bincode"])
 }
 
-/// Only `store` names rusqlite.
+/// Only `store` names rusqlite, and the simulated disk that it is run on.
 pub fn sqlite_only_in_the_store(source: &Source) -> Vec<String> {
-    if source.path.starts_with("daemon/src/store/") {
+    if ["daemon/src/store/", "tests/sim/"].iter().any(|folder| source.path.starts_with(folder)) {
         return Vec::new();
     }
     complain(source, &["rusqlite"])
@@ -104,6 +104,60 @@ pub fn layers_of_the_daemon(source: &Source) -> Vec<String> {
         })
     };
     forbidden.iter().filter(sees).map(|module| format!("names crate::{module}")).collect()
+}
+
+/// Only `disk.rs` changes files and folders, so that whatever is injected there sees all of it. The local socket's name is
+/// no file, and is made anew with every start.
+pub fn only_the_disk_changes_files(source: &Source) -> Vec<String> {
+    let exempt = ["daemon/src/disk.rs", "daemon/src/control/socket.rs"];
+    let is_test = source.path.contains("/tests");
+    if !source.path.starts_with("daemon/src/") || exempt.contains(&source.path.as_str()) || is_test {
+        return Vec::new();
+    }
+    // Tests may do as they like; they stand at the end of a file.
+    let code = match source.code.rsplit_once("#[cfg(test)]") {
+        Some((code, tests)) if tests.contains("mod tests {") => code,
+        _ => &source.code,
+    };
+    const CHANGES: [&str; 27] = [
+        "OpenOptions",
+        "DirBuilder",
+        "create_dir",
+        "create_dir_all",
+        "create_new",
+        "remove_file",
+        "remove_dir",
+        "remove_dir_all",
+        "hard_link",
+        "symlink",
+        "set_permissions",
+        "set_modified",
+        "mkdirat",
+        "unlinkat",
+        "renameat",
+        "renameat_with",
+        "linkat",
+        "symlinkat",
+        "fchmod",
+        "chmodat",
+        "futimens",
+        "utimensat",
+        "fallocate",
+        "ftruncate",
+        "copy_file_range",
+        "write_all_at",
+        "pwrite",
+    ];
+    let mut complaints: Vec<String> = words(code)
+        .filter(|(_, word)| CHANGES.contains(word))
+        .map(|(_, word)| format!("changes files by itself: {word}"))
+        .collect();
+    for call in ["fs::write(", "fs::rename(", "fs::copy(", "File::create("] {
+        if code.contains(call) {
+            complaints.push(format!("changes files by itself: {call}"));
+        }
+    }
+    complaints
 }
 
 /// The command line knows the daemon by its socket alone.
@@ -180,4 +234,27 @@ pub fn limits_are_used(sources: &[Source]) -> Vec<String> {
         .filter(|(name, value)| !used_elsewhere(name) && !used_here(name) && !follows(name, value))
         .map(|(name, _)| format!("the limit {name} limits nothing"))
         .collect()
+}
+
+/// Every way to misbehave is provoked by a test with a hostile peer: its name stands in that suite.
+pub fn every_misbehaviour_is_provoked(sources: &[Source]) -> Vec<String> {
+    let declared = sources
+        .iter()
+        .find(|source| source.path == "protocol/src/reason.rs")
+        .and_then(|source| source.code.split_once("pub enum PeerMisbehaved {"))
+        .map_or("", |(_, rest)| rest.split("\n}").next().unwrap_or_default());
+    let variants: Vec<&str> = declared
+        .lines()
+        .map(str::trim)
+        .filter(|line| line.starts_with(|c: char| c.is_ascii_uppercase()))
+        .filter_map(|line| line.split(|c: char| !c.is_alphanumeric()).next())
+        .collect();
+    if variants.is_empty() {
+        return vec!["no way to misbehave was found".to_owned()];
+    }
+    let suite = || sources.iter().filter(|source| source.path.starts_with("tests/tests/hostile/"));
+    let is_provoked =
+        |variant: &str| suite().any(|source| source.names(&format!("PeerMisbehaved::{variant}")));
+    let missing = variants.into_iter().filter(|variant| !is_provoked(variant));
+    missing.map(|variant| format!("no hostile peer misbehaves as PeerMisbehaved::{variant}")).collect()
 }

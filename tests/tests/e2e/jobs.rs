@@ -57,6 +57,7 @@ fn waiting_for_a_failure_has_its_exit_code() {
     a.cli().json(words!["wait", number]).exits(5);
 }
 
+/// Fault 79.
 #[test]
 fn a_transfer_goes_on_without_its_command() {
     let (pair, relay) = Pair::with_relay();
@@ -82,6 +83,7 @@ fn a_transfer_goes_on_without_its_command() {
     assert_eq!(received["state"], "done", "{received}");
 }
 
+/// Fault 79.
 #[test]
 fn ctrl_c_leaves_the_transfer_running() {
     let (pair, relay) = Pair::with_relay();
@@ -117,6 +119,7 @@ fn ctrl_c_says_how_to_go_on() {
     }
 }
 
+/// Fault 37.
 #[test]
 fn cancelled_by_the_sender_nothing_is_left() {
     let (pair, relay) = Pair::with_relay();
@@ -132,6 +135,7 @@ fn cancelled_by_the_sender_nothing_is_left() {
     pair.a.cli().json(words!["cancel", transfer]).exits(9);
 }
 
+/// Fault 37.
 #[test]
 fn cancelled_by_the_receiver_nothing_is_left() {
     let (pair, relay) = Pair::with_relay();
@@ -143,6 +147,7 @@ fn cancelled_by_the_receiver_nothing_is_left() {
     assert!(pair.b.received().is_empty() && pair.b.partials().is_empty(), "{:?}", pair.b.partials());
 }
 
+/// Fault 37.
 #[test]
 fn a_fetch_that_is_cancelled_leaves_nothing() {
     let Pair { a, b } = Pair::new();
@@ -159,6 +164,7 @@ fn a_fetch_that_is_cancelled_leaves_nothing() {
     a.settled();
 }
 
+/// Fault 37.
 #[test]
 fn a_transfer_that_waits_for_its_peer_can_be_cancelled() {
     let (mut pair, relay) = Pair::with_relay();
@@ -183,6 +189,7 @@ fn a_cancelled_transfer_can_be_taken_up_again() {
     pair.a.cli().json(words!["retry", transfer]).exits(9);
 }
 
+/// Fault 34.
 #[test]
 fn one_file_queued_twice_is_one_transfer() {
     let (pair, relay) = Pair::with_relay();

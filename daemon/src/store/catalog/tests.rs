@@ -4,7 +4,7 @@ use p2p_protocol::{
 };
 
 use super::*;
-use crate::store::stamp::Stamp;
+use crate::{disk::System, store::stamp::Stamp};
 
 fn home() -> (tempfile::TempDir, Home) {
     let folder = tempfile::tempdir().unwrap();
@@ -42,7 +42,7 @@ fn what_is_stored_is_there_after_a_restart() {
     let share = Share { file_id: id, path: "/a/b".into(), audience: "all".into(), created_ms: 9 };
     let stamp = Stamp { dev: u64::MAX, ino: 2, size: 3, mtime_ns: -4, ctime_ns: 5 };
     let expected = {
-        let catalog = Catalog::open(&home).unwrap();
+        let catalog = Catalog::open(&home, Arc::new(System)).unwrap();
         let first = catalog.insert_job(&row(State::Waiting)).unwrap();
         let second = catalog.insert_job(&row(State::Active)).unwrap();
         assert_eq!((first, second), (1, 2));
@@ -53,7 +53,7 @@ fn what_is_stored_is_there_after_a_restart() {
         assert_eq!(catalog.put_hash(stamp, id).unwrap(), []);
         vec![done, JobRow { number: second, ..row(State::Active) }]
     };
-    let catalog = Catalog::open(&home).unwrap();
+    let catalog = Catalog::open(&home, Arc::new(System)).unwrap();
     assert_eq!(catalog.jobs().unwrap(), expected);
     assert_eq!(catalog.share(id).unwrap(), Some(share));
     assert_eq!(catalog.share(FileId([9; 32])).unwrap(), None);
@@ -72,7 +72,7 @@ fn what_is_stored_is_there_after_a_restart() {
 fn the_catalog_is_private() {
     use std::os::unix::fs::PermissionsExt;
     let (_folder, home) = home();
-    let catalog = Catalog::open(&home).unwrap();
+    let catalog = Catalog::open(&home, Arc::new(System)).unwrap();
     catalog.insert_job(&row(State::Waiting)).unwrap();
     for ending in ["", "-wal"] {
         let mode = std::fs::metadata(with_ending(&home.catalog(), ending)).unwrap().permissions().mode();
@@ -80,31 +80,34 @@ fn the_catalog_is_private() {
     }
 }
 
+/// Fault 25.
 #[test]
 fn a_damaged_catalog_is_set_aside_at_the_start() {
     let (_folder, home) = home();
-    drop(Catalog::open(&home).unwrap().insert_job(&row(State::Done)));
+    drop(Catalog::open(&home, Arc::new(System)).unwrap().insert_job(&row(State::Done)));
     std::fs::write(home.catalog(), b"this is no database, however long it may be".repeat(100)).unwrap();
-    let catalog = Catalog::open(&home).unwrap();
+    let catalog = Catalog::open(&home, Arc::new(System)).unwrap();
     assert_eq!(catalog.jobs().unwrap(), []);
     assert_eq!(set_aside_files(&home), 1);
 }
 
+/// Fault 25.
 #[test]
 fn a_catalog_without_its_tables_is_set_aside() {
     let (_folder, home) = home();
     let connection = Connection::open(home.catalog()).unwrap();
     connection.execute_batch("CREATE TABLE jobs (x); PRAGMA user_version = 1").unwrap();
     drop(connection);
-    let catalog = Catalog::open(&home).unwrap();
+    let catalog = Catalog::open(&home, Arc::new(System)).unwrap();
     assert_eq!(catalog.insert_job(&row(State::Done)).unwrap(), 1);
     assert_eq!(set_aside_files(&home), 1);
 }
 
+/// Fault 25.
 #[test]
 fn a_catalog_damaged_while_it_is_open_is_replaced_and_numbers_go_on() {
     let (_folder, home) = home();
-    let catalog = Catalog::open(&home).unwrap();
+    let catalog = Catalog::open(&home, Arc::new(System)).unwrap();
     assert_eq!(catalog.insert_job(&row(State::Active)).unwrap(), 1);
     catalog.ask(|database| database.connection.execute_batch("DROP TABLE jobs")).unwrap();
     assert_eq!(catalog.insert_job(&row(State::Active)).unwrap(), 2);
@@ -115,13 +118,41 @@ fn a_catalog_damaged_while_it_is_open_is_replaced_and_numbers_go_on() {
     assert_eq!(catalog.jobs().unwrap().len(), 2, "a job that still runs writes itself down again");
 }
 
+/// What a crash leaves in the middle of the first schema's making, with all that SQLite had written by then.
+///
+/// Fault 7.
+#[test]
+fn a_crash_while_the_tables_are_made_leaves_nothing_in_the_way() {
+    let (_crashed, before) = home();
+    let mut connection = Connection::open(before.catalog()).unwrap();
+    connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).unwrap();
+    // So that pages go to the log before there is a commit.
+    connection.pragma_update(None, "cache_size", 1).unwrap();
+    let half = connection.transaction().unwrap();
+    half.execute_batch("CREATE TABLE jobs (half); CREATE TABLE filler (bytes BLOB)").unwrap();
+    for _ in 0..50 {
+        half.execute("INSERT INTO filler VALUES (randomblob(9000))", []).unwrap();
+    }
+    let (_folder, after) = home();
+    for ending in ["", "-wal"] {
+        let bytes = std::fs::read(with_ending(&before.catalog(), ending)).unwrap();
+        assert!(ending.is_empty() || bytes.len() > 9000, "nothing was written yet");
+        std::fs::write(with_ending(&after.catalog(), ending), bytes).unwrap();
+    }
+    drop(half);
+    let catalog = Catalog::open(&after, Arc::new(System)).unwrap();
+    assert_eq!(catalog.insert_job(&row(State::Done)).unwrap(), 1);
+    assert_eq!(set_aside_files(&after), 0, "what was half done is undone, and nothing lost");
+}
+
+/// Fault 7.
 #[test]
 fn a_newer_catalog_is_refused_and_left_alone() {
     let (_folder, home) = home();
     let connection = Connection::open(home.catalog()).unwrap();
     connection.pragma_update(None, "user_version", schema::VERSION + 1).unwrap();
     drop(connection);
-    let error = Catalog::open(&home).unwrap_err();
+    let error = Catalog::open(&home, Arc::new(System)).unwrap_err();
     assert!(matches!(error, StoreError::CatalogNewer { found, .. } if found == schema::VERSION + 1));
     assert_eq!(set_aside_files(&home), 0);
 }
@@ -129,7 +160,7 @@ fn a_newer_catalog_is_refused_and_left_alone() {
 #[test]
 fn old_history_is_dropped_but_nothing_unfinished() {
     let (_folder, home) = home();
-    let catalog = Catalog::open(&home).unwrap();
+    let catalog = Catalog::open(&home, Arc::new(System)).unwrap();
     let unfinished = catalog.insert_job(&row(State::Waiting)).unwrap();
     let extra = 5;
     catalog
@@ -146,7 +177,7 @@ fn old_history_is_dropped_but_nothing_unfinished() {
         })
         .unwrap();
     drop(catalog);
-    let catalog = Catalog::open(&home).unwrap();
+    let catalog = Catalog::open(&home, Arc::new(System)).unwrap();
     let numbers: Vec<u64> = catalog.jobs().unwrap().iter().map(|job| job.number).collect();
     assert_eq!(numbers.len() as i64, jobs::ENDED_JOBS_KEPT + 1);
     assert_eq!(numbers[0], unfinished);
@@ -155,10 +186,11 @@ fn old_history_is_dropped_but_nothing_unfinished() {
     assert_eq!(last.cast_signed(), jobs::ENDED_JOBS_KEPT + extra + 2);
 }
 
+/// Fault 13.
 #[test]
 fn a_full_disk_is_told_and_loses_nothing() {
     let (_folder, home) = home();
-    let catalog = Catalog::open(&home).unwrap();
+    let catalog = Catalog::open(&home, Arc::new(System)).unwrap();
     let number = catalog.insert_job(&row(State::Active)).unwrap();
     let limit = |catalog: &Catalog, pages: u32| {
         catalog
@@ -183,7 +215,7 @@ fn at_once<T: Send + 'static>(
     home: &Home,
     ask: impl Fn(&mut Database, u64) -> rusqlite::Result<T> + Clone + Send + 'static,
 ) -> Vec<Result<T, StoreError>> {
-    let mut database = Database::open(home).unwrap();
+    let mut database = Database::open(home, &(Arc::new(System) as Arc<dyn Disk>)).unwrap();
     let (questions, asked) = mpsc::channel::<Box<dyn Question>>();
     let answers: Vec<_> = (0..16)
         .map(|n| {

@@ -1,5 +1,3 @@
-use std::sync::Arc;
-
 use p2p_protocol::reason::Failure;
 use rustls::{
     ClientConfig, ServerConfig,
@@ -15,6 +13,7 @@ fn with_client(identity: &Identity, change: impl FnOnce(&mut ClientConfig)) -> E
     let mut client = tls::client_config(identity).unwrap();
     change(&mut client);
     Endpoint::with_tls(
+        Arc::new(SystemNetwork),
         &[loopback()],
         identity,
         Congestion::default(),
@@ -28,6 +27,7 @@ fn with_server(identity: &Identity, change: impl FnOnce(&mut ServerConfig)) -> E
     let mut server = tls::server_config(identity).unwrap();
     change(&mut server);
     Endpoint::with_tls(
+        Arc::new(SystemNetwork),
         &[loopback()],
         identity,
         Congestion::default(),
@@ -65,8 +65,8 @@ async fn both_sides_learn_whom_they_speak_to() {
         listen.push("[::1]:0".parse().unwrap());
     }
     let (here, there) = (Identity::ephemeral(), Identity::ephemeral());
-    let client = Endpoint::bind(&[loopback()], &here, Congestion::default()).unwrap();
-    let server = Endpoint::bind(&listen, &there, Congestion::default()).unwrap();
+    let client = bind(&[loopback()], &here).unwrap();
+    let server = bind(&listen, &there).unwrap();
     let bound = server.local_addrs();
     let mut targets = vec![SocketAddr::from(([127, 0, 0, 1], bound[0].port())), bound[1]];
     if has_ipv6() {
@@ -86,6 +86,7 @@ async fn both_sides_learn_whom_they_speak_to() {
     }
 }
 
+/// Fault 72.
 #[tokio::test]
 async fn a_client_without_a_certificate_is_refused() {
     let (here, server) = (Identity::ephemeral(), endpoint());
@@ -108,6 +109,7 @@ async fn a_client_without_a_certificate_is_refused() {
     assert_eq!(accepted.failure(), Failure::Refused);
 }
 
+/// Fault 51.
 #[tokio::test]
 async fn another_protocol_is_refused_in_clear_words() {
     for alpn in [vec![], vec![b"h3".to_vec()], vec![b"p2p/2".to_vec()]] {
@@ -129,6 +131,7 @@ async fn another_protocol_is_refused_in_clear_words() {
     }
 }
 
+/// Fault 72.
 #[tokio::test]
 async fn a_client_with_somebody_elses_certificate_is_refused() {
     let (victim, thief) = (Identity::ephemeral(), Identity::ephemeral());
@@ -139,6 +142,7 @@ async fn a_client_with_somebody_elses_certificate_is_refused() {
     assert!(matches!(accepted, TransportError::Unproven { .. }), "{accepted}");
 }
 
+/// Fault 73.
 #[tokio::test]
 async fn a_server_with_somebody_elses_certificate_is_refused() {
     let (victim, thief) = (Identity::ephemeral(), Identity::ephemeral());
