@@ -13,6 +13,10 @@ use crate::{node::Node, world::World};
 
 /// Everything that is wanted arrives within this in fair weather, or something hangs.
 const SETTLES_WITHIN: Duration = Duration::from_secs(600);
+/// How often what has failed is tried again in fair weather: what arrives makes room for more.
+const ROUNDS: usize = 3;
+/// What a sender says whose receiver's disk is full.
+const NO_ROOM: &str = "not enough free space";
 /// How often what is unfinished is looked at.
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -64,19 +68,26 @@ impl World {
         }
         self.let_all_end(begun);
         // What failed in bad weather is sent again. A fetch may fail for good: its source may have changed.
-        let mut failures = Vec::new();
-        for node in &self.nodes {
-            for line in node.transfers().into_iter().filter(|line| line.state == State::Failed) {
-                failures.push(line.error.unwrap_or_default());
-                if line.direction == Direction::Send {
+        let failed = |node: &Node| {
+            let mut lines = node.transfers();
+            lines.retain(|line| line.state == State::Failed);
+            lines
+        };
+        let why = |line: Summary| line.error.unwrap_or_default();
+        let failures = self.nodes.iter().flat_map(failed).map(why).collect();
+        for _ in 0..ROUNDS {
+            for node in &self.nodes {
+                for line in failed(node).into_iter().filter(|line| line.direction == Direction::Send) {
                     node.ask(&Request::Retry(line.transfer)).expect("a daemon that runs retries");
                 }
             }
+            self.let_all_end(begun);
         }
-        self.let_all_end(begun);
+        // All that ever failed for the small disk need not fit it at once.
+        let is_too_much = |line: &Summary| line.error.as_ref().is_some_and(|why| why.contains(NO_ROOM));
         for (number, node) in self.nodes.iter().enumerate() {
-            let mut lines = node.transfers();
-            lines.retain(|line| line.state == State::Failed && line.direction == Direction::Send);
+            let mut lines = failed(node);
+            lines.retain(|line| line.direction == Direction::Send && !is_too_much(line));
             assert!(lines.is_empty(), "daemon {number} cannot send this in fair weather: {lines:#?}");
         }
         // What is still waited for here was given up by the peer that sent it, and is given up here too; a transfer that

@@ -266,7 +266,7 @@ fn garbage_on_the_socket_does_no_harm() {
         let _ = stream.write_all(&data::random(seed, 1 + seed * 997));
     }
     for garbage in
-        [&b""[..], b"p2pctl\x01\x00\xff\xff\xff\xff", b"p2pctl\x01\x00\x04\x00\x00\x00\xff\xff\xff\xff"]
+        [&b""[..], b"p2pctl\x02\x00\xff\xff\xff\xff", b"p2pctl\x02\x00\x04\x00\x00\x00\xff\xff\xff\xff"]
     {
         let mut stream = UnixStream::connect(&socket).unwrap();
         let _ = stream.write_all(garbage);
@@ -287,7 +287,7 @@ fn a_command_of_another_version_is_told_so() {
     stream.write_all(b"p2pctl\xff\x7f").unwrap();
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
-    assert_eq!(answer, b"p2pctl\x01\x00", "the daemon says its own version and hangs up");
+    assert_eq!(answer, b"p2pctl\x02\x00", "the daemon says its own version and hangs up");
 }
 
 /// The value of a key in a section of a systemd unit.

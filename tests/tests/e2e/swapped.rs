@@ -77,6 +77,7 @@ fn attack(folder: &Path, outside: &Outside, round: u64, newest: u64) {
     }
 }
 
+/// Fault 56.
 #[test]
 fn links_swapped_in_while_receiving_lead_nowhere() {
     let pair = Pair::new();

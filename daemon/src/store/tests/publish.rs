@@ -75,6 +75,7 @@ fn nothing_is_replaced() {
     assert!(!bed.inbox().join(PARTIALS).exists());
 }
 
+/// Fault 56.
 #[test]
 fn only_the_file_that_was_verified_gets_the_name() {
     let bed = Bed::new();
