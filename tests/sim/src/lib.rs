@@ -1,7 +1,8 @@
-//! A simulated world in which real daemons run.
+//! A simulated world in which real daemons run, and real processes that are killed.
 //!
 //! Everything here panics on trouble: it runs in tests only.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
 
 pub mod disk;
+pub mod kill9;
