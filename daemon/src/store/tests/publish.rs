@@ -348,6 +348,16 @@ fn the_sweep_leaves_a_partial_alone_that_is_being_opened() {
 }
 
 #[test]
+fn values_that_a_power_cut_left_alone_are_swept() {
+    let bed = Bed::new();
+    std::fs::create_dir_all(bed.inbox().join(PARTIALS)).unwrap();
+    let values = bed.partial_file(&small(), CVS);
+    std::fs::write(&values, [1; 32]).unwrap();
+    let _other = bed.open(&Content::random(10));
+    assert!(!values.exists() && !bed.partial_file(&small(), LOG).exists());
+}
+
+#[test]
 fn a_published_partial_has_ended() {
     let bed = Bed::new();
     let content = small();
