@@ -1,4 +1,8 @@
-//! `sim`: runs any number of seeds, each in a process of its own, and says which one failed.
+//! Runs daemons through what can happen to them, for as long as is wanted.
+//!
+//!     cargo run --release -p p2p-sim -- --seeds 1000                 # simulated, a process for each seed
+//!     cargo run --release -p p2p-sim -- --seed 17 --trace            # one of them, with all that happens in it
+//!     cargo run --release -p p2p-sim -- kill9 --rounds 100           # real processes, killed at random moments
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
 
@@ -12,13 +16,18 @@ use std::{
     time::Instant,
 };
 
-use clap::Parser;
-use p2p_sim::run::{Outcome, run};
+use clap::{Parser, Subcommand};
+use p2p_sim::{
+    kill9,
+    run::{Outcome, run},
+};
 
 /// Simulates real daemons in a world that follows from a seed.
 #[derive(Debug, Parser)]
-#[command(name = "sim")]
+#[command(name = "sim", args_conflicts_with_subcommands = true)]
 struct Args {
+    #[command(subcommand)]
+    other: Option<Other>,
     /// How many seeds to run.
     #[arg(long, default_value_t = 100)]
     seeds: u64,
@@ -39,8 +48,19 @@ struct Args {
     json: bool,
 }
 
+/// What is not simulated.
+#[derive(Debug, Subcommand)]
+enum Other {
+    /// Real daemons over loopback, killed at random moments.
+    Kill9(kill9::Options),
+}
+
 fn main() -> ExitCode {
     let args = Args::parse();
+    if let Some(Other::Kill9(options)) = &args.other {
+        kill9::run(options);
+        return ExitCode::SUCCESS;
+    }
     match args.seed {
         Some(seed) => one(seed, &args),
         None => many(&args),

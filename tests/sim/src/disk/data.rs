@@ -5,7 +5,7 @@
 //! is not synced, and a synced file costs nothing.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry as MapEntry},
     fs::{File, Metadata, Permissions},
     io,
     ops::Range,
@@ -139,8 +139,8 @@ impl Data {
         let pages = pages_of(&range);
         for extent in extents(file, pages.start * PAGE..pages.end * PAGE) {
             for page in pages_of(&extent) {
-                if !self.base.contains_key(&page) {
-                    self.base.insert(page, Some(read_page(file, page)?));
+                if let MapEntry::Vacant(free) = self.base.entry(page) {
+                    free.insert(Some(read_page(file, page)?));
                 }
             }
         }

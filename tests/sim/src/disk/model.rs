@@ -1,6 +1,13 @@
 //! What is on stable storage: the data of files, and names.
 
-use std::{collections::BTreeMap, ffi::OsStr, fs::File, io, os::fd::AsFd, path::Path};
+use std::{
+    collections::{BTreeMap, btree_map::Entry as MapEntry},
+    ffi::OsStr,
+    fs::File,
+    io,
+    os::fd::AsFd,
+    path::Path,
+};
 
 use rand::Rng;
 use rustix::fs::{Mode, OFlags};
@@ -38,8 +45,8 @@ fn reopen(file: impl AsFd) -> io::Result<File> {
 
 impl Model {
     fn hold(&mut self, id: Id, file: impl AsFd) -> io::Result<()> {
-        if !self.handles.contains_key(&id) {
-            self.handles.insert(id, reopen(file)?);
+        if let MapEntry::Vacant(free) = self.handles.entry(id) {
+            free.insert(reopen(file)?);
         }
         Ok(())
     }

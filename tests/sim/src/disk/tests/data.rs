@@ -34,19 +34,19 @@ fn a_cut_and_a_punched_hole_are_taken_back() {
 #[test]
 fn what_is_the_same_is_not_touched() {
     let mut bed = Bed::new(1);
-    let file = bed.file("a", b"durable");
+    let path = bed.disk.root().join("a");
     let stamp = || {
-        let found = std::fs::metadata(bed.disk.root().join("a")).unwrap();
+        let found = std::fs::metadata(&path).unwrap();
         (found.ino(), found.mtime_nsec(), found.ctime_nsec())
     };
+    let file = bed.file("a", b"durable");
     let before = stamp();
     let other = bed.create(&bed.root, "b");
     bed.write(&other, b"lost", 0);
     drop((file, other));
-    bed.disk.power_loss(Loss::Everything, &mut bed.rng.clone()).unwrap();
+    bed.power_loss(Loss::Everything);
     assert_eq!(stamp(), before);
     assert_eq!(bed.names(""), ["a"]);
-    bed.power_loss(Loss::Everything);
 }
 
 #[test]
@@ -115,7 +115,8 @@ fn what_never_reached_the_disk_is_a_hole_again() {
     drop(file);
     bed.power_loss(Loss::Everything);
     let file = File::open(bed.disk.root().join("a")).unwrap();
-    assert_eq!(extents(&file, 0..1 << 30), [1 << 20..(1 << 20) + 4096]);
+    let found = extents(&file, 0..1 << 30);
+    assert!(found.len() == 1 && found[0] == (1 << 20..(1 << 20) + 4096), "{found:?}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ fn open(bed: &Bed) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-fn insert(connection: &Connection, n: u64) -> rusqlite::Result<()> {
+fn insert(connection: &Connection, n: u32) -> rusqlite::Result<()> {
     connection.execute("INSERT INTO t VALUES (?1, ?2)", (n, vec![n as u8; 3000])).map(|_| ())
 }
 
@@ -20,13 +20,13 @@ fn sound(connection: &Connection) -> bool {
     connection.query_row("PRAGMA integrity_check", [], |row| row.get::<_, String>(0)).unwrap() == "ok"
 }
 
-fn numbers(connection: &Connection) -> Vec<u64> {
+fn numbers(connection: &Connection) -> Vec<u32> {
     let mut statement = connection.prepare("SELECT n FROM t ORDER BY n").unwrap();
     statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
 }
 
 /// Commits until the program is killed; what was committed.
-fn run(bed: &Bed, from: u64) -> Vec<u64> {
+fn run(bed: &Bed, from: u32) -> Vec<u32> {
     let mut committed = Vec::new();
     let Ok(connection) = open(bed) else { return committed };
     for n in from..from + 400 {
@@ -41,11 +41,11 @@ fn run(bed: &Bed, from: u64) -> Vec<u64> {
 #[test]
 fn what_was_committed_survives_any_power_cut() {
     let mut kept = 0;
-    for seed in 0..60 {
+    for seed in 0..24 {
         let mut bed = Bed::new(seed);
         let mut committed = Vec::new();
         for life in 0..4 {
-            bed.disk.freeze_after(seed * 17 % 97 + life * 613);
+            bed.disk.freeze_after(seed * 17 % 97 + u64::from(life) * 613);
             let more = run(&bed, life * 1000);
             committed.extend(more);
             let loss = [Loss::Everything, Loss::AnySubset, Loss::Journal][(seed % 3) as usize];
@@ -59,7 +59,7 @@ fn what_was_committed_survives_any_power_cut() {
         }
         kept += committed.len();
     }
-    assert!(kept > 1000, "{kept}");
+    assert!(kept > 400, "{kept}");
 }
 
 #[test]
