@@ -1,8 +1,8 @@
-//! A simulated world in which real daemons run, and real processes that are killed.
+//! A simulated world in which real daemons run.
 //!
 //! `disk` and `network` are what a daemon stands on, `takeover` makes the process's own clock and randomness part of it.
 //! `host` is one machine, `world` all of them and time. `plan` is what a seed means, `run` carries it out, `transfer` is one
-//! thing that is moved, and `oracle` says what is wrong. `kill9` does without all of it: it kills real processes.
+//! thing that is moved, and `oracle` says what is wrong. `kill9` is not simulated: real processes, killed.
 //!
 //! Everything here panics on trouble: it runs in tests only.
 

@@ -48,7 +48,7 @@ struct Args {
     json: bool,
 }
 
-/// What is not simulated.
+/// What else there is to run.
 #[derive(Debug, Subcommand)]
 enum Other {
     /// Real daemons over loopback, killed at random moments.
