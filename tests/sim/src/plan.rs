@@ -141,9 +141,9 @@ impl Plan {
             }
         }
         let (contents, wishes) = wishes_of(rng, hosts, storm);
-        let count = if rng.random_bool(0.1) { 0 } else { rng.random_range(1..=7) };
+        let count = if rng.random_bool(0.1) { 0 } else { rng.random_range(1..=9) };
         let mut troubles: Vec<(Duration, Trouble)> = (0..count)
-            .map(|_| (within(rng, Duration::ZERO, storm), trouble_of(rng, hosts, wishes.len())))
+            .map(|_| (moment_of(rng, &wishes, storm), trouble_of(rng, hosts, wishes.len())))
             .collect();
         troubles.sort_by_key(|(at, _)| *at);
         Self { hosts, began, weather, contents, wishes, troubles, storm }
@@ -152,6 +152,16 @@ impl Plan {
 
 fn within(rng: &mut StdRng, from: Duration, to: Duration) -> Duration {
     Duration::from_millis(rng.random_range(from.as_millis() as u64..=to.as_millis() as u64))
+}
+
+/// When something goes wrong: mostly while something is under way.
+fn moment_of(rng: &mut StdRng, wishes: &[Wish], storm: Duration) -> Duration {
+    if rng.random_bool(0.2) {
+        return within(rng, Duration::ZERO, storm);
+    }
+    let begun = wishes[rng.random_range(0..wishes.len())].at;
+    let longest = if rng.random_bool(0.5) { 400 } else { 5000 };
+    (begun + millis(rng, 0, longest)).min(storm)
 }
 
 fn millis(rng: &mut StdRng, from: u64, to: u64) -> Duration {
@@ -238,7 +248,7 @@ fn trouble_of(rng: &mut StdRng, hosts: usize, wishes: usize) -> Trouble {
                 3 => Some(Loss::Journal),
                 _ => None,
             };
-            let after_changes = if rng.random_bool(0.3) { 0 } else { rng.random_range(0..60) };
+            let after_changes = if rng.random_bool(0.3) { 0 } else { rng.random_range(0..80) };
             Trouble::Crash { host, after_changes, power, down: millis(rng, 10, 15_000) }
         }
         7..=8 => Trouble::Restart { host, down: millis(rng, 10, 10_000) },
