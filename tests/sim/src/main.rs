@@ -1,4 +1,8 @@
-//! `sim`: runs any number of seeds, each in a process of its own, and says which one failed.
+//! Runs daemons through what can happen to them, for as long as is wanted.
+//!
+//!     cargo run --release -p p2p-sim -- --seeds 1000                 # simulated, a process for each seed
+//!     cargo run --release -p p2p-sim -- --seed 17 --trace            # one of them, with all that happens in it
+//!     cargo run --release -p p2p-sim -- kill9 --rounds 100           # real processes, killed at random moments
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
 
@@ -20,7 +24,7 @@ use p2p_sim::{
 
 /// Simulates real daemons in a world that follows from a seed.
 #[derive(Debug, Parser)]
-#[command(name = "sim")]
+#[command(name = "sim", args_conflicts_with_subcommands = true)]
 struct Args {
     #[command(subcommand)]
     other: Option<Other>,

@@ -51,8 +51,34 @@ pub struct Recipe {
     pub sparse: bool,
 }
 
+/// What a disk says no to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// One kind of operation.
+    Kind(Op),
+    /// What the catalog asks for.
+    Catalog,
+    /// Syncs of every kind.
+    Syncs,
+    /// Anything.
+    Any,
+}
+
+impl Broken {
+    /// The same as the disk has it.
+    pub fn which(self) -> Which {
+        match self {
+            Self::Kind(op) => Which::Kind(op),
+            Self::Catalog => Which::Where(Op::is_catalog),
+            Self::Syncs => Which::Where(Op::is_sync),
+            Self::Any => Which::Any,
+        }
+    }
+}
+
 /// Something that goes wrong.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the variants say what their parts are")]
 pub enum Trouble {
     /// The daemon is killed, and the power may fail with it; it is started again after a while.
     Crash { host: usize, after_changes: u64, power: Option<Loss>, down: Duration },
@@ -69,7 +95,7 @@ pub enum Trouble {
     /// The disk is full.
     Full { host: usize, room: u64, lasts: Duration },
     /// The disk says no.
-    Broken { host: usize, which: Which, after: u64, times: u64, errno: rustix::io::Errno },
+    Broken { host: usize, what: Broken, after: u64, times: u64, errno: rustix::io::Errno },
     /// The disk takes its time.
     Slow { host: usize, delay: Duration, lasts: Duration },
     /// Reads and writes stop short.
@@ -115,9 +141,9 @@ impl Plan {
             }
         }
         let (contents, wishes) = wishes_of(rng, hosts, storm);
-        let count = if rng.random_bool(0.1) { 0 } else { rng.random_range(1..=7) };
+        let count = if rng.random_bool(0.1) { 0 } else { rng.random_range(1..=9) };
         let mut troubles: Vec<(Duration, Trouble)> = (0..count)
-            .map(|_| (within(rng, Duration::ZERO, storm), trouble_of(rng, hosts, wishes.len())))
+            .map(|_| (moment_of(rng, &wishes, storm), trouble_of(rng, hosts, wishes.len())))
             .collect();
         troubles.sort_by_key(|(at, _)| *at);
         Self { hosts, began, weather, contents, wishes, troubles, storm }
@@ -126,6 +152,16 @@ impl Plan {
 
 fn within(rng: &mut StdRng, from: Duration, to: Duration) -> Duration {
     Duration::from_millis(rng.random_range(from.as_millis() as u64..=to.as_millis() as u64))
+}
+
+/// When something goes wrong: mostly while something is under way.
+fn moment_of(rng: &mut StdRng, wishes: &[Wish], storm: Duration) -> Duration {
+    if rng.random_bool(0.2) {
+        return within(rng, Duration::ZERO, storm);
+    }
+    let begun = wishes[rng.random_range(0..wishes.len())].at;
+    let longest = if rng.random_bool(0.5) { 400 } else { 5000 };
+    (begun + millis(rng, 0, longest)).min(storm)
 }
 
 fn millis(rng: &mut StdRng, from: u64, to: u64) -> Duration {
@@ -212,7 +248,7 @@ fn trouble_of(rng: &mut StdRng, hosts: usize, wishes: usize) -> Trouble {
                 3 => Some(Loss::Journal),
                 _ => None,
             };
-            let after_changes = if rng.random_bool(0.3) { 0 } else { rng.random_range(0..60) };
+            let after_changes = if rng.random_bool(0.3) { 0 } else { rng.random_range(0..80) };
             Trouble::Crash { host, after_changes, power, down: millis(rng, 10, 15_000) }
         }
         7..=8 => Trouble::Restart { host, down: millis(rng, 10, 10_000) },
@@ -225,20 +261,20 @@ fn trouble_of(rng: &mut StdRng, hosts: usize, wishes: usize) -> Trouble {
         14 => Trouble::Change { wish },
         15 => Trouble::Full { host, room: rng.random_range(0..2 * MIB), lasts: millis(rng, 500, 20_000) },
         16..=18 => {
-            let which = match rng.random_range(0..9) {
-                0 => Which::Kind(Op::Write),
-                1 => Which::Kind(Op::Read),
-                2 => Which::Kind(Op::SyncData),
-                3 => Which::Kind(Op::SyncAll),
-                4 => Which::Kind(Op::SyncFolder),
-                5 => Which::Kind(Op::RenameNew),
-                6 => Which::Where(Op::is_catalog),
-                7 => Which::Where(Op::is_sync),
-                _ => Which::Any,
+            let what = match rng.random_range(0..9) {
+                0 => Broken::Kind(Op::Write),
+                1 => Broken::Kind(Op::Read),
+                2 => Broken::Kind(Op::SyncData),
+                3 => Broken::Kind(Op::SyncAll),
+                4 => Broken::Kind(Op::SyncFolder),
+                5 => Broken::Kind(Op::RenameNew),
+                6 => Broken::Catalog,
+                7 => Broken::Syncs,
+                _ => Broken::Any,
             };
             let errno = if rng.random_bool(0.8) { rustix::io::Errno::IO } else { rustix::io::Errno::NOSPC };
             let (after, times) = (rng.random_range(0..30), rng.random_range(1..4));
-            Trouble::Broken { host, which, after, times, errno }
+            Trouble::Broken { host, what, after, times, errno }
         }
         19 => Trouble::Slow { host, delay: millis(rng, 1, 200), lasts: millis(rng, 500, 15_000) },
         20 => Trouble::Short { host, lasts: millis(rng, 500, 20_000) },

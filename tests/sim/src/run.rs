@@ -461,10 +461,10 @@ impl Run {
                 self.world.hosts[host].disk.set_room(Some(room));
                 self.later(lasts, Later::Space(host));
             }
-            Trouble::Broken { host, which, after, times, errno } => {
+            Trouble::Broken { host, what, after, times, errno } => {
                 self.count("disk faults");
                 self.ill[host] = true;
-                self.world.hosts[host].disk.fail(Fault { which, after, times, error: errno });
+                self.world.hosts[host].disk.fail(Fault { which: what.which(), after, times, error: errno });
             }
             Trouble::Slow { host, delay, lasts } => {
                 self.count("slow disks");
