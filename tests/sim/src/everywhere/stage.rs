@@ -20,9 +20,9 @@ use crate::{
 };
 
 /// The host that has the file.
-pub const FROM: usize = 0;
+pub(super) const FROM: usize = 0;
 /// The host that is to get it.
-pub const TO: usize = 1;
+pub(super) const TO: usize = 1;
 
 /// When every run begins, in seconds since 1970.
 const BEGAN: u64 = 1_800_000_000;
