@@ -356,8 +356,9 @@ impl Stage {
             News::Failed(failure, message) => {
                 self.played.failure.get_or_insert(failure);
                 let fits = match self.trouble {
-                    // A command outlives crashes and lost packets.
-                    Trouble::None | Trouble::Crash { .. } | Trouble::Lose(_) => false,
+                    // A command outlives lost packets, and crashes too, but for one before the peer has answered.
+                    Trouble::None | Trouble::Lose(_) => false,
+                    Trouble::Crash { .. } => failure == Failure::Unreachable,
                     Trouble::Fail { error: Errno::INTR, .. } => false,
                     Trouble::Fail { .. } => failure == Failure::Storage,
                 };
@@ -399,6 +400,12 @@ impl Stage {
 impl Stage {
     /// Sends one more file, without trouble.
     fn send_another(&mut self) {
+        while self.down.iter().any(Option::is_some) {
+            self.step();
+        }
+        for host in &self.world.hosts {
+            host.disk.thaw();
+        }
         let bytes = vec![7; 1000];
         let path = self.world.hosts[FROM].sources().join("another");
         fs::write(&path, &bytes).unwrap();
