@@ -115,8 +115,8 @@ impl Transfer {
         }
     }
 
-    /// Reads its events.
-    pub fn poll(&mut self) -> Vec<News> {
+    /// Reads its events, and shows each of them.
+    pub fn poll(&mut self, mut show: impl FnMut(&Event)) -> Vec<News> {
         let mut news = Vec::new();
         while let State::Watched(events) = &mut self.state {
             let event = match events.try_recv() {
@@ -127,6 +127,7 @@ impl Transfer {
                     break;
                 }
             };
+            show(&event);
             match event {
                 Event::Queued { transfer } => self.number = Some(transfer),
                 Event::Transfer(TransferEvent::Started { resumed_bytes: 1.., .. }) => {
