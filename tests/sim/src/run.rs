@@ -235,6 +235,7 @@ impl Run {
                 assert_eq!(*file_id, known.id);
             }
             self.transfers.push(Transfer {
+                target: self.world.hosts[wish.other()].peer.unwrap().to_string(),
                 wish,
                 source,
                 versions: vec![known],
@@ -576,7 +577,8 @@ impl Run {
         let mut all_up = false;
         for _ in 0..2000 {
             all_up = self.world.hosts.iter().all(|host| host.is_up()) && self.stopping.is_empty();
-            if all_up {
+            // A request that was made before may be carried out after a later one, where its disk was slow.
+            if all_up && self.errands.is_empty() {
                 break;
             }
             self.step();

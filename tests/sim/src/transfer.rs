@@ -35,6 +35,8 @@ pub enum State {
 pub struct Transfer {
     /// What is wanted.
     pub wish: Wish,
+    /// The Peer ID of whoever is asked. A name that is not known just then would be looked up in the real world.
+    pub target: String,
     /// The file at its source.
     pub source: PathBuf,
     /// What the file was and is, the last one now.
@@ -67,10 +69,7 @@ pub enum News {
 impl Transfer {
     /// Who asks for it.
     pub fn owner(&self) -> usize {
-        match self.wish.way {
-            Way::Send => self.wish.from,
-            Way::Fetch => self.wish.to,
-        }
+        self.wish.owner()
     }
 
     /// Whether nothing more is to become of it.
@@ -88,14 +87,14 @@ impl Transfer {
             (Some(number), _) => Request::Watch(Some(number)),
             (None, Way::Send) => Request::Send(SendRequest {
                 path: self.source.as_os_str().as_bytes().to_vec(),
-                target: format!("host{}", self.wish.to),
+                target: self.target.clone(),
                 name: None,
                 key: KeyPolicy::Known,
                 detach: false,
             }),
             (None, Way::Fetch) => Request::Fetch(FetchRequest {
                 file_id: self.versions[0].id,
-                from: vec![format!("host{}", self.wish.from)],
+                from: vec![self.target.clone()],
                 output: Output::Inbox,
                 key: KeyPolicy::Known,
                 detach: false,
