@@ -157,10 +157,8 @@ impl Sessions {
             }
             be_done(job, control, permit, id, finished(path)).await?;
         }
-        if matches!(key, PartialKey::Unsealed(..)) {
-            // Begun while nobody knew what it was.
-            self.clean_up(job).await;
-        }
+        // A partial may have been begun while nobody knew what it was, or be left from before a crash.
+        self.clean_up(job).await;
         Ok(true)
     }
 

@@ -359,7 +359,10 @@ impl Sessions {
         {
             let fetch_from = Some(target.to_owned());
             let here = Finished { path, fetchable: false, fetch_from, eager: eager.is_some() };
-            return finish_at_once(job, link, control, &permit, id, here).await;
+            finish_at_once(job, link, control, &permit, id, here).await?;
+            // A crash may have left a partial that nothing will ask for any more.
+            self.clean_up(job).await;
+            return Ok(());
         }
         let partial = self.open_partial(folder, key, &permit).await??;
         if eager.is_some() && !partial.is_new() {

@@ -18,7 +18,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use p2p_sim::{
-    kill9,
+    everywhere, kill9,
     run::{Outcome, run},
 };
 
@@ -56,13 +56,20 @@ struct Args {
 enum Other {
     /// Real daemons over loopback, killed at random moments.
     Kill9(kill9::Options),
+    /// A transfer that is crashed at every point, and of which every operation fails once.
+    Everywhere(everywhere::Options),
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    if let Some(Other::Kill9(options)) = &args.other {
-        kill9::run(options);
-        return ExitCode::SUCCESS;
+    match &args.other {
+        Some(Other::Kill9(options)) => {
+            kill9::run(options);
+            return ExitCode::SUCCESS;
+        }
+        Some(Other::Everywhere(options)) if everywhere::run(options) => return ExitCode::SUCCESS,
+        Some(Other::Everywhere(_)) => return ExitCode::FAILURE,
+        None => {}
     }
     match args.seed {
         Some(seed) => one(seed, &args),

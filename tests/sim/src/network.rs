@@ -113,6 +113,8 @@ struct State {
     /// The host that dies with this packet of the run, the first one being 0.
     trap: Option<Trap>,
     sprung: BTreeSet<usize>,
+    /// Packets of the run that are lost on purpose.
+    doomed: BTreeSet<u64>,
     trace: Trace,
 }
 
@@ -140,6 +142,7 @@ impl Internet {
             packets: 0,
             trap: None,
             sprung: BTreeSet::new(),
+            doomed: BTreeSet::new(),
             trace: Trace::default(),
         })))
     }
@@ -190,6 +193,16 @@ impl Internet {
     /// Whether a host died by [`Self::kill_at_packet`] since the last call.
     pub fn has_died(&self, host: usize) -> bool {
         self.lock().sprung.remove(&host)
+    }
+
+    /// Loses this packet of the run, the first one being 0.
+    pub fn lose_packet(&self, packet: u64) {
+        self.lock().doomed.insert(packet);
+    }
+
+    /// Whether all packets were lost that were to be.
+    pub fn has_lost_them(&self) -> bool {
+        self.lock().doomed.is_empty()
     }
 
     /// When the next packet arrives, in nanoseconds.
@@ -248,7 +261,10 @@ impl State {
         let (host, port) = from;
         let number = self.packets;
         self.packets += 1;
-        let fate = self.fate(now, host, to, bytes);
+        let fate = match self.fate(now, host, to, bytes) {
+            _ if self.doomed.remove(&number) => Fate::Lost("on purpose"),
+            fate => fate,
+        };
         self.trace.note(now, format_args!("packet {number} {host}:{port} -> {to} {} {fate}", bytes.len()));
         let from = SocketAddr::new(self.addresses[host].into(), port);
         if let Fate::Arrives(times) = fate {
