@@ -61,6 +61,11 @@ impl Home {
         Ok(Self { path, _lock: lock })
     }
 
+    /// Makes the folder where there is none, without a look at what is in it.
+    pub(crate) fn prepare(disk: &dyn Disk, path: &Path) -> Result<(), HomeError> {
+        make(disk, path)
+    }
+
     /// The folder's absolute path.
     pub(crate) fn path(&self) -> &Path {
         &self.path

@@ -100,6 +100,8 @@ pub const MAX_STRANGER_REQUESTS: u32 = 16;
 pub const MAX_PENDING_PEERS: usize = 256;
 /// Most unfinished transfers at one daemon.
 pub const MAX_JOBS: usize = 16 * 1024;
+/// Most of them that run at a time to or from one target. The others wait their turn, which costs them no try.
+pub const MAX_RUNNING_PER_TARGET: usize = 128;
 /// Most unfinished transfers that one peer may have offered.
 pub const MAX_INCOMING_PER_PEER: usize = 256;
 /// Most clients on the local socket.
@@ -189,6 +191,8 @@ const _: () = {
         "what is early holds nobody up"
     );
     assert!(MAX_UNI_STREAMS >= MAX_STREAMS_PER_TRANSFER);
+    assert!(MAX_RUNNING_PER_TARGET < MAX_BIDI_STREAMS as usize, "none that runs waits for a stream");
+    assert!(MAX_RUNNING_PER_TARGET < MAX_INCOMING_PER_PEER, "none that runs is refused as one too many");
     assert!(KEEP_ALIVE.as_millis() * 2 < IDLE_TIMEOUT.as_millis());
     assert!(RESERVE_AHEAD >= WANT_WINDOW);
 };

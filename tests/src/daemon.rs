@@ -41,6 +41,7 @@ pub struct Place {
     inbox: PathBuf,
     listen: Vec<String>,
     more: Vec<String>,
+    env: Vec<(String, String)>,
     launcher: Vec<OsString>,
 }
 
@@ -58,7 +59,15 @@ impl Place {
             fs::DirBuilder::new().mode(0o700).create(root.path().join(folder)).expect("a temporary folder");
         }
         let listen = vec!["127.0.0.1:0".into()];
-        Self { root: Arc::new(root), home, inbox, listen, more: Vec::new(), launcher: Vec::new() }
+        Self {
+            root: Arc::new(root),
+            home,
+            inbox,
+            listen,
+            more: Vec::new(),
+            env: Vec::new(),
+            launcher: Vec::new(),
+        }
     }
 
     /// Another home, inside the same root.
@@ -82,6 +91,19 @@ impl Place {
     /// One more argument.
     pub fn arg(mut self, arg: impl Into<String>) -> Self {
         self.more.push(arg.into());
+        self
+    }
+
+    /// A variable of its environment.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// What its config file says.
+    pub fn config(self, text: &str) -> Self {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.home).expect("a home");
+        fs::write(self.home.join("config.toml"), text).expect("a config file");
         self
     }
 
@@ -133,6 +155,7 @@ impl Place {
         }
         command.args(["--log", "info,p2p_daemon=debug"]).args(&self.more);
         isolate(&mut command, self.root.path());
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }
 
@@ -176,6 +199,8 @@ pub(crate) fn isolate(command: &mut Command, root: &Path) {
     for name in ["XDG_STATE_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_DOWNLOAD_DIR"] {
         command.env_remove(name);
     }
+    // Who runs the tests may look at descriptors and memory, without being root.
+    command.env("P2P_DEBUGGABLE", "1");
     command.env("HOME", root).env("XDG_RUNTIME_DIR", root.join("run")).env("NO_COLOR", "1");
 }
 
@@ -283,6 +308,12 @@ impl Daemon {
     /// The memory that it has now, in bytes.
     pub fn resident_memory(&self) -> u64 {
         self.memory("VmRSS:")
+    }
+
+    /// Descriptors that it has open.
+    pub fn descriptors(&self) -> usize {
+        let folder = format!("/proc/{}/fd", self.pid());
+        fs::read_dir(folder).expect("who runs the tests may look at the daemon's descriptors").count()
     }
 
     fn memory(&self, field: &str) -> u64 {

@@ -8,6 +8,7 @@
 pub mod architecture;
 pub mod binaries;
 pub mod cli;
+pub mod control;
 pub mod daemon;
 pub mod data;
 pub mod hostile;

@@ -26,6 +26,7 @@ const ENV_LISTEN: &str = "P2P_LISTEN";
 const ENV_INBOX: &str = "P2P_INBOX";
 const ENV_CONFIG: &str = "P2P_CONFIG";
 const ENV_LOG: &str = "P2P_LOG";
+const ENV_DEBUGGABLE: &str = "P2P_DEBUGGABLE";
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,10 +68,22 @@ impl<T> Setting<T> {
 }
 
 /// What happens to a trusted peer's offer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Accept {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Accept {
     /// It is taken.
+    #[default]
     Always,
+    /// It waits until the owner says yes or no.
+    Ask,
+}
+
+/// Where the daemon may write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum WriteOnlyIn {
+    /// Wherever its user may.
+    Anywhere,
+    /// In its home, its inbox and these folders, absolute.
+    Folders(Vec<PathBuf>),
 }
 
 /// Everything that can be set.
@@ -90,6 +103,10 @@ pub(crate) struct Settings {
     pub(crate) accept: Setting<Accept>,
     /// What decides how much may be on its way to a peer.
     pub(crate) congestion: Setting<Congestion>,
+    /// Where the daemon may write.
+    pub(crate) write_only_in: Setting<WriteOnlyIn>,
+    /// Whether debuggers and profilers of the same user may look into it.
+    pub(crate) debuggable: Setting<bool>,
 }
 
 /// Why there are no settings.
@@ -238,13 +255,25 @@ impl Settings {
         };
         let accept = match file.accept {
             Some(accept) => Setting::new(accept, from_file()),
-            None => Setting::new(Accept::Always, Origin::Default),
+            None => Setting::new(Accept::default(), Origin::Default),
         };
         let congestion = match file.congestion {
             Some(congestion) => Setting::new(congestion, from_file()),
             None => Setting::new(Congestion::default(), Origin::Default),
         };
-        Ok(Self { home, config, listen, inbox, log, accept, congestion })
+        let write_only_in = match file.write_only_in {
+            Some(write_only_in) => Setting::new(write_only_in, from_file()),
+            None => Setting::new(WriteOnlyIn::Anywhere, Origin::Default),
+        };
+        let debuggable = match (around.env_text(ENV_DEBUGGABLE)?, file.debuggable) {
+            (Some(text), _) => Setting::new(
+                parse_bool(&text).map_err(|why| ConfigError::Env { name: ENV_DEBUGGABLE, why })?,
+                Origin::Env(ENV_DEBUGGABLE),
+            ),
+            (None, Some(debuggable)) => Setting::new(debuggable, from_file()),
+            (None, None) => Setting::new(false, Origin::Default),
+        };
+        Ok(Self { home, config, listen, inbox, log, accept, congestion, write_only_in, debuggable })
     }
 }
 
@@ -255,6 +284,14 @@ fn absolute(path: &Path, name: &'static str) -> Result<PathBuf, ConfigError> {
 
 fn parse_list(list: &str) -> Result<Vec<SocketAddr>, String> {
     list.split(',').map(|text| parse_listen(text.trim())).collect()
+}
+
+fn parse_bool(text: &str) -> Result<bool, String> {
+    match text {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err(format!("{text:?} is neither true nor false")),
+    }
 }
 
 fn check_filter(filter: &str) -> Result<(), String> {

@@ -5,11 +5,11 @@ use std::{path::PathBuf, sync::Arc};
 use bytes::Bytes;
 use p2p_protocol::{
     PeerId,
-    control::{Event, Request, ShareRequest, Status, TransferEvent, WaitReason},
+    control::{Confinement, Event, Request, ShareRequest, Status, TransferEvent, WaitReason},
 };
 use tokio::{sync::mpsc, time::Instant};
 
-use crate::session::{Begun, RunError, Sessions};
+use crate::session::{Begun, RunError, Sessions, Word};
 
 /// Carries out requests.
 pub(crate) struct Handlers {
@@ -24,6 +24,7 @@ pub(crate) struct Facts {
     pub(crate) home: PathBuf,
     pub(crate) inbox: PathBuf,
     pub(crate) started: Instant,
+    pub(crate) confinement: Confinement,
 }
 
 /// The client has gone.
@@ -100,6 +101,22 @@ impl Handlers {
                 Ok(())
             }
             Request::Trust(trust) => events.answer(sessions.trust(trust).await.map(|()| Event::Ok)).await,
+            Request::Accept(number) => {
+                events.answer(sessions.decide(number, Word::Yes).await.map(|()| Event::Ok)).await
+            }
+            Request::Reject(number) => {
+                events.answer(sessions.decide(number, Word::No).await.map(|()| Event::Ok)).await
+            }
+            Request::Shares => match sessions.shares().await {
+                Ok(shares) => {
+                    for (file_id, path, audience) in shares {
+                        let path = path.display().to_string();
+                        events.say(Event::Shared { file_id, path, audience }).await?;
+                    }
+                    Ok(())
+                }
+                Err(error) => events.answer(Err(error)).await,
+            },
             Request::Forget(peer) => events.answer(sessions.forget(&peer).await.map(|_| Event::Ok)).await,
         }
     }
@@ -116,6 +133,7 @@ impl Handlers {
             unfinished: self.sessions.registry().unfinished() as u64,
             connections: self.sessions.connections() as u64,
             shares: self.sessions.share_count().await?,
+            confinement: self.facts.confinement.clone(),
         }))
     }
 

@@ -6,8 +6,8 @@ use p2p_protocol::{
     PeerId,
     limits::{FIRST_FRAME_DEADLINE, MAX_FIRST_FRAME_LEN, MAX_STRANGER_REQUESTS},
     policy::{Permit, Refusal, Situation, admit},
-    reason::{Failure, PeerMisbehaved, RefuseReason, close},
-    wire::peer::{Accept, Fetch, Message, Offer},
+    reason::{ChunkFailure, Failure, PeerMisbehaved, RefuseReason, close},
+    wire::peer::{Accept, ChunkFailed, Fetch, Message, Offer},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -225,6 +225,7 @@ impl Sessions {
         if self.received_before(job, link, control, permit, key, fetchable, &stop).await? {
             return Ok(());
         }
+        self.ask_owner(job, link, control, permit, &stop).await?;
         let partial = match self.open_partial(self.inbox.clone(), key, permit).await? {
             Ok(partial) => partial,
             Err(error) => {
@@ -295,6 +296,11 @@ impl Sessions {
                 have: here.wire().into_iter().next().unwrap_or_default(),
             };
             say(control, &Message::Accept(accept)).await?;
+            if chunks.missed() {
+                // Its bytes may all have arrived, so that its sender takes it for delivered.
+                let missed = ChunkFailed { chunk: 0, reason: ChunkFailure::NotStored };
+                say(control, &Message::ChunkFailed(missed)).await?;
+            }
         }
         let pool = self.pool.clone();
         let (registry, name) = (&*self.registry, permit.name().to_string());

@@ -21,13 +21,17 @@ use p2p_protocol::{
     reason::{Failure, PeerMisbehaved, close},
     wire::chunk::ChunkHeader,
 };
-use tokio::sync::{Semaphore, mpsc};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::Instant,
+};
 
 use super::{
     blocking,
     budget::{Allowance, Pool},
-    early::{Early, Verdict},
+    early::{Early, Taken, Verdict},
     error::RunError,
+    lanes::{FailedDial, Lane, Lanes, Place},
     provide::MEMORY_UNIT,
 };
 use crate::{
@@ -139,13 +143,22 @@ impl Link {
         // What is on its way when the transfer ends comes late, and is nobody's fault.
         self.strays.fetch_add(i64::from(MAX_STREAMS_PER_TRANSFER), Ordering::Relaxed);
         let mut routes = self.lock();
-        if let Some((chunk, _room)) = routes.early.take(transfer) {
+        let taken = routes.early.take(transfer);
+        let missed = matches!(taken, Taken::Stopped);
+        if let Taken::Held((chunk, _room)) = taken {
             // The queue is empty, so there is room.
             let _ = sender.try_send(chunk);
         }
         routes.transfers.insert(transfer, sender);
         drop(routes);
-        ChunkQueue { link: self.clone(), transfer, receiver }
+        ChunkQueue { link: self.clone(), transfer, receiver, missed }
+    }
+
+    /// Holds no chunk that comes before a conversation is ready: that will take long.
+    pub(crate) fn hold_nothing(&self, conversation: u64) {
+        let held = self.lock().early.decline(conversation);
+        // Dropping a stream stops it.
+        drop(held);
     }
 
     /// The peer has opened a conversation, in the order of their numbers.
@@ -221,9 +234,15 @@ pub(crate) struct ChunkQueue {
     link: Arc<Link>,
     transfer: u64,
     receiver: mpsc::Receiver<IncomingChunk>,
+    missed: bool,
 }
 
 impl ChunkQueue {
+    /// Whether a chunk came before the transfer was ready for it, and was stopped.
+    pub(crate) fn missed(&self) -> bool {
+        self.missed
+    }
+
     /// The next chunk stream. `None` once the connection is gone.
     pub(crate) async fn next(&mut self) -> Option<IncomingChunk> {
         self.receiver.recv().await
@@ -246,13 +265,12 @@ pub(crate) struct Links {
     pool: Arc<Pool>,
     /// By their numbers, the oldest first.
     open: Mutex<BTreeMap<u64, Arc<Link>>>,
-    /// One dial at a time per target, so that two transfers to it share what the first one opens.
-    dialling: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    lanes: Lanes,
 }
 
 impl Links {
     pub(crate) fn new(workers: Workers, endpoint: Endpoint, peers: Peers, pool: Arc<Pool>) -> Self {
-        Self { workers, endpoint, peers, pool, open: Mutex::default(), dialling: Mutex::default() }
+        Self { workers, endpoint, peers, pool, open: Mutex::default(), lanes: Lanes::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Link>>> {
@@ -261,6 +279,11 @@ impl Links {
 
     pub(crate) fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    /// What transfers to a target share.
+    pub(crate) fn lane(&self, target: &str) -> Arc<Lane> {
+        self.lanes.of(target)
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -346,18 +369,31 @@ impl Links {
         self: &Arc<Self>,
         typed: &str,
         policy: KeyPolicy,
+        place: &Place,
     ) -> Result<(Arc<Link>, bool), RunError> {
-        let gate = {
-            let mut dialling = self.dialling.lock().unwrap_or_else(PoisonError::into_inner);
-            dialling.retain(|_, gate| Arc::strong_count(gate) > 1);
-            dialling.entry(typed.to_owned()).or_default().clone()
-        };
-        let _one_at_a_time = gate.lock().await;
+        let mut dial = place.dial().await?;
         let target = self.parse(typed)?;
         if let Some(link) = self.reusable(&target, policy).await {
             return Ok((link, false));
         }
-        let addresses = resolve(&target).await?;
+        let begun = Instant::now();
+        match self.dial_anew(&target, policy).await {
+            Ok(link) => {
+                *dial = None;
+                Ok((link, true))
+            }
+            Err(error) => {
+                // What is wrong with a key may be so for one command only.
+                if error.failure == Failure::Unreachable {
+                    *dial = Some(FailedDial { begun, error: error.clone() });
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn dial_anew(self: &Arc<Self>, target: &Target, policy: KeyPolicy) -> Result<Arc<Link>, RunError> {
+        let addresses = resolve(target).await?;
         let mut failed = None;
         for address in addresses {
             let attempt = tokio::time::timeout(DIAL_DEADLINE, self.endpoint.connect(address)).await;
@@ -389,10 +425,10 @@ impl Links {
                 connection.close(close::WRONG_PEER, "");
                 return Err(error.into());
             }
-            self.peers.remember_address(&found, &target, address);
-            return Ok((self.adopt(connection, true), true));
+            self.peers.remember_address(&found, target, address);
+            return Ok(self.adopt(connection, true));
         }
-        Err(failed.unwrap_or_else(|| no_address(&target)))
+        Err(failed.unwrap_or_else(|| no_address(target)))
     }
 
     /// An open connection to the peer that is meant, where it is certain that the target means that peer:

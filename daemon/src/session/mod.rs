@@ -6,10 +6,13 @@
 
 mod accept;
 mod budget;
+mod clean_up;
 mod early;
 mod error;
+mod inbox;
 mod incoming;
 mod job;
+mod lanes;
 mod links;
 mod provide;
 mod receipts;
@@ -44,10 +47,11 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) use error::RunError;
-pub(crate) use job::Job;
+pub(crate) use job::{Job, Word};
 pub(crate) use registry::Registry;
 
 use crate::{
+    config::Accept,
     peers::Peers,
     store::{Share, Store, StoreError},
     transport::{ControlStream, Endpoint, TransportError},
@@ -62,8 +66,6 @@ use stdout::StdoutClient;
 
 /// What the secret behind resume keys is for.
 pub(crate) const RESUME_CONTEXT: &str = "p2p 2026-11-25 resume keys of sources without file id";
-/// How long a command may take to come back after the daemon was restarted under it.
-const SPOOL_KEPT: Duration = Duration::from_secs(30);
 /// How long a peer is given to take a last word.
 const PARTING: Duration = Duration::from_secs(2);
 
@@ -75,6 +77,18 @@ pub(crate) struct Begun {
     pub(crate) events: mpsc::Receiver<TransferEvent>,
 }
 
+/// What is settled before any transfer.
+pub(crate) struct Terms {
+    /// Where received files land.
+    pub(crate) inbox: PathBuf,
+    /// What happens to a trusted peer's offer.
+    pub(crate) accept: Accept,
+    /// Folders outside which this daemon may write nothing, where it is confined.
+    pub(crate) confined_to: Option<Vec<PathBuf>>,
+    /// Behind the resume keys of what this machine sends.
+    pub(crate) secret: [u8; 32],
+}
+
 /// All transfers of this daemon and what they work with.
 pub(crate) struct Sessions {
     workers: Workers,
@@ -83,6 +97,10 @@ pub(crate) struct Sessions {
     links: Arc<Links>,
     registry: Arc<Registry>,
     inbox: PathBuf,
+    /// Whether what a trusted peer offers waits for the owner's yes.
+    asks_owner: bool,
+    /// Folders outside which this daemon may write nothing, where it is confined.
+    confined_to: Option<Vec<PathBuf>>,
     /// Behind the resume keys of what this machine sends.
     secret: [u8; 32],
     pool: Arc<Pool>,
@@ -107,9 +125,9 @@ impl Sessions {
         store: Store,
         peers: Peers,
         endpoint: Endpoint,
-        inbox: PathBuf,
-        secret: [u8; 32],
+        terms: Terms,
     ) -> Result<Arc<Self>, RunError> {
+        let Terms { inbox, accept, confined_to, secret } = terms;
         let registry = Arc::new(Registry::load(store.clone())?);
         let pool = Pool::daemon();
         let sessions = Arc::new(Self {
@@ -119,6 +137,8 @@ impl Sessions {
             peers,
             registry,
             inbox,
+            asks_owner: accept == Accept::Ask,
+            confined_to,
             secret,
             pool,
             delivered: Mutex::default(),
@@ -129,6 +149,7 @@ impl Sessions {
             shutdown: CancellationToken::new(),
             runs: TaskTracker::new(),
         });
+        sessions.sweep_spool()?;
         tokio::spawn(sessions.clone().accept_connections());
         for job in sessions.registry.all().into_iter().filter(|job| !job.is_over()) {
             match job.spec() {
@@ -145,18 +166,6 @@ impl Sessions {
             }
         }
         Ok(sessions)
-    }
-
-    /// Removes what was spooled for a command that does not come back.
-    async fn forget_spool(self: Arc<Self>, job: Arc<Job>) {
-        tokio::time::sleep(SPOOL_KEPT).await;
-        let wanted = |other: &Arc<Job>| {
-            let to_stdout = matches!(other.spec(), Spec::Fetch { output: Output::Stdout, .. });
-            to_stdout && !other.is_over() && other.file_id() == job.file_id()
-        };
-        if !self.registry.all().iter().any(wanted) {
-            self.clean_up(&job).await;
-        }
     }
 
     fn give_up(&self, job: &Job, error: &RunError) {
@@ -274,6 +283,14 @@ impl Sessions {
             return Ok(());
         }
         Err(RunError::new(Failure::NotFound, format!("{id} is not shared here")))
+    }
+
+    /// What is shared, oldest first: each File ID, its path and, in words, who can fetch it.
+    pub(crate) async fn shares(&self) -> Result<Vec<(FileId, PathBuf, String)>, RunError> {
+        let store = self.store.clone();
+        let shares = blocking(&self.workers, move || store.catalog().shares()).await??;
+        let words = |share: &Share| Audience::of_share(share).words(&self.peers);
+        Ok(shares.into_iter().map(|share| (share.file_id, share.path.clone(), words(&share))).collect())
     }
 
     /// Number of shared files.

@@ -283,7 +283,7 @@ impl Run<'_> {
                         blame(&self.way.workers, &source, geometry, chunk).await?;
                     }
                 }
-                ProviderAction::Paused(_) => self.job.wait(WaitReason::Space),
+                ProviderAction::Paused => self.job.wait(WaitReason::Space),
                 ProviderAction::Resumed => self.job.resume(),
                 ProviderAction::Completed(done) => return Ok(Some(done)),
                 ProviderAction::Aborted(reason) => return Err(RunError::aborted(reason)),

@@ -18,7 +18,6 @@ use p2p_protocol::{
     transfer::{Admission, Now, Receiver, ReceiverAction, ReceiverInput, ReceiverStart},
     tree::Expected,
     wire::chunk::ChunkHeader,
-    wire::peer::PauseReason,
 };
 use tokio::{
     sync::{Semaphore, mpsc, oneshot, watch},
@@ -324,7 +323,7 @@ impl Run<'_> {
                 ReceiverAction::ChunkFailed { chunk, reason } => {
                     self.job.chunk_failed(chunk, self.link.peer(), reason);
                 }
-                ReceiverAction::Paused(PauseReason::Space) => self.job.wait(WaitReason::Space),
+                ReceiverAction::Paused => self.job.wait(WaitReason::Space),
                 ReceiverAction::PollSpace => {
                     let partial = self.partial.clone();
                     self.work(move || News::SpaceChecked(partial.has_room()));

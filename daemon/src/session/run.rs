@@ -9,14 +9,14 @@ use std::{
 
 use p2p_protocol::{
     FileId, Geometry, PeerId, ResumeKey, SafeName,
-    control::{Output, WaitReason},
+    control::{Output, State, WaitReason},
     limits::{
         HASH_FIRST_LEN, MAX_DELIVERED, MAX_EARLY_LEN, MAX_FRAME_LEN, MAX_FRUITLESS_TRIES, RETRY_MAX,
         RETRY_MIN,
     },
     policy::{Permit, Rights, Situation, admit},
     reason::{AbortReason, Failure, PeerMisbehaved},
-    wire::peer::{Accept, Fetch, Kind, Message, Offer},
+    wire::peer::{Accept, Fetch, Kind, Message, Offer, PauseReason},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -92,6 +92,9 @@ impl Sessions {
             }
         }
         self.stdout_clients().remove(&job.number());
+        if job.state() == State::Done {
+            self.drop_spooled(job).await;
+        }
         self.registry.save(job);
     }
 
@@ -119,21 +122,6 @@ impl Sessions {
         }
     }
 
-    /// A connection to a target, with its own conversations attended to. Ends early when the job does.
-    async fn reach(
-        self: &Arc<Self>,
-        job: &Job,
-        target: &str,
-        stop: &CancellationToken,
-    ) -> Result<(Arc<Link>, bool), RunError> {
-        let dial = self.links.dial(target, job.spec().key_policy());
-        let (link, fresh) = while_wanted(job, stop, dial).await??;
-        if fresh {
-            tokio::spawn(self.clone().attend(link.clone()));
-        }
-        Ok((link, fresh))
-    }
-
     async fn send_once(
         self: &Arc<Self>,
         job: &Arc<Job>,
@@ -143,7 +131,7 @@ impl Sessions {
         kept: &mut Option<Arc<Source>>,
         stop: &CancellationToken,
     ) -> Result<(), RunError> {
-        let (link, fresh) = self.reach(job, target, stop).await?;
+        let (link, fresh, _place) = self.reach(job, target, stop).await?;
         let _used = link.hold();
         let source = self.source(job, path, kept.take(), stop).await?;
         *kept = Some(source.clone());
@@ -318,7 +306,7 @@ impl Sessions {
         output: &Output,
         stop: &CancellationToken,
     ) -> Result<(), RunError> {
-        let (link, fresh) = self.reach(job, target, stop).await?;
+        let (link, fresh, _place) = self.reach(job, target, stop).await?;
         let _used = link.hold();
         let mut control = open(job, &link, stop).await.map_err(|error| error.on(&link, fresh))?;
         let result = self.fetch_over(job, id, target, output, &link, &mut control, stop).await;
@@ -364,7 +352,8 @@ impl Sessions {
             self.clean_up(job).await;
             return Ok(());
         }
-        let partial = self.open_partial(folder, key, &permit).await??;
+        let opened = self.open_partial(folder.clone(), key, &permit).await?;
+        let partial = opened.map_err(|error| self.explain(error, &folder))?;
         if eager.is_some() && !partial.is_new() {
             // Somebody else has begun it meanwhile; the next try will say what is here.
             return Err(RunError {
@@ -445,7 +434,7 @@ impl Sessions {
     }
 
     /// The folder that a fetched file goes to, or waits in: the path itself, where it is or is to be a folder.
-    async fn folder_of(&self, output: &Output) -> Result<PathBuf, RunError> {
+    pub(super) async fn folder_of(&self, output: &Output) -> Result<PathBuf, RunError> {
         match output {
             Output::Inbox => Ok(self.inbox.clone()),
             Output::Stdout => Ok(self.store.spool()),
@@ -479,35 +468,6 @@ impl Sessions {
             Ok::<_, StoreError>(store.is_identical(&path, id, size)?.then_some(path))
         })
         .await??)
-    }
-
-    /// Removes what a cancelled transfer left on this machine.
-    pub(super) async fn clean_up(&self, job: &Job) {
-        let (folder, keys) = match job.spec() {
-            Spec::Receive { peer, file_id } => (self.inbox.clone(), vec![PartialKey::Sent(*file_id, *peer)]),
-            Spec::ReceiveUnsealed { peer, key } => {
-                let named = job.file_id().map(|id| PartialKey::Sent(id, *peer));
-                let keys = named.into_iter().chain([PartialKey::Unsealed(*key, *peer)]);
-                (self.inbox.clone(), keys.collect())
-            }
-            Spec::Fetch { file_id, output, .. } => match self.folder_of(output).await {
-                Ok(folder) => (folder, vec![PartialKey::Fetched(*file_id)]),
-                Err(error) => {
-                    tracing::warn!(transfer = job.number(), %error, "a partial could not be looked for");
-                    return;
-                }
-            },
-            Spec::Send { .. } | Spec::Serve { .. } => return,
-        };
-        for key in keys {
-            let (store, folder) = (self.store.clone(), folder.clone());
-            match blocking(&self.workers, move || store.discard_partial(&folder, &key)).await {
-                Ok(Ok(())) | Err(_) => {}
-                Ok(Err(error)) => {
-                    tracing::warn!(transfer = job.number(), %error, "a partial could not be removed")
-                }
-            }
-        }
     }
 }
 
@@ -550,15 +510,22 @@ async fn open(job: &Job, link: &Link, stop: &CancellationToken) -> Result<Contro
     })
 }
 
-/// The receiver's answer to an offer. It may take as long as it takes: the receiver may have to hash.
+/// The receiver's answer to an offer. It may take as long as it takes: the receiver may have to hash, or its owner to be
+/// asked.
 pub(super) async fn answer(
     job: &Job,
     control: &mut ControlStream,
     stop: &CancellationToken,
 ) -> Result<Accept, RunError> {
-    match hear(job, control, stop).await? {
-        Message::Accept(accept) => Ok(accept),
-        other => Err(closed_by(other)),
+    loop {
+        match hear(job, control, stop).await? {
+            Message::Accept(accept) => {
+                job.resume();
+                return Ok(accept);
+            }
+            Message::Paused(PauseReason::Owner) => job.wait(WaitReason::Accept),
+            other => return Err(closed_by(other)),
+        }
     }
 }
 

@@ -181,6 +181,11 @@ impl StoreError {
         }
     }
 
+    /// Whether the operating system does not allow it.
+    pub(crate) fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
+    }
+
     /// Whether the destination went away, so that it may come back.
     pub(crate) fn is_gone(&self) -> bool {
         match self {

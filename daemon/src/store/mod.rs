@@ -36,6 +36,7 @@ mod partial;
 mod publish;
 mod recover;
 mod source;
+mod spool;
 mod stamp;
 #[cfg(test)]
 mod tests;
@@ -100,7 +101,7 @@ impl Store {
         &self.inner.catalog
     }
 
-    /// The folder for content that goes to standard output and is not kept.
+    /// The folder for standard input that is to be sent, and for what goes to standard output and is not kept.
     pub(crate) fn spool(&self) -> PathBuf {
         self.inner.home.spool()
     }
@@ -108,6 +109,13 @@ impl Store {
     /// Whether a path names a folder, through links too.
     pub(crate) fn is_folder(&self, path: &Path) -> bool {
         path.is_dir()
+    }
+
+    /// Whether a folder is one of these or lies below one, once all links are followed.
+    pub(crate) fn is_in_one_of(&self, path: &Path, folders: &[PathBuf]) -> bool {
+        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let path = real(path);
+        folders.iter().any(|folder| path.starts_with(real(folder)))
     }
 
     /// Whether there is a regular file of this size.

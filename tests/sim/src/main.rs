@@ -43,6 +43,9 @@ struct Args {
     /// With --seed: print every packet and event.
     #[arg(long)]
     trace: bool,
+    /// With --seed: what the daemons log, such as `p2p_daemon=debug`.
+    #[arg(long)]
+    log: Option<String>,
     /// With --seed: print the outcome as one line of JSON, for programs.
     #[arg(long, hide = true)]
     json: bool,
@@ -75,6 +78,10 @@ fn main() -> ExitCode {
 }
 
 fn one(seed: u64, args: &Args) -> ExitCode {
+    if let Some(filter) = &args.log {
+        let log = tracing_subscriber::fmt().with_env_filter(filter).without_time().with_ansi(false);
+        log.with_writer(std::io::stderr).init();
+    }
     let outcome = run(seed, args.trace);
     if args.json {
         println!("{}", serde_json::to_string(&outcome).unwrap());

@@ -40,6 +40,24 @@ pub struct Wish {
     pub name: String,
 }
 
+impl Wish {
+    /// Who asks for it.
+    pub fn owner(&self) -> usize {
+        match self.way {
+            Way::Send => self.from,
+            Way::Fetch => self.to,
+        }
+    }
+
+    /// Who is asked.
+    pub fn other(&self) -> usize {
+        match self.way {
+            Way::Send => self.to,
+            Way::Fetch => self.from,
+        }
+    }
+}
+
 /// A content, which one or several transfers are of.
 #[derive(Clone, Debug)]
 pub struct Recipe {
@@ -160,7 +178,7 @@ fn moment_of(rng: &mut StdRng, wishes: &[Wish], storm: Duration) -> Duration {
         return within(rng, Duration::ZERO, storm);
     }
     let begun = wishes[rng.random_range(0..wishes.len())].at;
-    let longest = if rng.random_bool(0.5) { 400 } else { 5000 };
+    let longest = if rng.random_bool(0.4) { 500 } else { 8000 };
     (begun + millis(rng, 0, longest)).min(storm)
 }
 
@@ -171,15 +189,15 @@ fn millis(rng: &mut StdRng, from: u64, to: u64) -> Duration {
 fn weather_of(rng: &mut StdRng) -> Weather {
     let fine = Weather { delay: millis(rng, 2, 60), ..Weather::fine() };
     match rng.random_range(0..10) {
-        0..=3 => fine,
-        4..=5 => Weather {
+        0..=1 => fine,
+        2 => Weather {
             jitter: millis(rng, 0, 20),
             loss: rng.random_range(0.0..0.02),
             twice: 0.01,
             late: 0.01,
             ..fine
         },
-        6 => Weather {
+        3 => Weather {
             delay: millis(rng, 10, 150),
             jitter: millis(rng, 0, 80),
             loss: rng.random_range(0.02..0.3),
@@ -187,13 +205,14 @@ fn weather_of(rng: &mut StdRng) -> Weather {
             late: 0.1,
             ..fine
         },
-        7 => Weather {
-            rate: Some(rng.random_range(30_000..200_000)),
+        // Slow enough for checkpoints on the way.
+        4..=5 => Weather {
+            rate: Some(rng.random_range(30_000..300_000)),
             queue: rng.random_range(16 * KIB..256 * KIB),
             ..fine
         },
-        8 => Weather {
-            rate: Some(rng.random_range(200_000..4_000_000)),
+        6..=8 => Weather {
+            rate: Some(rng.random_range(300_000..2_000_000)),
             queue: rng.random_range(32 * KIB..512 * KIB),
             loss: rng.random_range(0.0..0.01),
             ..fine

@@ -139,6 +139,7 @@ impl Run {
             world.trace(crate::trace::Trace::print);
         }
         world.note(format_args!("{plan:?}"));
+        world.note_disks();
         let expected = vec![Expected::default(); plan.hosts];
         Self {
             ill: vec![false; plan.hosts],
@@ -234,6 +235,7 @@ impl Run {
                 assert_eq!(*file_id, known.id);
             }
             self.transfers.push(Transfer {
+                target: self.world.hosts[wish.other()].peer.unwrap().to_string(),
                 wish,
                 source,
                 versions: vec![known],
@@ -327,7 +329,12 @@ impl Run {
 
     fn read_news(&mut self) {
         for number in 0..self.transfers.len() {
-            for news in self.transfers[number].poll() {
+            let mut said = Vec::new();
+            let news = self.transfers[number].poll(|event| said.push(format!("{event:?}")));
+            for event in said {
+                self.world.note(format_args!("transfer {number}: {}", self.without_roots(&event)));
+            }
+            for news in news {
                 self.hear(number, news);
             }
         }
@@ -338,7 +345,6 @@ impl Run {
             News::Resumed => self.count("resumed"),
             News::Done(path, id) => {
                 self.count("done");
-                self.world.note(format_args!("transfer {number} is done as {id}"));
                 let transfer = &self.transfers[number];
                 let to = transfer.wish.to;
                 if !transfer.versions.iter().any(|known| known.id == id) {
@@ -355,7 +361,6 @@ impl Run {
             News::Failed(failure, message) => {
                 self.count(&format!("failed: {failure:?}"));
                 let shown = self.without_roots(&message);
-                self.world.note(format_args!("transfer {number} failed: {failure:?}: {shown}"));
                 let transfer = &mut self.transfers[number];
                 transfer.next_try = self.world.now() + self.rng.random_range(500_000_000..5_000_000_000);
                 let wish = &transfer.wish;
@@ -572,7 +577,8 @@ impl Run {
         let mut all_up = false;
         for _ in 0..2000 {
             all_up = self.world.hosts.iter().all(|host| host.is_up()) && self.stopping.is_empty();
-            if all_up {
+            // A request that was made before may be carried out after a later one, where its disk was slow.
+            if all_up && self.errands.is_empty() {
                 break;
             }
             self.step();

@@ -35,6 +35,8 @@ pub enum State {
 pub struct Transfer {
     /// What is wanted.
     pub wish: Wish,
+    /// The Peer ID of whoever is asked. A name that is not known just then would be looked up in the real world.
+    pub target: String,
     /// The file at its source.
     pub source: PathBuf,
     /// What the file was and is, the last one now.
@@ -67,10 +69,7 @@ pub enum News {
 impl Transfer {
     /// Who asks for it.
     pub fn owner(&self) -> usize {
-        match self.wish.way {
-            Way::Send => self.wish.from,
-            Way::Fetch => self.wish.to,
-        }
+        self.wish.owner()
     }
 
     /// Whether nothing more is to become of it.
@@ -88,14 +87,14 @@ impl Transfer {
             (Some(number), _) => Request::Watch(Some(number)),
             (None, Way::Send) => Request::Send(SendRequest {
                 path: self.source.as_os_str().as_bytes().to_vec(),
-                target: format!("host{}", self.wish.to),
+                target: self.target.clone(),
                 name: None,
                 key: KeyPolicy::Known,
                 detach: false,
             }),
             (None, Way::Fetch) => Request::Fetch(FetchRequest {
                 file_id: self.versions[0].id,
-                from: vec![format!("host{}", self.wish.from)],
+                from: vec![self.target.clone()],
                 output: Output::Inbox,
                 key: KeyPolicy::Known,
                 detach: false,
@@ -115,8 +114,8 @@ impl Transfer {
         }
     }
 
-    /// Reads its events.
-    pub fn poll(&mut self) -> Vec<News> {
+    /// Reads its events, and shows each of them.
+    pub fn poll(&mut self, mut show: impl FnMut(&Event)) -> Vec<News> {
         let mut news = Vec::new();
         while let State::Watched(events) = &mut self.state {
             let event = match events.try_recv() {
@@ -127,6 +126,7 @@ impl Transfer {
                     break;
                 }
             };
+            show(&event);
             match event {
                 Event::Queued { transfer } => self.number = Some(transfer),
                 Event::Transfer(TransferEvent::Started { resumed_bytes: 1.., .. }) => {

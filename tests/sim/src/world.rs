@@ -57,12 +57,26 @@ impl World {
         self.trace(|trace| trace.note(self.now, what));
     }
 
+    /// Notes every operation of every disk from now on, too.
+    pub fn note_disks(&self) {
+        self.hosts.iter().for_each(|host| host.disk.keep_trace());
+    }
+
+    /// Notes what a host's disk was asked for since the last time.
+    fn note_disk(&self, host: usize) {
+        for operation in self.hosts[host].disk.take_trace() {
+            let path = without_keys(&operation.path.display().to_string());
+            self.note(format_args!("host{host} {:?} {path}", operation.op));
+        }
+    }
+
     /// Starts a host's daemon.
     ///
     /// # Errors
     /// It did not start, in words.
     pub fn start(&mut self, host: usize) -> Result<(), String> {
         let started = self.hosts[host].start(self.now);
+        self.note_disk(host);
         self.note(format_args!("host{host} starts: {}", started.is_ok()));
         started
     }
@@ -83,10 +97,11 @@ impl World {
         let step = (step.min(most).div_ceil(MILLISECOND) * MILLISECOND).max(MILLISECOND);
         let until = self.now + step;
         let mut died = Vec::new();
-        for host in &mut self.hosts {
-            if !host.run_until(until) {
-                died.push(host.number);
+        for number in 0..self.hosts.len() {
+            if !self.hosts[number].run_until(until) {
+                died.push(number);
             }
+            self.note_disk(number);
         }
         self.now = until;
         takeover::set_time(self.time());
@@ -109,5 +124,17 @@ impl World {
             }
             self.step();
         }
+    }
+}
+
+/// A path without a resume key, which is made of what the machine that simulates gives a file: its number and its times.
+fn without_keys(path: &str) -> String {
+    const MARK: &str = "unsealed-";
+    match path.find(MARK) {
+        Some(at) => {
+            let rest = path[at + MARK.len()..].trim_start_matches(|c: char| c.is_ascii_hexdigit());
+            format!("{}{MARK}{rest}", &path[..at])
+        }
+        None => path.to_owned(),
     }
 }

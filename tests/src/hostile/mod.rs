@@ -80,6 +80,16 @@ impl Hostile {
         }
     }
 
+    /// Waits for a daemon that dials, however long that takes.
+    pub async fn accept_any(&self) -> Connection {
+        loop {
+            let incoming = self.endpoint.accept().await.expect("the endpoint is open");
+            if let Ok(connection) = incoming.await {
+                return Connection(connection);
+            }
+        }
+    }
+
     /// Waits for a daemon that dials.
     pub async fn accept(&self) -> Connection {
         let incoming =

@@ -3,8 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
 
+mod confine;
 mod crash;
 mod in_process;
+mod inbox;
 mod jobs;
 mod lifecycle;
 mod names;
@@ -13,6 +15,8 @@ mod output;
 mod shares;
 mod source;
 mod space;
+mod stdin;
+mod swapped;
 mod transfer;
 mod trust;
 mod unsealed;

@@ -177,3 +177,58 @@ fn a_full_disk_is_told_and_loses_nothing() {
     catalog.update_job(&large).unwrap();
     assert_eq!(catalog.jobs().unwrap(), [large]);
 }
+
+/// Asks all of this while the thread is busy with something else, so that it finds all of it waiting.
+fn at_once<T: Send + 'static>(
+    home: &Home,
+    ask: impl Fn(&mut Database, u64) -> rusqlite::Result<T> + Clone + Send + 'static,
+) -> Vec<Result<T, StoreError>> {
+    let mut database = Database::open(home, &(Arc::new(System) as Arc<dyn Disk>)).unwrap();
+    let (questions, asked) = mpsc::channel::<Box<dyn Question>>();
+    let answers: Vec<_> = (0..16)
+        .map(|n| {
+            let (answer, answered) = mpsc::sync_channel(1);
+            let ask = ask.clone();
+            let question = Asked::new(move |database: &mut Database| ask(database, n), answer);
+            questions.send(Box::new(question)).unwrap();
+            answered
+        })
+        .collect();
+    drop(questions);
+    queue::answer_all(&mut database, &asked);
+    assert!(database.connection.is_autocommit(), "no transaction is left open");
+    answers.iter().map(|answered| answered.recv().unwrap()).collect()
+}
+
+fn insert(database: &Database, n: u64) -> rusqlite::Result<bool> {
+    let query =
+        "INSERT INTO hashes (dev, ino, size, mtime_ns, ctime_ns, file_id) VALUES (0, ?1, 0, 0, 0, x'')";
+    database.connection.execute(query, [n.cast_signed()])?;
+    Ok(!database.connection.is_autocommit())
+}
+
+fn count(home: &Home) -> i64 {
+    let other = Connection::open(home.catalog()).unwrap();
+    other.query_row("SELECT count(*) FROM hashes", [], |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn what_waits_at_the_same_time_shares_a_transaction() {
+    let (_folder, home) = home();
+    let answers = at_once(&home, |database, n| insert(database, n));
+    assert!(answers.into_iter().all(|answer| answer.unwrap()), "each was asked in a transaction");
+    assert_eq!(count(&home), 16);
+}
+
+#[test]
+fn one_that_fails_spoils_none_of_the_others() {
+    let (_folder, home) = home();
+    let answers = at_once(&home, |database, n| match n {
+        7 => Err(rusqlite::Error::InvalidQuery),
+        _ => insert(database, n),
+    });
+    let good: Vec<_> = answers.iter().map(Result::is_ok).collect();
+    assert_eq!(good.iter().filter(|good| **good).count(), 15);
+    assert!(!good[7]);
+    assert_eq!(count(&home), 15);
+}

@@ -73,6 +73,30 @@ fn nothing_is_replaced() {
 }
 
 #[test]
+fn only_the_file_that_was_verified_gets_the_name() {
+    let bed = Bed::new();
+    let content = small();
+    let victim = bed.file("victim", b"precious");
+    let partial = bed.open(&content);
+    content.write_all(&partial);
+    let part = bed.partial_file(&content, PART);
+    for planted in ["link", "file"] {
+        std::fs::rename(&part, bed.inbox().join("aside")).unwrap();
+        match planted {
+            "link" => symlink(&victim, &part).unwrap(),
+            _ => std::fs::write(&part, b"something else").unwrap(),
+        }
+        let error = partial.publish(&name("a.txt")).unwrap_err();
+        assert!(matches!(error, StoreError::Removed { .. }), "{planted}: {error}");
+        assert!(bed.inbox().join("a.txt").symlink_metadata().is_err(), "{planted} got the name");
+        std::fs::rename(bed.inbox().join("aside"), &part).unwrap();
+    }
+    assert_eq!(partial.publish(&name("a.txt")).unwrap().name, "a.txt");
+    assert_eq!(read(&bed.inbox().join("a.txt")), content.bytes);
+    assert_eq!(read(&victim), b"precious");
+}
+
+#[test]
 fn a_name_given_by_the_owner_follows_the_same_rule() {
     let bed = Bed::new();
     let content = small();
