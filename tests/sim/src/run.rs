@@ -299,6 +299,10 @@ impl Run {
             .collect();
         for (host, down) in stopped {
             self.stopping.remove(&host);
+            if self.dying.remove(&host).is_some() {
+                // It was to die, and has stopped before.
+                self.world.hosts[host].disk.thaw();
+            }
             self.world.note(format_args!("host{host} has stopped"));
             self.judge(host);
             self.later(down, Later::Start(host));
