@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use p2p_daemon::{Congestion, Node, Options, Pace, Surroundings, Workers};
+use p2p_daemon::{Accept, Congestion, Node, Options, Pace, Surroundings, Workers};
 use p2p_protocol::{
     PeerId,
     control::{Event, Request},
@@ -123,6 +123,7 @@ impl Host {
             listen: vec![SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), PORT)],
             inbox: self.inbox(),
             congestion: Congestion::default(),
+            accept: Accept::default(),
         };
         let (started, epoch) = runtime.block_on(async { (Node::start(&options, around()), Instant::now()) });
         match started {

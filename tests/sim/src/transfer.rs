@@ -89,6 +89,7 @@ impl Transfer {
                 path: self.source.as_os_str().as_bytes().to_vec(),
                 target: self.target.clone(),
                 name: None,
+                spooled: false,
                 key: KeyPolicy::Known,
                 detach: false,
             }),

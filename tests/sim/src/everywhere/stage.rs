@@ -202,6 +202,7 @@ impl Stage {
         assert!(world.run_until(PATIENCE, |world| world.hosts.iter().all(|host| !host.is_up())));
         let wish = Wish { at: Duration::ZERO, way, from: FROM, to: TO, content: 0, name: "file".to_owned() };
         let transfer = Transfer {
+            target: world.hosts[wish.other()].peer.unwrap().to_string(),
             wish,
             source,
             versions: vec![known.clone()],
@@ -340,7 +341,7 @@ impl Stage {
                 State::Watched(_) | State::Done => {}
             }
         }
-        for news in self.transfer.poll() {
+        for news in self.transfer.poll(|_| {}) {
             self.hear(news);
         }
     }
@@ -412,8 +413,9 @@ impl Stage {
         self.expected[TO].welcome.push(Known { id: id_of(&bytes), bytes: Arc::new(bytes) });
         let request = Request::Send(SendRequest {
             path: path.as_os_str().as_bytes().to_vec(),
-            target: self.world.hosts[TO].name.clone(),
+            target: self.world.hosts[TO].peer.unwrap().to_string(),
             name: None,
+            spooled: false,
             key: KeyPolicy::Known,
             detach: false,
         });
