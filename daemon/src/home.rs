@@ -153,6 +153,7 @@ mod tests {
         assert_eq!(path.join(LOCK).metadata().unwrap().mode() & 0o777, 0o600);
     }
 
+    /// Fault 10.
     #[test]
     fn a_second_daemon_is_refused_until_the_first_has_gone() {
         let temp = tempfile::tempdir().unwrap();

@@ -212,8 +212,22 @@ fn give_up(settings: &Settings) -> Result<Confinement, Part> {
     Ok(confine::apply(settings, runtime.as_deref())?)
 }
 
+/// Takes as many file descriptors as the system lets it have: a transfer needs a few, and what a shell gives its programs
+/// is less than one peer's transfers may take.
+fn allow_descriptors() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit on file descriptors stays as it is");
+    }
+}
+
 async fn serve(settings: Settings, confinement: Confinement) -> Result<(), Part> {
-    let stop = shutdown::signal().map_err(|source| Part::Io { what: "handle signals", source })?;
+    allow_descriptors();
+    let stop = shutdown::signal()
+        .and_then(|stop| shutdown::outlive_size_limits().map(|()| stop))
+        .map_err(|source| Part::Io { what: "handle signals", source })?;
     let options = Options {
         home: settings.home.value,
         listen: settings.listen.value,

@@ -84,6 +84,10 @@ pub const STRANGER_BUDGET: u64 = 16 * 1024 * 1024;
 /// Bytes a peer may send on a connection before the application has read them. What was lost comes a round trip later, so
 /// that twice what a path holds keeps it full: 450 Mbit/s at 300 ms. More would cost memory wherever a disk is slow.
 pub const CONNECTION_WINDOW: u64 = 32 * 1024 * 1024;
+/// The same before it is known who the peer is. A stranger's connection, and that of a peer that has many, gets no more.
+pub const FIRST_WINDOW: u64 = 4 * 1024 * 1024;
+/// Connections of one peer that get the whole window.
+pub const WIDE_CONNECTIONS_PER_PEER: usize = 4;
 /// Bytes a peer may send on one stream before the application has read them.
 pub const STREAM_WINDOW: u64 = MAX_CHUNK_LEN + 64 * 1024;
 /// Bytes a connection keeps for retransmission.
@@ -187,7 +191,7 @@ const _: () = {
     );
     assert!(HASHING_WORD.as_secs() * 4 < TRANSFER_PROGRESS_DEADLINE.as_secs());
     assert!(
-        MAX_EARLY_CHUNKS as u64 * MAX_EARLY_LEN <= CONNECTION_WINDOW / 8,
+        MAX_EARLY_CHUNKS as u64 * MAX_EARLY_LEN <= FIRST_WINDOW / 2 && FIRST_WINDOW <= CONNECTION_WINDOW,
         "what is early holds nobody up"
     );
     assert!(MAX_UNI_STREAMS >= MAX_STREAMS_PER_TRANSFER);

@@ -1,6 +1,7 @@
 //! The end: the weather clears, what is still wanted arrives, and then nothing may be left over.
 
 use std::{
+    collections::BTreeMap,
     fmt, fs,
     time::{Duration, Instant},
 };
@@ -21,7 +22,8 @@ pub(crate) struct Verdict {
     took: Duration,
     files: u64,
     bytes: u64,
-    states: [(&'static str, usize); 3],
+    states: [(&'static str, usize); 2],
+    failures: Vec<String>,
     peaks: Vec<u64>,
 }
 
@@ -35,6 +37,9 @@ impl fmt::Display for Verdict {
             self.took.as_secs_f64(),
             states.join(", ")
         )?;
+        for (why, times) in counted(&self.failures) {
+            writeln!(f, "soak  failed in bad weather, {times} times: {why}")?;
+        }
         writeln!(
             f,
             "soak  {} files of {} MiB in all, each equal to its File ID",
@@ -57,13 +62,22 @@ impl World {
             node.relay.set(Weather::default());
             node.free();
         }
-        while self.nodes.iter().any(|node| node.unfinished().iter().any(is_own)) {
-            self.must_be_within(begun);
-            // Room on the small disk.
-            for node in 0..self.nodes.len() {
-                self.verify(node);
+        self.let_all_end(begun);
+        // What failed in bad weather is sent again. A fetch may fail for good: its source may have changed.
+        let mut failures = Vec::new();
+        for node in &self.nodes {
+            for line in node.transfers().into_iter().filter(|line| line.state == State::Failed) {
+                failures.push(line.error.unwrap_or_default());
+                if line.direction == Direction::Send {
+                    node.ask(&Request::Retry(line.transfer)).expect("a daemon that runs retries");
+                }
             }
-            std::thread::sleep(LOOK);
+        }
+        self.let_all_end(begun);
+        for (number, node) in self.nodes.iter().enumerate() {
+            let mut lines = node.transfers();
+            lines.retain(|line| line.state == State::Failed && line.direction == Direction::Send);
+            assert!(lines.is_empty(), "daemon {number} cannot send this in fair weather: {lines:#?}");
         }
         // What is still waited for here was given up by the peer that sent it, and is given up here too; a transfer that
         // failed keeps what it has, for a retry, until it is cancelled.
@@ -81,7 +95,19 @@ impl World {
         for node in 0..self.nodes.len() {
             self.verify(node);
         }
-        self.look(begun)
+        self.look(begun, failures)
+    }
+
+    /// Waits until nobody works on anything by himself.
+    fn let_all_end(&mut self, begun: Instant) {
+        while self.nodes.iter().any(|node| node.unfinished().iter().any(is_own)) {
+            self.must_be_within(begun);
+            // Room on the small disk.
+            for node in 0..self.nodes.len() {
+                self.verify(node);
+            }
+            std::thread::sleep(LOOK);
+        }
     }
 
     fn must_be_within(&self, begun: Instant) {
@@ -89,17 +115,13 @@ impl World {
         assert!(begun.elapsed() < SETTLES_WITHIN, "these do not come to an end: {:#?}", open());
     }
 
-    fn look(&mut self, begun: Instant) -> Verdict {
+    fn look(&mut self, begun: Instant, failures: Vec<String>) -> Verdict {
         let took = begun.elapsed();
-        let mut states = [("done", 0), ("failed", 0), ("cancelled", 0)];
+        let mut states = [("done", 0), ("cancelled", 0)];
         let mut peaks = Vec::new();
         for (number, node) in self.nodes.iter_mut().enumerate() {
             for line in node.transfers() {
-                match line.state {
-                    State::Done => states[0].1 += 1,
-                    State::Failed => states[1].1 += 1,
-                    _ => states[2].1 += 1,
-                }
+                states[usize::from(line.state != State::Done)].1 += 1;
             }
             assert!(node.daemon.is_alive(), "daemon {number} has ended");
             let log = node.daemon.log();
@@ -117,13 +139,24 @@ impl World {
             });
             peaks.push(node.daemon.peak_memory());
         }
-        Verdict { took, files: self.verified.0, bytes: self.verified.1, states, peaks }
+        Verdict { took, files: self.verified.0, bytes: self.verified.1, states, failures, peaks }
     }
 }
 
 /// Whether this daemon works on it by itself.
 fn is_own(line: &Summary) -> bool {
     line.state == State::Active || matches!(line.direction, Direction::Send | Direction::Fetch)
+}
+
+/// The reasons, without their numbers, and how often each of them came.
+fn counted(failures: &[String]) -> BTreeMap<String, usize> {
+    let mut counted = BTreeMap::new();
+    for why in failures {
+        let words =
+            why.split_whitespace().filter(|word| !word.contains(|c: char| c.is_ascii_digit() || c == '/'));
+        *counted.entry(words.collect::<Vec<_>>().join(" ")).or_default() += 1;
+    }
+    counted
 }
 
 fn around(log: &str, word: &str) -> String {

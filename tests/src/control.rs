@@ -7,7 +7,10 @@ use std::{
 };
 
 use p2p_protocol::{
-    control::{Event, KeyPolicy, Preamble, Request, SendRequest, ShareRequest, ShareWith},
+    FileId,
+    control::{
+        Event, FetchRequest, KeyPolicy, Output, Preamble, Request, SendRequest, ShareRequest, ShareWith,
+    },
     limits::MAX_CONTROL_FRAME_LEN,
     wire::codec::{self, PREFIX_LEN},
 };
@@ -49,6 +52,12 @@ pub fn send(path: &Path, target: &str, name: &str) -> Request {
         key: KeyPolicy::AcceptNew,
         detach: true,
     })
+}
+
+/// `p2p fetch ID --from FROM --detach --accept-new-key`.
+pub fn fetch(file_id: FileId, from: &str) -> Request {
+    let (from, key) = (vec![from.to_owned()], KeyPolicy::AcceptNew);
+    Request::Fetch(FetchRequest { file_id, from, output: Output::Inbox, key, detach: true })
 }
 
 /// `p2p share PATH`.

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -41,7 +41,8 @@ pub struct Place {
     inbox: PathBuf,
     listen: Vec<String>,
     more: Vec<String>,
-    env: Vec<(String, String)>,
+    env: Vec<(String, OsString)>,
+    filter: String,
     launcher: Vec<OsString>,
 }
 
@@ -66,6 +67,7 @@ impl Place {
             listen,
             more: Vec::new(),
             env: Vec::new(),
+            filter: "info,p2p_daemon=debug".to_owned(),
             launcher: Vec::new(),
         }
     }
@@ -94,9 +96,15 @@ impl Place {
         self
     }
 
+    /// Another filter of its log.
+    pub fn log_filter(mut self, filter: &str) -> Self {
+        filter.clone_into(&mut self.filter);
+        self
+    }
+
     /// A variable of its environment.
-    pub fn env(mut self, name: &str, value: &str) -> Self {
-        self.env.push((name.to_owned(), value.to_owned()));
+    pub fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.env.push((name.to_owned(), value.into()));
         self
     }
 
@@ -153,7 +161,7 @@ impl Place {
         for address in &self.listen {
             command.args(["--listen", address]);
         }
-        command.args(["--log", "info,p2p_daemon=debug"]).args(&self.more);
+        command.args(["--log", &self.filter]).args(&self.more);
         isolate(&mut command, self.root.path());
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
@@ -325,6 +333,25 @@ impl Daemon {
         kib << 10
     }
 
+    /// Limits it from now on, as `setrlimit(2)` does; `None` takes the limit away. What the limit was at the start it
+    /// is allowed to be again.
+    pub fn limit(&self, what: Resource, at_most: Option<u64>) {
+        let pid = self.process();
+        let maximum = getrlimit(what).maximum;
+        let current = at_most.or(maximum);
+        // Only the limit that a process may raise again by itself.
+        prlimit(Some(pid), what, Rlimit { current, maximum }).expect("a child can be limited");
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.process(), signal).expect("a child that was not waited for can be signalled");
+    }
+
+    fn process(&self) -> Pid {
+        i32::try_from(self.pid()).ok().and_then(Pid::from_raw).expect("a process has a number")
+    }
+
     /// Whether its process is there.
     pub fn is_alive(&mut self) -> bool {
         self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
@@ -370,6 +397,14 @@ impl Daemon {
         self.child = Some(self.child());
         std::thread::sleep(after);
         self.kill9();
+    }
+
+    /// Starts it again on the same home, at another port.
+    pub fn start_elsewhere(&mut self) {
+        let before = self.address.clone();
+        self.address = "127.0.0.1:0".to_owned();
+        self.start_again();
+        assert_ne!(self.address, before);
     }
 
     /// `kill -9` and a new start.

@@ -219,6 +219,7 @@ mod tests {
         assert!(!path.exists());
     }
 
+    /// Fault 9.
     #[tokio::test]
     async fn what_a_killed_daemon_left_is_replaced() {
         let temp = tempfile::tempdir().unwrap();

@@ -147,12 +147,14 @@ impl From<TransportError> for RunError {
 impl From<StoreError> for RunError {
     fn from(error: StoreError) -> Self {
         let failure = error.failure();
+        // A partial that somebody removed under a run is begun anew by the next one.
+        let passing =
+            matches!(error, StoreError::Removed { .. } | StoreError::Busy { .. }) || error.is_exhausted();
         let tell = match failure {
+            _ if passing => AbortReason::OfferAgain,
             Failure::Integrity => AbortReason::SourceChanged,
             _ => AbortReason::Storage,
         };
-        // A partial that somebody removed under a run is begun anew by the next one.
-        let passing = matches!(error, StoreError::Removed { .. } | StoreError::Busy { .. });
         Self { tell: Some(tell), passing, ..Self::new(failure, error.to_string()) }
     }
 }

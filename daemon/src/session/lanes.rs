@@ -110,7 +110,9 @@ impl Sessions {
             Some(place) => place,
             None => {
                 job.wait(WaitReason::Queue);
-                while_wanted(job, stop, lane.place()).await?
+                let place = while_wanted(job, stop, lane.place()).await?;
+                job.resume();
+                place
             }
         };
         let dial = self.links.dial(target, job.spec().key_policy(), &place);

@@ -16,7 +16,7 @@ use p2p_protocol::{
     control::KeyPolicy,
     limits::{
         FIRST_FRAME_DEADLINE, MAX_CONNECTIONS, MAX_STRANGER_CONNECTIONS, MAX_STREAMS_PER_TRANSFER,
-        MAX_UNASKED_CHUNKS, POOL_IDLE, SEND_WINDOW,
+        MAX_UNASKED_CHUNKS, POOL_IDLE, SEND_WINDOW, WIDE_CONNECTIONS_PER_PEER,
     },
     reason::{Failure, PeerMisbehaved, close},
     wire::chunk::ChunkHeader,
@@ -335,7 +335,15 @@ impl Links {
             outgoing: Semaphore::new((SEND_WINDOW / MEMORY_UNIT) as usize),
             strays: AtomicI64::new(i64::from(MAX_UNASKED_CHUNKS)),
         });
-        self.lock().insert(link.connection.id(), link.clone());
+        {
+            let mut open = self.lock();
+            // What is granted and not read costs memory, so that nobody gets it many times over.
+            let others = open.values().filter(|other| other.peer() == link.peer()).count();
+            if !dialled && others < WIDE_CONNECTIONS_PER_PEER && self.peers.is_trusted(&link.peer()) {
+                link.connection.widen();
+            }
+            open.insert(link.connection.id(), link.clone());
+        }
         tokio::spawn({
             let (link, peers, pool) = (link.clone(), self.peers.clone(), self.pool.clone());
             async move {

@@ -443,6 +443,7 @@ impl StoreError {
     fn refusal(&self) -> RefuseReason {
         match self {
             Self::Busy { .. } => RefuseReason::Busy,
+            _ if self.is_exhausted() => RefuseReason::Busy,
             Self::NoSpace { need, free, .. } => RefuseReason::Space { need: *need, free: *free },
             _ => RefuseReason::Storage,
         }

@@ -345,6 +345,8 @@ impl Sessions {
         if let Some(name) = &name
             && let Some(path) = self.is_there(&folder, name, id, &permit).await?
         {
+            // It may have come from elsewhere while this fetch was interrupted, and nobody opens the partial again.
+            self.clean_up(job).await;
             let fetch_from = Some(target.to_owned());
             let here = Finished { path, fetchable: false, fetch_from, eager: eager.is_some() };
             finish_at_once(job, link, control, &permit, id, here).await?;

@@ -4,7 +4,7 @@ use p2p_protocol::{
     PeerId,
     control::{Event, Request, TrustRequest},
 };
-use p2p_tests::{Daemon, Pair, Relay, control, hostile::tls::Key, until::until_true, words};
+use p2p_tests::{Daemon, Pair, Relay, control, hostile::tls::Key, until::until_true};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -12,9 +12,9 @@ use super::{Moment, Options, no_descriptor_is_left};
 use crate::{Result, memory};
 
 /// Size of each file.
-const FILE: u64 = 2 << 20;
+const FILE: u64 = 4 << 20;
 /// So that none is done before all have begun and the daemon was looked at, in bytes per second.
-const SLOW: u64 = 4 << 20;
+const SLOW: u64 = 1 << 20;
 
 pub(super) fn measure(options: &Options) -> Result<Value> {
     let mut pair = Pair::new();
@@ -32,7 +32,7 @@ pub(super) fn measure(options: &Options) -> Result<Value> {
     let files: Vec<_> = files.collect();
     let shared = control::ask_many(&home, options.transfers, &|n| control::share(&files[n as usize]));
     let ids = shared.iter().flatten().filter_map(|event| match event {
-        Event::Shared { file_id, .. } => Some(file_id.to_string()),
+        Event::Shared { file_id, .. } => Some(*file_id),
         _ => None,
     });
     let ids: Vec<_> = ids.collect();
@@ -48,10 +48,9 @@ pub(super) fn measure(options: &Options) -> Result<Value> {
 
     let relay = Relay::to(daemon.address());
     relay.set_rate(SLOW);
-    for id in &ids {
-        let from = relay.address();
-        pair.b.cli().run(words!["fetch", id, "--from", from, "--accept-new-key", "--detach"]).success();
-    }
+    let from = relay.address();
+    let fetch = |n: u64| control::fetch(ids[n as usize], &from);
+    control::ask_many(pair.b.place().home_path(), ids.len() as u64, &fetch);
     until_true("all transfers run", || active(daemon) == ids.len());
     let busy = Moment::of(format!("and {} transfers beside them", ids.len()), daemon);
     if active(daemon) != ids.len() {

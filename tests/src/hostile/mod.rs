@@ -3,11 +3,13 @@
 
 mod content;
 mod conversation;
+mod raw;
 mod scene;
 pub mod tls;
 
 pub use content::Content;
 pub use conversation::{Conversation, Ended, Heard};
+pub use raw::Raw;
 pub use scene::Scene;
 
 use std::{

@@ -22,6 +22,7 @@ fn publish(bed: &Bed, content: &Content, as_name: &PublishName) -> Published {
     partial.publish(as_name).unwrap()
 }
 
+/// Fault 32.
 #[test]
 fn every_size_arrives_as_it_was() {
     let group = GROUP_LEN as usize;
@@ -39,6 +40,7 @@ fn every_size_arrives_as_it_was() {
     }
 }
 
+/// Faults 2 and 6.
 #[test]
 fn data_is_synced_before_the_rename_and_folders_after_it() {
     let bed = Bed::new();
@@ -54,6 +56,7 @@ fn data_is_synced_before_the_rename_and_folders_after_it() {
     assert_eq!(trace[4..], unlinks);
 }
 
+/// Fault 23.
 #[test]
 fn nothing_is_replaced() {
     let bed = Bed::new();
@@ -132,6 +135,7 @@ fn identical_content_that_is_there_is_made_durable() {
     assert_eq!(removal, ["unlink", "sync .p2p/", "unlink", "unlink"], "data never stays without its log");
 }
 
+/// Fault 58.
 #[test]
 fn mode_and_time_are_those_that_were_asked_for() {
     let bed = Bed::new();
@@ -259,6 +263,7 @@ fn a_failed_sync_of_the_data_publishes_nothing() {
     assert_eq!(read(&partial.publish(&name("x")).unwrap().path), content.bytes);
 }
 
+/// Fault 6.
 #[test]
 fn a_rename_that_cannot_be_synced_is_made_again() {
     let bed = Bed::new();
@@ -302,6 +307,7 @@ fn a_file_system_without_no_replace_gets_a_link() {
     }
 }
 
+/// Fault 6.
 #[test]
 fn a_crash_between_link_and_unlink_leaves_the_published_file_alone() {
     let bed = Bed::new();
@@ -319,6 +325,7 @@ fn a_crash_between_link_and_unlink_leaves_the_published_file_alone() {
     assert!(bed.store.is_identical(&published, content.id, content.geometry.size()).unwrap());
 }
 
+/// Fault 6.
 #[test]
 fn a_crash_after_the_rename_leaves_the_file_and_what_is_swept() {
     for removed in 0..2 {

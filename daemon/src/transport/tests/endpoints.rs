@@ -7,6 +7,7 @@ use p2p_protocol::{
 
 use super::*;
 
+/// Fault 54.
 #[tokio::test]
 async fn close_codes_say_what_to_do() {
     type Check = fn(&TransportError) -> bool;
@@ -91,6 +92,7 @@ async fn a_dual_stack_socket_dials_both_families() {
     }
 }
 
+/// Fault 62.
 #[tokio::test]
 async fn a_transfer_survives_a_change_of_address() {
     let pair = pair().await;
@@ -143,6 +145,7 @@ async fn initial_packet() -> Vec<u8> {
     packet
 }
 
+/// Fault 71.
 #[tokio::test]
 async fn hostile_datagrams_do_no_harm() {
     let pair = pair().await;
@@ -194,6 +197,7 @@ async fn hostile_datagrams_do_no_harm() {
     refusing.abort();
 }
 
+/// Fault 68.
 #[tokio::test]
 async fn a_peer_gets_no_more_streams_than_granted() {
     let pair = pair().await;
