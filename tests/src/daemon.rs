@@ -49,7 +49,12 @@ pub struct Place {
 impl Place {
     /// New folders, with loopback and a free port to listen on.
     pub fn new() -> Self {
-        let root = TempDir::with_prefix("p2p-").expect("a temporary folder");
+        Self::below(&std::env::temp_dir())
+    }
+
+    /// The same, in a new folder in this one.
+    pub fn below(folder: &Path) -> Self {
+        let root = TempDir::with_prefix_in("p2p-", folder).expect("a temporary folder");
         let (home, inbox) = (root.path().join("home"), root.path().join("inbox"));
         for folder in ["run", "files"] {
             fs::DirBuilder::new().mode(0o700).create(root.path().join(folder)).expect("a temporary folder");
@@ -222,14 +227,7 @@ impl Daemon {
     }
 
     fn spawn(&mut self) {
-        let mut child = self
-            .place
-            .command()
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(self.place.open_log())
-            .spawn()
-            .expect("p2pd can be started");
+        let mut child = self.child();
         let stdout = child.stdout.take().expect("it is piped");
         self.child = Some(child);
         let (sender, lines) = mpsc::channel();
@@ -246,6 +244,16 @@ impl Daemon {
         let (address, peer) =
             parsed.unwrap_or_else(|| panic!("not the ready line of the contract: {line:?}"));
         (self.address, self.peer) = (address.to_owned(), peer.to_owned());
+    }
+
+    fn child(&self) -> Child {
+        self.place
+            .command()
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(self.place.open_log())
+            .spawn()
+            .expect("p2pd can be started")
     }
 
     /// Where it listens, as `127.0.0.1:port`.
@@ -380,6 +388,15 @@ impl Daemon {
         let peer = self.peer.clone();
         self.spawn();
         assert_eq!(self.peer, peer, "the identity survives a restart");
+    }
+
+    /// A new start, and `kill -9` this much later, wherever in its start it is then.
+    pub fn start_and_kill9(&mut self, after: Duration) {
+        assert!(self.child.is_none(), "daemon {} runs already", self.name);
+        self.place.listen = vec![self.address.clone()];
+        self.child = Some(self.child());
+        std::thread::sleep(after);
+        self.kill9();
     }
 
     /// Starts it again on the same home, at another port.

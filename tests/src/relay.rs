@@ -8,7 +8,7 @@ use std::{
     net::{SocketAddr, UdpSocket},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -62,6 +62,8 @@ struct Shared {
     weather: Mutex<Weather>,
     /// One socket to the target for each client, as a home router has.
     flows: Mutex<HashMap<SocketAddr, Flow>>,
+    /// Bytes that came out at either end.
+    passed: AtomicU64,
     /// Whoever was told to end, ends.
     stop: AtomicBool,
 }
@@ -101,6 +103,7 @@ impl Relay {
             target,
             weather: Mutex::default(),
             flows: Mutex::default(),
+            passed: AtomicU64::new(0),
             stop: AtomicBool::new(false),
         });
         let listener = thread::spawn({
@@ -123,6 +126,11 @@ impl Relay {
     /// Limits the rate, in bytes per second in each direction; 0 is no limit.
     pub fn set_rate(&self, rate: u64) {
         lock(&self.shared.weather).rate = rate;
+    }
+
+    /// Bytes that have passed, both ways together.
+    pub fn passed(&self) -> u64 {
+        self.shared.passed.load(Ordering::Relaxed)
     }
 
     /// Whether everything is swallowed.
@@ -184,9 +192,10 @@ impl Shared {
             }
         });
         thread::spawn({
-            let flow = flow.clone();
+            let (shared, flow) = (self.clone(), flow.clone());
             move || {
                 while let Some(datagram) = flow.upward.pop(&flow.over) {
+                    shared.passed.fetch_add(datagram.len() as u64, Ordering::Relaxed);
                     let _ = flow.back.send(&datagram);
                 }
             }
@@ -195,6 +204,7 @@ impl Shared {
             let (shared, flow) = (self.clone(), flow.clone());
             move || {
                 while let Some(datagram) = flow.downward.pop(&flow.over) {
+                    shared.passed.fetch_add(datagram.len() as u64, Ordering::Relaxed);
                     let _ = shared.front.send_to(&datagram, client);
                 }
             }

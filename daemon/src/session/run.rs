@@ -349,7 +349,10 @@ impl Sessions {
             self.clean_up(job).await;
             let fetch_from = Some(target.to_owned());
             let here = Finished { path, fetchable: false, fetch_from, eager: eager.is_some() };
-            return finish_at_once(job, link, control, &permit, id, here).await;
+            finish_at_once(job, link, control, &permit, id, here).await?;
+            // A crash may have left a partial that nothing will ask for any more.
+            self.clean_up(job).await;
+            return Ok(());
         }
         let opened = self.open_partial(folder.clone(), key, &permit).await?;
         let partial = opened.map_err(|error| self.explain(error, &folder))?;

@@ -81,24 +81,34 @@ impl Folder {
     }
 
     /// Removes what publishing left when it was cut off: the log and values of a partial whose data has
-    /// already been renamed.
+    /// already been renamed. After a power cut that may be the values alone.
     pub(super) fn sweep(&self, disk: &dyn Disk, partials: &Dir) {
         let Ok(entries) = partials.entries() else { return };
         for entry in entries.flatten() {
             let name = entry.file_name();
-            let Some(stem) = name.to_str().and_then(|name| name.strip_suffix(LOG)) else { continue };
-            if partials.symlink_metadata(format!("{stem}{PART}")).is_ok() {
-                continue;
+            let stem = name.to_str().and_then(|name| name.strip_suffix(LOG).or(name.strip_suffix(CVS)));
+            if let Some(stem) = stem {
+                self.sweep_one(disk, partials, stem);
             }
-            // Whoever holds the lock is about to make the data file.
-            if let Ok(log) = open_file(disk, partials, &name, false)
-                && lock(&log, &self.path).is_ok()
-                && partials.symlink_metadata(format!("{stem}{PART}")).is_err()
-            {
-                tracing::debug!(folder = %self.path.display(), stem, "swept what a published file left");
-                let _ = disk.unlink(partials, OsStr::new(&format!("{stem}{CVS}")));
-                let _ = disk.unlink(partials, &name);
-            }
+        }
+    }
+
+    fn sweep_one(&self, disk: &dyn Disk, partials: &Dir, stem: &str) {
+        let has_data = || partials.symlink_metadata(format!("{stem}{PART}")).is_ok();
+        let (values, log_name) = (format!("{stem}{CVS}"), format!("{stem}{LOG}"));
+        if has_data() {
+            return;
+        }
+        // Where there are values alone, the log is made for its lock.
+        let make = partials.symlink_metadata(&values).is_ok();
+        // Whoever holds the lock is about to make the data file.
+        if let Ok(log) = open_file(disk, partials, &log_name, make)
+            && lock(&log, &self.path).is_ok()
+            && !has_data()
+        {
+            tracing::debug!(folder = %self.path.display(), stem, "swept what a published file left");
+            let _ = disk.unlink(partials, OsStr::new(&values));
+            let _ = disk.unlink(partials, OsStr::new(&log_name));
         }
     }
 }

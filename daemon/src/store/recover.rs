@@ -132,7 +132,8 @@ impl Store {
 }
 
 /// Removes all files of a partial, the log that holds the lock last, and the folder of partials if that leaves it
-/// empty.
+/// empty. The data is durably gone before its log is: whatever the power takes back then is swept some day, while data
+/// without a log would stay for ever.
 pub(super) fn remove_files(
     store: &Store,
     folder: &Folder,
@@ -141,10 +142,12 @@ pub(super) fn remove_files(
 ) -> Result<(), StoreError> {
     for ending in [PART, CVS, LOG] {
         let name = format!("{stem}{ending}");
+        let failed = |what| StoreError::io(what, &folder.path.join(PARTIALS).join(&name));
         match store.disk().unlink(partials, OsStr::new(&name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(StoreError::io("remove", &folder.path.join(PARTIALS).join(&name))(error));
+            Ok(()) if ending == PART => {
+                store.disk().sync_folder(partials).map_err(failed("sync the removal of"))?;
             }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("remove")(error)),
             _ => {}
         }
     }

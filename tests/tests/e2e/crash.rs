@@ -366,3 +366,42 @@ fn one_file_sent_twice_at_once_to_one_peer_arrives() {
     assert!(first.moved() + second.moved() <= 8 * MIB, "{first}\n{second}");
     data::assert_same(&file, &b.inbox().join("big.bin"));
 }
+
+/// Puts files where a partial of this name has them, as a power cut may bring them back.
+fn bring_back(b: &Daemon, stem: &str, endings: &[&str]) {
+    let partials = b.inbox().join(".p2p");
+    fs::create_dir_all(&partials).unwrap();
+    for ending in endings {
+        fs::write(partials.join(format!("{stem}{ending}")), [1; 5000]).unwrap();
+    }
+}
+
+#[test]
+fn what_a_power_cut_brought_back_of_a_received_file_goes_when_it_is_sent_again() {
+    let Pair { a, b } = Pair::new();
+    let file = a.new_file("one.bin", 1, 300_000);
+    let send = || a.cli().json(words!["send", file, "--to", b.address()]).success();
+    send();
+    for endings in [&[".part"][..], &[".part", ".cvs", ".log"]] {
+        bring_back(&b, &format!("{}-{}", data::file_id(&file), a.peer()), endings);
+        assert_eq!(send().moved(), 0);
+        b.settled();
+        assert!(b.partials().is_empty(), "{:?}", b.partials());
+    }
+    assert_eq!(b.received().len(), 1, "{:?}", b.received());
+}
+
+#[test]
+fn what_a_power_cut_brought_back_of_a_fetched_file_goes_when_it_is_fetched_again() {
+    let Pair { a, b } = Pair::new();
+    let file = a.new_file("one.bin", 1, 300_000);
+    let id = a.cli().run(words!["share", file]).success().text();
+    let fetch = || b.cli().json(words!["fetch", id, "--from", a.address()]).success();
+    fetch();
+    for endings in [&[".part"][..], &[".part", ".cvs", ".log"]] {
+        bring_back(&b, &id, endings);
+        assert_eq!(fetch().moved(), 0);
+        assert!(b.partials().is_empty(), "{:?}", b.partials());
+    }
+    assert_eq!(b.received().len(), 1, "{:?}", b.received());
+}

@@ -128,8 +128,12 @@ fn identical_content_that_is_there_is_made_durable() {
     content.write_all(&partial);
     bed.disk.trace();
     assert!(partial.publish(&name("x")).unwrap().already);
-    let trace = bed.disk.trace();
-    assert_eq!(trace.iter().filter(|said| said.starts_with("sync")).count(), 3, "{trace:?}");
+    let mut trace = bed.disk.trace();
+    let syncs = trace.iter().filter(|said| said.starts_with("sync")).count();
+    assert_eq!(syncs, 4, "{trace:?}");
+    trace.retain(|said| !said.is_empty());
+    let removal = trace.split_off(trace.len() - 4);
+    assert_eq!(removal, ["unlink", "sync .p2p/", "unlink", "unlink"], "data never stays without its log");
 }
 
 /// Fault 58.
@@ -377,6 +381,16 @@ fn the_sweep_leaves_a_partial_alone_that_is_being_opened() {
     rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).unwrap();
     let _other = bed.open(&Content::random(10));
     assert!(log.exists());
+}
+
+#[test]
+fn values_that_a_power_cut_left_alone_are_swept() {
+    let bed = Bed::new();
+    std::fs::create_dir_all(bed.inbox().join(PARTIALS)).unwrap();
+    let values = bed.partial_file(&small(), CVS);
+    std::fs::write(&values, [1; 32]).unwrap();
+    let _other = bed.open(&Content::random(10));
+    assert!(!values.exists() && !bed.partial_file(&small(), LOG).exists());
 }
 
 #[test]

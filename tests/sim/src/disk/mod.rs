@@ -165,6 +165,11 @@ impl SimDisk {
         self.lock().faults.trace.clone().unwrap_or_default()
     }
 
+    /// The same, and forgets it.
+    pub fn take_trace(&self) -> Vec<Operation> {
+        self.lock().faults.trace.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
     /// How long each operation takes from now on. Nothing here waits: see [`SimDisk::take_delay`].
     pub fn set_delay(&self, delay: Duration) {
         self.lock().faults.delay = delay;

@@ -145,6 +145,8 @@ impl<'a> Rebuild<'a> {
         for id in dead {
             self.revive_folder(id)?;
         }
+        // Names in a folder that is gone for good are gone with it.
+        wrong.retain(|(entry, _)| self.handle(entry.folder).metadata().is_ok_and(|found| found.nlink() > 0));
         for (entry, _) in &wrong {
             if let Some(found) = look(self.handle(entry.folder), &entry.name)? {
                 let name = self.next_name();

@@ -33,6 +33,21 @@ fn a_lost_folder_takes_what_is_in_it_along() {
 }
 
 #[test]
+fn a_folder_whose_removal_is_durable_takes_names_along_that_are_not_removed_durably() {
+    let mut bed = Bed::new(1);
+    let folder = bed.folder("f");
+    drop(bed.create(&folder, "a"));
+    bed.disk.sync_folder(&folder).unwrap();
+    bed.disk.sync_folder(&bed.root).unwrap();
+    bed.disk.unlink(&folder, os("a")).unwrap();
+    drop(folder);
+    bed.disk.remove_folder(&bed.root, os("f")).unwrap();
+    bed.disk.sync_folder(&bed.root).unwrap();
+    bed.power_loss(Loss::Everything);
+    assert_eq!(bed.names(""), [""; 0]);
+}
+
+#[test]
 fn a_rename_has_both_sides_or_neither() {
     let mut seen = BTreeSet::new();
     for seed in 0..40 {

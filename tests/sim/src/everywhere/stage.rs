@@ -1,0 +1,460 @@
+//! One reference transfer between two hosts, with one fault in it, from both daemons' start to the end.
+
+use std::{collections::BTreeSet, fs, os::unix::ffi::OsStrExt, path::PathBuf, sync::Arc, time::Duration};
+
+use p2p_protocol::{
+    control::{Event, KeyPolicy, Request, SendRequest, ShareRequest, ShareWith, TransferEvent, TrustRequest},
+    reason::Failure,
+};
+use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
+use rustix::io::Errno;
+
+use crate::{
+    disk::{Fault, Loss, Op, Which},
+    network::Weather,
+    oracle::{self, Expected, Known, id_of},
+    plan::{Way, Wish},
+    takeover,
+    transfer::{News, State, Transfer},
+    world::World,
+};
+
+/// The host that has the file.
+pub(super) const FROM: usize = 0;
+/// The host that is to get it.
+pub(super) const TO: usize = 1;
+
+/// When every run begins, in seconds since 1970.
+const BEGAN: u64 = 1_800_000_000;
+/// A transfer has ended after this, or hangs.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// A daemon is up again after this.
+const DOWN: u64 = 300_000_000;
+/// A daemon that has died dies once more within so many changes to its disk, or not.
+const DIES_AGAIN: u64 = 40;
+/// Longest packets, so that there are not many more of them than messages and pieces of chunks.
+const LONGEST: usize = 16_000;
+
+/// What is moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reference {
+    /// A send of three chunks and a tail, which is hashed first.
+    Sealed,
+    /// A send of more than 8 MiB, which has no File ID when it begins.
+    Unsealed,
+    /// A fetch of three chunks and a tail.
+    Fetch,
+}
+
+impl Reference {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Sealed, Self::Unsealed, Self::Fetch];
+
+    fn len(self) -> usize {
+        match self {
+            Self::Sealed | Self::Fetch => 3 * (256 << 10) + 4321,
+            Self::Unsealed => (8 << 20) + 300_001,
+        }
+    }
+}
+
+/// A moment of a transfer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// Before a host makes another change to its disk, having made so many.
+    Change(u64),
+    /// Before this packet is sent.
+    Packet(u64),
+}
+
+/// Which operations of a disk are counted, and fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ops {
+    /// All of the daemon's own.
+    Files,
+    /// Those that may find the disk full.
+    FilesThatNeedSpace,
+    /// Reads and writes.
+    ReadsAndWrites,
+    /// All of SQLite's.
+    Catalog,
+    /// Those of SQLite's that may find the disk full.
+    CatalogThatNeedsSpace,
+}
+
+impl Ops {
+    fn which(self) -> Which {
+        Which::Where(match self {
+            Self::Files => |op| !op.is_catalog(),
+            Self::FilesThatNeedSpace => |op| !op.is_catalog() && op.needs_space(),
+            Self::ReadsAndWrites => |op| matches!(op, Op::Read | Op::Write),
+            Self::Catalog => Op::is_catalog,
+            Self::CatalogThatNeedsSpace => |op| op.is_catalog() && op.needs_space(),
+        })
+    }
+}
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug)]
+pub enum Trouble {
+    /// Nothing.
+    None,
+    /// A host dies, and with `Some` its power fails too; it dies once more while it recovers.
+    Crash {
+        /// Which host.
+        host: usize,
+        /// When.
+        at: Moment,
+        /// What is lost.
+        loss: Option<Loss>,
+    },
+    /// An operation of a host's disk fails, once.
+    Fail {
+        /// Which host.
+        host: usize,
+        /// Of which operations.
+        ops: Ops,
+        /// How many of them work before.
+        after: u64,
+        /// What it says.
+        error: Errno,
+    },
+    /// A packet is lost.
+    Lose(u64),
+}
+
+/// How a run went.
+#[derive(Clone, Debug, Default)]
+pub struct Played {
+    /// What was wrong with it.
+    pub problems: Vec<String>,
+    /// Changes that each host made to its disk.
+    pub changes: [u64; 2],
+    /// Packets that were sent.
+    pub packets: u64,
+    /// Deaths of hosts.
+    pub deaths: u64,
+    /// Operations that failed on purpose, and packets that were lost.
+    pub failed: u64,
+    /// How the first attempt failed, if it did.
+    pub failure: Option<Failure>,
+}
+
+struct Stage {
+    world: World,
+    trouble: Trouble,
+    rng: StdRng,
+    transfer: Transfer,
+    expected: [Expected; 2],
+    /// When hosts that are down start again.
+    down: [Option<u64>; 2],
+    armed_again: bool,
+    played: Played,
+}
+
+/// Plays one run, on a thread of its own, as hash tables have their keys by thread. What is random in it follows from
+/// the seed.
+pub fn play(reference: Reference, trouble: Trouble, seed: u64) -> Played {
+    takeover::begin(seed, BEGAN);
+    takeover::set_time(Duration::ZERO);
+    let playing = std::thread::Builder::new().name("world".to_owned());
+    let playing = playing.spawn(move || {
+        let mut stage = Stage::set_up(reference, trouble, seed);
+        stage.play();
+        stage.played
+    });
+    playing.unwrap().join().unwrap_or_else(|_| Played {
+        problems: vec!["the run itself broke off".to_owned()],
+        ..Played::default()
+    })
+}
+
+impl Stage {
+    /// Two hosts that know each other, and a file; both daemons are down.
+    fn set_up(reference: Reference, trouble: Trouble, seed: u64) -> Self {
+        let mut world = World::new(seed, 2);
+        for (from, to) in [(FROM, TO), (TO, FROM)] {
+            world.internet.set_weather(from, to, Weather { longest: LONGEST, ..Weather::fine() });
+        }
+        let mut bytes = vec![0; reference.len()];
+        StdRng::seed_from_u64(reference as u64).fill_bytes(&mut bytes);
+        let known = Known { id: id_of(&bytes), bytes: Arc::new(bytes) };
+        let source = world.hosts[FROM].sources().join("file");
+        fs::write(&source, &*known.bytes).unwrap();
+        let long_ago = std::time::UNIX_EPOCH + Duration::from_secs(BEGAN - 1000);
+        fs::File::options().write(true).open(&source).unwrap().set_modified(long_ago).unwrap();
+        for host in [FROM, TO] {
+            world.start(host).unwrap();
+        }
+        for (host, peer) in [(FROM, TO), (TO, FROM)] {
+            let request = trust(&world, peer);
+            assert_eq!(ask(&mut world, host, request), [Event::Ok]);
+        }
+        let way = if reference == Reference::Fetch { Way::Fetch } else { Way::Send };
+        if way == Way::Fetch {
+            let path = source.as_os_str().as_bytes().to_vec();
+            let said = ask(&mut world, FROM, Request::Share(ShareRequest { path, with: ShareWith::Trusted }));
+            assert!(matches!(said.last(), Some(Event::Shared { file_id, .. }) if *file_id == known.id));
+        }
+        for host in [FROM, TO] {
+            world.hosts[host].stop();
+        }
+        assert!(world.run_until(PATIENCE, |world| world.hosts.iter().all(|host| !host.is_up())));
+        let wish = Wish { at: Duration::ZERO, way, from: FROM, to: TO, content: 0, name: "file".to_owned() };
+        let transfer = Transfer {
+            target: world.hosts[wish.other()].peer.unwrap().to_string(),
+            wish,
+            source,
+            versions: vec![known.clone()],
+            number: None,
+            state: State::Planned,
+            cancelled: false,
+            tries: 0,
+            next_try: 0,
+        };
+        let expected = [Expected::default(), Expected { welcome: vec![known], ..Expected::default() }];
+        let rng = StdRng::from_seed(
+            *blake3::hash(format!("{seed} {reference:?} {trouble:?}").as_bytes()).as_bytes(),
+        );
+        Self {
+            world,
+            trouble,
+            rng,
+            transfer,
+            expected,
+            down: [Some(0), Some(0)],
+            armed_again: false,
+            played: Played::default(),
+        }
+    }
+
+    fn problem(&mut self, what: impl Into<String>) {
+        let mut what = what.into();
+        for host in &self.world.hosts {
+            what = what.replace(&host.disk.root().display().to_string(), &host.name);
+        }
+        self.played.problems.push(what);
+    }
+
+    fn play(&mut self) {
+        let changes = [FROM, TO].map(|host| self.changes(host));
+        let packets = self.world.internet.packets();
+        self.arm(packets);
+        let end = self.world.now() + PATIENCE.as_nanos() as u64;
+        while !matches!(self.transfer.state, State::Done) && self.world.now() < end {
+            self.tend();
+            self.step();
+        }
+        if !matches!(self.transfer.state, State::Done) {
+            self.problem(format!("the transfer does not end: {:?}", self.transfer.state));
+        }
+        // What is left to do after the answer.
+        for _ in 0..40 {
+            self.step();
+        }
+        self.played.changes = [0, 1].map(|host| self.changes(host) - changes[host]);
+        self.played.packets = self.world.internet.packets() - packets;
+        if matches!(self.trouble, Trouble::Lose(_)) && self.world.internet.has_lost_them() {
+            self.played.failed += 1;
+        }
+        self.played.failed += self.world.hosts.iter().map(|host| host.disk.failed()).sum::<u64>();
+        self.judge_the_end();
+    }
+
+    fn changes(&self, host: usize) -> u64 {
+        self.world.hosts[host].disk.count(Op::changes)
+    }
+
+    fn arm(&mut self, packets: u64) {
+        match self.trouble {
+            Trouble::None => {}
+            Trouble::Crash { host, at: Moment::Change(changes), .. } => {
+                self.world.hosts[host].disk.freeze_after(changes);
+            }
+            Trouble::Crash { host, at: Moment::Packet(packet), .. } => {
+                let disk = self.world.hosts[host].disk.clone();
+                self.world.internet.kill_at_packet(packets + packet, host, disk);
+            }
+            Trouble::Fail { host, ops, after, error } => {
+                self.world.hosts[host].disk.fail(Fault { which: ops.which(), after, times: 1, error });
+            }
+            Trouble::Lose(packet) => self.world.internet.lose_packet(packets + packet),
+        }
+    }
+
+    fn step(&mut self) {
+        for host in [FROM, TO] {
+            if self.down[host].is_some_and(|at| at <= self.world.now()) {
+                self.down[host] = None;
+                self.start(host);
+            }
+        }
+        for host in self.world.step() {
+            self.bury(host);
+        }
+    }
+
+    fn start(&mut self, host: usize) {
+        let Err(error) = self.world.start(host) else { return };
+        if self.world.hosts[host].disk.is_frozen() {
+            return self.bury(host);
+        }
+        // A start on a disk that fails is refused; the next one is on a sound one.
+        if self.world.hosts[host].disk.failed() == 0 {
+            self.problem(format!("host{host} does not start: {error}"));
+        }
+        self.down[host] = Some(self.world.now() + DOWN);
+    }
+
+    fn bury(&mut self, host: usize) {
+        self.played.deaths += 1;
+        if host == self.transfer.owner() && matches!(self.transfer.state, State::Watched(_)) {
+            // What it said last, it said when it was dead already.
+            self.transfer.state = State::Adrift;
+        }
+        self.world.hosts[host].kill();
+        if let Trouble::Crash { loss: Some(loss), .. } = self.trouble {
+            self.world.hosts[host].disk.power_loss(loss, &mut self.rng).unwrap();
+        }
+        self.judge(host);
+        if matches!(self.trouble, Trouble::Crash { .. }) && !self.armed_again {
+            self.armed_again = true;
+            self.world.hosts[host].disk.freeze_after(self.rng.random_range(0..DIES_AGAIN));
+        }
+        self.down[host] = Some(self.world.now() + DOWN);
+    }
+
+    /// Asks for the transfer, or after it, and reads what comes of it.
+    fn tend(&mut self) {
+        let owner = &self.world.hosts[self.transfer.owner()];
+        if owner.is_up() && self.transfer.next_try <= self.world.now() {
+            let next = self.world.now() + 200_000_000;
+            match &self.transfer.state {
+                State::Planned | State::Adrift => {
+                    self.transfer.next_try = next;
+                    self.transfer.attach(owner);
+                }
+                State::Failed(..) => {
+                    self.transfer.next_try = next;
+                    self.transfer.retry(owner);
+                }
+                State::Watched(_) | State::Done => {}
+            }
+        }
+        for news in self.transfer.poll(|_| {}) {
+            self.hear(news);
+        }
+    }
+
+    fn hear(&mut self, news: News) {
+        match news {
+            News::Resumed => {}
+            News::Done(path, id) => {
+                let path = self.world.hosts[TO].inbox().join(PathBuf::from(path));
+                self.expected[TO].promised.insert(path, id);
+                self.judge(TO);
+            }
+            News::Failed(failure, message) => {
+                self.played.failure.get_or_insert(failure);
+                let fits = match self.trouble {
+                    // A command outlives lost packets, and crashes too, but for one before the peer has answered.
+                    Trouble::None | Trouble::Lose(_) => false,
+                    Trouble::Crash { .. } => failure == Failure::Unreachable,
+                    Trouble::Fail { error: Errno::INTR, .. } => false,
+                    Trouble::Fail { .. } => failure == Failure::Storage,
+                };
+                if !fits || self.transfer.tries > 2 {
+                    self.problem(format!("failed, try {}: {failure:?}: {message}", self.transfer.tries));
+                }
+            }
+            News::Forgotten => self.problem("was queued, and is forgotten"),
+        }
+    }
+
+    /// Looks at what is on a host's disk.
+    fn judge(&mut self, host: usize) {
+        for wrong in oracle::complaints(self.world.hosts[host].disk.root(), &self.expected[host]) {
+            self.problem(format!("host{host}: {wrong}"));
+        }
+    }
+
+    fn judge_the_end(&mut self) {
+        let inbox = self.world.hosts[TO].inbox();
+        let mut wanted = BTreeSet::from(["file".to_owned()]);
+        if files(&inbox) != wanted {
+            // When the power fails, a file may be there again that was removed; it goes when the folder is next used.
+            self.send_another();
+            wanted.insert("another".to_owned());
+        }
+        let found = files(&inbox);
+        if found != wanted {
+            self.problem(format!("in the inbox in the end: {found:?}"));
+        }
+        for host in [FROM, TO] {
+            self.world.hosts[host].kill();
+            self.world.hosts[host].disk.power_loss(Loss::Everything, &mut self.rng).unwrap();
+            self.judge(host);
+        }
+    }
+}
+
+impl Stage {
+    /// Sends one more file, without trouble.
+    fn send_another(&mut self) {
+        while self.down.iter().any(Option::is_some) {
+            self.step();
+        }
+        for host in &self.world.hosts {
+            host.disk.thaw();
+        }
+        let bytes = vec![7; 1000];
+        let path = self.world.hosts[FROM].sources().join("another");
+        fs::write(&path, &bytes).unwrap();
+        self.expected[TO].welcome.push(Known { id: id_of(&bytes), bytes: Arc::new(bytes) });
+        let request = Request::Send(SendRequest {
+            path: path.as_os_str().as_bytes().to_vec(),
+            target: self.world.hosts[TO].peer.unwrap().to_string(),
+            name: None,
+            spooled: false,
+            key: KeyPolicy::Known,
+            detach: false,
+        });
+        let said = ask(&mut self.world, FROM, request);
+        if !matches!(said.last(), Some(Event::Transfer(TransferEvent::Done { .. }))) {
+            self.problem(format!("another file is not sent: {said:?}"));
+        }
+    }
+}
+
+/// All files below a folder, by their paths from it.
+fn files(folder: &std::path::Path) -> BTreeSet<String> {
+    p2p_tests::data::files_below(folder)
+        .into_iter()
+        .map(|path| path.strip_prefix(folder).unwrap().display().to_string())
+        .collect()
+}
+
+fn trust(world: &World, peer: usize) -> Request {
+    let peer = &world.hosts[peer];
+    Request::Trust(TrustRequest {
+        id: peer.peer.unwrap(),
+        name: Some(peer.name.clone()),
+        address: Some(peer.address().to_string()),
+        send: true,
+        fetch: true,
+    })
+}
+
+/// Asks a host for something, and waits for the whole answer.
+fn ask(world: &mut World, host: usize, request: Request) -> Vec<Event> {
+    let mut events = world.hosts[host].ask(request).unwrap();
+    let mut all = Vec::new();
+    let ended = world.run_until(PATIENCE, |_| {
+        while let Ok(event) = events.try_recv() {
+            all.push(event);
+        }
+        events.is_closed() && events.is_empty()
+    });
+    assert!(ended, "no answer");
+    all
+}

@@ -1,0 +1,665 @@
+//! A run: the plan of a seed carried out, and judged.
+//!
+//! ```text
+//!  set up, in fine weather ─▶ storm: transfers and troubles ─▶ calm: all of it mended ─▶ every transfer ends well
+//!                                        │ after each crash                                │
+//!                                        ▼                                                 ▼
+//!                                  what is on the disk is judged              the power fails, and again
+//! ```
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::ffi::OsStrExt,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use p2p_protocol::{
+    control::{Event, Request, ShareRequest, ShareWith, TrustRequest},
+    reason::Failure,
+};
+use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use crate::{
+    disk::{Fault, Loss},
+    network::Weather,
+    oracle::{self, Expected, Known, id_of},
+    plan::{Plan, Recipe, Trouble, Way},
+    takeover,
+    transfer::{News, State, Transfer},
+    world::World,
+};
+
+/// How long a transfer may take after everything was mended.
+const PATIENCE: Duration = Duration::from_secs(30 * 60);
+/// How often a transfer may have to be taken up again by then.
+const TRIES: u32 = 12;
+
+/// Panics anywhere in the process.
+static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// How a run went.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Of which seed.
+    pub seed: u64,
+    /// Hash of everything that happened.
+    pub hash: String,
+    /// What was wrong. Nothing, in a good run.
+    pub problems: Vec<String>,
+    /// The last things that happened.
+    pub tail: Vec<String>,
+    /// What was exercised, and how often.
+    pub counts: BTreeMap<String, u64>,
+}
+
+/// Runs a seed. Takes the process over for good, so that it is the only run in it.
+pub fn run(seed: u64, print: bool) -> Outcome {
+    let plan = Plan::new(seed);
+    takeover::begin(seed, plan.began);
+    std::panic::set_hook(Box::new(|info| {
+        let what = format!("{info} in {:?}", std::thread::current().name());
+        PANICS.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+    }));
+    // The first thread has drawn its keys of hash tables already.
+    let ran = std::thread::Builder::new().name("world".to_owned()).spawn(move || {
+        let open = descriptors();
+        let mut run = Run::new(seed, plan, print);
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run.carry_out()));
+        if ended.is_err() {
+            run.problem("the run itself broke off");
+        }
+        let Run { world, problems, counts, .. } = &run;
+        let mut outcome = world.trace(|trace| Outcome {
+            seed,
+            hash: trace.hash(),
+            problems: problems.clone(),
+            tail: trace.tail(),
+            counts: counts.clone(),
+        });
+        drop(run);
+        let left = descriptors();
+        if left != open {
+            outcome.problems.push(format!("{open} descriptors before the run, {left} after it"));
+        }
+        outcome
+    });
+    let mut outcome = ran.unwrap().join().unwrap();
+    outcome.problems.extend(PANICS.lock().unwrap_or_else(PoisonError::into_inner).drain(..));
+    outcome
+}
+
+fn descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// What is to be done later.
+enum Later {
+    Trouble(Trouble),
+    Start(usize),
+    KillIfAlive(usize),
+    Uncut(usize, usize),
+    Space(usize),
+    Speed(usize),
+    Whole(usize),
+    Trust { host: usize, peer: usize },
+}
+
+struct Run {
+    plan: Plan,
+    world: World,
+    rng: StdRng,
+    transfers: Vec<Transfer>,
+    /// By time and, within that, in the order of their making.
+    later: BTreeMap<(u64, u64), Later>,
+    serial: u64,
+    /// What becomes of a host that dies, and for how long it is down.
+    dying: BTreeMap<usize, (Option<Loss>, Duration)>,
+    /// Hosts that were told to stop, and how long they are down then.
+    stopping: BTreeMap<usize, Duration>,
+    /// Hosts whose disk has failed.
+    ill: Vec<bool>,
+    expected: Vec<Expected>,
+    /// Answers that nobody waits for.
+    errands: Vec<mpsc::Receiver<Event>>,
+    is_calm: bool,
+    problems: Vec<String>,
+    counts: BTreeMap<String, u64>,
+}
+
+impl Run {
+    fn new(seed: u64, plan: Plan, print: bool) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed ^ 0x5eed);
+        let world = World::new(rng.random(), plan.hosts);
+        if print {
+            world.trace(crate::trace::Trace::print);
+        }
+        world.note(format_args!("{plan:?}"));
+        world.note_disks();
+        let expected = vec![Expected::default(); plan.hosts];
+        Self {
+            ill: vec![false; plan.hosts],
+            plan,
+            world,
+            rng,
+            transfers: Vec::new(),
+            later: BTreeMap::new(),
+            serial: 0,
+            dying: BTreeMap::new(),
+            stopping: BTreeMap::new(),
+            expected,
+            errands: Vec::new(),
+            is_calm: false,
+            problems: Vec::new(),
+            counts: BTreeMap::new(),
+        }
+    }
+
+    fn problem(&mut self, what: &str) {
+        self.world.note(format_args!("PROBLEM {what}"));
+        self.problems.push(what.to_owned());
+    }
+
+    fn count(&mut self, what: &str) {
+        *self.counts.entry(what.to_owned()).or_default() += 1;
+    }
+
+    fn later(&mut self, after: Duration, what: Later) {
+        self.serial += 1;
+        self.later.insert((self.world.now() + after.as_nanos() as u64, self.serial), what);
+    }
+
+    fn carry_out(&mut self) {
+        self.set_up();
+        self.storm();
+        self.calm_down();
+        self.see_it_through();
+        self.pull_the_plug();
+    }
+
+    /// Asks a host for something, and waits for the whole answer.
+    fn request(&mut self, host: usize, request: Request) -> Vec<Event> {
+        let Some(mut events) = self.world.hosts[host].ask(request) else { return Vec::new() };
+        let mut all = Vec::new();
+        for _ in 0..10_000 {
+            loop {
+                match events.try_recv() {
+                    Ok(event) => all.push(event),
+                    Err(mpsc::error::TryRecvError::Empty) => break,
+                    Err(mpsc::error::TryRecvError::Disconnected) => return all,
+                }
+            }
+            self.step();
+        }
+        self.problem("a request was never answered");
+        all
+    }
+
+    fn trust_request(&self, peer: usize) -> Request {
+        let host = &self.world.hosts[peer];
+        Request::Trust(TrustRequest {
+            id: host.peer.unwrap(),
+            name: Some(host.name.clone()),
+            address: Some(host.address().to_string()),
+            send: true,
+            fetch: true,
+        })
+    }
+
+    fn set_up(&mut self) {
+        let hosts = self.plan.hosts;
+        for host in 0..hosts {
+            self.world.start(host).unwrap();
+        }
+        for (host, peer) in pairs(hosts) {
+            let request = self.trust_request(peer);
+            assert_eq!(self.request(host, request), [Event::Ok]);
+        }
+        let contents: Vec<Arc<Vec<u8>>> = self.plan.contents.iter().map(make).collect();
+        for (number, wish) in self.plan.wishes.clone().into_iter().enumerate() {
+            let folder = self.world.hosts[wish.from].sources().join(number.to_string());
+            fs::create_dir(&folder).unwrap();
+            let source = folder.join(&wish.name);
+            let known = Known { bytes: contents[wish.content].clone(), id: id_of(&contents[wish.content]) };
+            self.write_source(&source, &known.bytes);
+            self.expected[wish.to].welcome.push(known.clone());
+            if wish.way == Way::Fetch {
+                let path = source.as_os_str().as_bytes().to_vec();
+                let share = Request::Share(ShareRequest { path, with: ShareWith::Trusted });
+                let said = self.request(wish.from, share);
+                let Some(Event::Shared { file_id, .. }) = said.last() else { panic!("not shared: {said:?}") };
+                assert_eq!(*file_id, known.id);
+            }
+            self.transfers.push(Transfer {
+                target: self.world.hosts[wish.other()].peer.unwrap().to_string(),
+                wish,
+                source,
+                versions: vec![known],
+                number: None,
+                state: State::Planned,
+                cancelled: false,
+                tries: 0,
+                next_try: 0,
+            });
+        }
+        for (from, to, weather) in self.plan.weather.clone() {
+            self.world.internet.set_weather(from, to, weather);
+        }
+        for (at, trouble) in self.plan.troubles.clone() {
+            self.later(at, Later::Trouble(trouble));
+        }
+        for transfer in &mut self.transfers {
+            transfer.next_try = self.world.now() + transfer.wish.at.as_nanos() as u64;
+        }
+        self.world.note(format_args!("the storm begins"));
+    }
+
+    /// Writes a file that is to be sent, with a time that no other has.
+    fn write_source(&self, path: &std::path::Path, bytes: &[u8]) {
+        use std::os::unix::fs::FileExt;
+        let file = fs::File::create(path).unwrap();
+        file.set_len(bytes.len() as u64).unwrap();
+        for (number, block) in bytes.chunks(4096).enumerate() {
+            if block.iter().any(|byte| *byte != 0) {
+                file.write_all_at(block, number as u64 * 4096).unwrap();
+            }
+        }
+        let since = Duration::from_secs(self.plan.began) + self.world.time();
+        file.set_modified(std::time::UNIX_EPOCH + since).unwrap();
+    }
+
+    fn storm(&mut self) {
+        let end = self.world.now() + self.plan.storm.as_nanos() as u64;
+        while self.world.now() < end {
+            self.tend_transfers();
+            self.step();
+        }
+    }
+
+    /// A step of the world, and what follows from it.
+    fn step(&mut self) {
+        while let Some(entry) = self.later.first_entry() {
+            if entry.key().0 > self.world.now() {
+                break;
+            }
+            let what = entry.remove();
+            self.act(what);
+        }
+        let most = self.later.first_key_value().map_or(u64::MAX, |((at, _), _)| at - self.world.now());
+        for host in self.world.step_at_most(most.clamp(1, 50_000_000)) {
+            self.bury(host);
+        }
+        let stopped: Vec<(usize, Duration)> = (self.stopping.iter())
+            .filter(|(host, _)| !self.world.hosts[**host].is_up())
+            .map(|(host, down)| (*host, *down))
+            .collect();
+        for (host, down) in stopped {
+            self.stopping.remove(&host);
+            if self.dying.remove(&host).is_some() {
+                // It was to die, and has stopped before.
+                self.world.hosts[host].disk.thaw();
+            }
+            self.world.note(format_args!("host{host} has stopped"));
+            self.judge(host);
+            self.later(down, Later::Start(host));
+        }
+        self.errands.retain_mut(|events| {
+            while events.try_recv().is_ok() {}
+            !events.is_closed()
+        });
+        self.read_news();
+    }
+
+    fn tend_transfers(&mut self) {
+        for transfer in &mut self.transfers {
+            let owner = &self.world.hosts[transfer.owner()];
+            if !owner.is_up() || transfer.next_try > self.world.now() || transfer.is_settled() {
+                continue;
+            }
+            match &transfer.state {
+                State::Planned | State::Adrift => {
+                    transfer.next_try = self.world.now() + 200_000_000;
+                    transfer.attach(owner);
+                }
+                State::Failed(..) if transfer.tries < TRIES => transfer.retry(owner),
+                _ => {}
+            }
+        }
+    }
+
+    fn read_news(&mut self) {
+        for number in 0..self.transfers.len() {
+            let mut said = Vec::new();
+            let news = self.transfers[number].poll(|event| said.push(format!("{event:?}")));
+            for event in said {
+                self.world.note(format_args!("transfer {number}: {}", self.without_roots(&event)));
+            }
+            for news in news {
+                self.hear(number, news);
+            }
+        }
+    }
+
+    fn hear(&mut self, number: usize, news: News) {
+        match news {
+            News::Resumed => self.count("resumed"),
+            News::Done(path, id) => {
+                self.count("done");
+                let transfer = &self.transfers[number];
+                let to = transfer.wish.to;
+                if !transfer.versions.iter().any(|known| known.id == id) {
+                    self.problem(&format!("transfer {number} is done as what its source never was"));
+                }
+                let path = self.world.hosts[to].inbox().join(PathBuf::from(path));
+                self.expected[to].promised.insert(path.clone(), id);
+                match fs::read(&path) {
+                    Ok(bytes) if id_of(&bytes) == id => {}
+                    Ok(_) => self.problem(&format!("transfer {number} is done, and its file is another")),
+                    Err(error) => self.problem(&format!("transfer {number} is done, and its file: {error}")),
+                }
+            }
+            News::Failed(failure, message) => {
+                self.count(&format!("failed: {failure:?}"));
+                let shown = self.without_roots(&message);
+                let transfer = &mut self.transfers[number];
+                transfer.next_try = self.world.now() + self.rng.random_range(500_000_000..5_000_000_000);
+                let wish = &transfer.wish;
+                let excused = transfer.versions.len() > 1 || self.ill[wish.from] || self.ill[wish.to];
+                if failure == Failure::Other || (failure == Failure::Integrity && !excused) {
+                    self.problem(&format!("transfer {number} failed of itself: {failure:?}: {shown}"));
+                }
+            }
+            News::Forgotten => {
+                let owner = self.transfers[number].owner();
+                self.world.note(format_args!("transfer {number} is not known any longer"));
+                if !self.ill[owner] {
+                    self.problem(&format!("transfer {number} was queued, and is forgotten"));
+                }
+            }
+        }
+    }
+
+    /// Disks have another root in each run.
+    fn without_roots(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for host in &self.world.hosts {
+            text = text.replace(&host.disk.root().display().to_string(), &host.name);
+        }
+        text
+    }
+
+    fn act(&mut self, what: Later) {
+        match what {
+            Later::Trouble(trouble) => {
+                self.world.note(format_args!("{trouble:?}"));
+                self.trouble(trouble);
+            }
+            Later::Start(host) => self.start(host),
+            Later::KillIfAlive(host) => {
+                if self.dying.contains_key(&host) {
+                    self.bury(host);
+                }
+            }
+            Later::Uncut(from, to) => self.world.internet.cut(from, to, false),
+            Later::Space(host) => self.world.hosts[host].disk.set_room(None),
+            Later::Speed(host) => self.world.hosts[host].disk.set_delay(Duration::ZERO),
+            Later::Whole(host) => self.world.hosts[host].disk.set_short(false),
+            Later::Trust { host, peer } => {
+                let request = self.trust_request(peer);
+                self.errands.extend(self.world.hosts[host].ask(request));
+            }
+        }
+    }
+
+    fn trouble(&mut self, trouble: Trouble) {
+        match trouble {
+            Trouble::Crash { host, after_changes, power, down } => {
+                if !self.world.hosts[host].is_up() || self.dying.contains_key(&host) {
+                    return;
+                }
+                self.count(if power.is_some() { "power losses" } else { "kills" });
+                self.dying.insert(host, (power, down));
+                if after_changes == 0 {
+                    self.bury(host);
+                } else {
+                    self.world.hosts[host].disk.freeze_after(after_changes);
+                    self.later(Duration::from_secs(3), Later::KillIfAlive(host));
+                }
+            }
+            Trouble::Restart { host, down } => {
+                if self.world.hosts[host].is_up() && !self.stopping.contains_key(&host) {
+                    self.count("restarts");
+                    self.stopping.insert(host, down);
+                    self.world.hosts[host].stop();
+                }
+            }
+            Trouble::Cut { from, to, both, lasts } => {
+                self.count("partitions");
+                for (from, to) in [(from, to), (to, from)].into_iter().take(if both { 2 } else { 1 }) {
+                    self.world.internet.cut(from, to, true);
+                    self.later(lasts, Later::Uncut(from, to));
+                }
+            }
+            Trouble::Move { host } => {
+                self.count("moves");
+                let last = self.serial as u8;
+                self.world.internet.move_to(host, std::net::Ipv4Addr::new(10, 1, host as u8, last));
+                for peer in (0..self.plan.hosts).filter(|peer| *peer != host) {
+                    self.later(Duration::from_secs(2), Later::Trust { host: peer, peer: host });
+                }
+            }
+            Trouble::Cancel { wish } => {
+                let transfer = &mut self.transfers[wish];
+                if let Some(number) = transfer.number
+                    && !transfer.is_settled()
+                    && let Some(answer) = self.world.hosts[transfer.owner()].ask(Request::Cancel(number))
+                {
+                    transfer.cancelled = true;
+                    self.errands.push(answer);
+                    self.count("cancelled");
+                }
+            }
+            Trouble::Change { wish } => self.change(wish),
+            Trouble::Full { host, room, lasts } => {
+                self.count("full disks");
+                self.ill[host] = true;
+                self.world.hosts[host].disk.set_room(Some(room));
+                self.later(lasts, Later::Space(host));
+            }
+            Trouble::Broken { host, what, after, times, errno } => {
+                self.count("disk faults");
+                self.ill[host] = true;
+                self.world.hosts[host].disk.fail(Fault { which: what.which(), after, times, error: errno });
+            }
+            Trouble::Slow { host, delay, lasts } => {
+                self.count("slow disks");
+                self.world.hosts[host].disk.set_delay(delay);
+                self.later(lasts, Later::Speed(host));
+            }
+            Trouble::Short { host, lasts } => {
+                self.count("short reads and writes");
+                self.world.hosts[host].disk.set_short(true);
+                self.later(lasts, Later::Whole(host));
+            }
+            Trouble::Distrust { host, peer, lasts } => {
+                self.count("trust withdrawn");
+                let name = self.world.hosts[peer].name.clone();
+                self.errands.extend(self.world.hosts[host].ask(Request::Forget(name)));
+                self.later(lasts, Later::Trust { host, peer });
+            }
+        }
+    }
+
+    /// Gives the source of a transfer another content, in place or under its name.
+    fn change(&mut self, number: usize) {
+        let transfer = &self.transfers[number];
+        if transfer.wish.way == Way::Fetch || transfer.is_settled() {
+            return;
+        }
+        let mut bytes = transfer.versions[transfer.versions.len() - 1].bytes.to_vec();
+        self.count("sources changed");
+        let at = self.rng.random_range(0..=bytes.len());
+        if self.rng.random_bool(0.5) {
+            bytes.truncate(at);
+            bytes.extend_from_slice(b"another end");
+        }
+        if let Some(byte) = bytes.get_mut(at / 2) {
+            *byte ^= 1;
+        }
+        let source = self.transfers[number].source.clone();
+        if self.rng.random_bool(0.5) {
+            fs::remove_file(&source).unwrap();
+        }
+        self.write_source(&source, &bytes);
+        let known = Known { id: id_of(&bytes), bytes: Arc::new(bytes) };
+        self.expected[self.transfers[number].wish.to].welcome.push(known.clone());
+        self.transfers[number].versions.push(known);
+    }
+
+    /// A host is dead.
+    fn bury(&mut self, host: usize) {
+        let (power, down) = self.dying.remove(&host).unwrap_or((None, Duration::from_secs(1)));
+        self.stopping.remove(&host);
+        self.world.hosts[host].kill();
+        self.world.note(format_args!("host{host} is dead, and its power: {power:?}"));
+        if let Some(loss) = power {
+            let mut rng = StdRng::seed_from_u64(self.rng.next_u64());
+            self.world.hosts[host].disk.power_loss(loss, &mut rng).unwrap();
+        }
+        self.judge(host);
+        self.later(down, Later::Start(host));
+    }
+
+    fn start(&mut self, host: usize) {
+        if self.world.hosts[host].is_up() {
+            return;
+        }
+        if let Err(error) = self.world.start(host) {
+            if self.world.hosts[host].disk.is_frozen() {
+                self.bury(host);
+            } else if self.is_calm || !self.ill[host] {
+                let shown = self.without_roots(&error);
+                self.problem(&format!("host{host} does not start: {shown}"));
+            } else {
+                self.later(Duration::from_secs(2), Later::Start(host));
+            }
+        }
+    }
+
+    /// Looks at what is on a host's disk.
+    fn judge(&mut self, host: usize) {
+        for wrong in oracle::complaints(self.world.hosts[host].disk.root(), &self.expected[host]) {
+            let wrong = self.without_roots(&wrong);
+            self.problem(&format!("host{host}: {wrong}"));
+        }
+    }
+
+    /// Everything is mended, and every host runs.
+    fn calm_down(&mut self) {
+        self.world.note(format_args!("calm"));
+        self.is_calm = true;
+        self.later.retain(|_, what| matches!(what, Later::Start(_)));
+        for (from, to) in pairs(self.plan.hosts) {
+            self.world.internet.set_weather(from, to, Weather::fine());
+            self.world.internet.cut(from, to, false);
+        }
+        for host in &self.world.hosts {
+            host.disk.heal();
+            host.disk.set_room(None);
+            host.disk.set_delay(Duration::ZERO);
+            host.disk.set_short(false);
+        }
+        for host in std::mem::take(&mut self.dying).into_keys() {
+            if self.world.hosts[host].is_up() {
+                self.bury(host);
+            }
+        }
+        let mut all_up = false;
+        for _ in 0..2000 {
+            all_up = self.world.hosts.iter().all(|host| host.is_up()) && self.stopping.is_empty();
+            // A request that was made before may be carried out after a later one, where its disk was slow.
+            if all_up && self.errands.is_empty() {
+                break;
+            }
+            self.step();
+        }
+        if !all_up {
+            self.problem("not every host came up again");
+        }
+        for (host, peer) in pairs(self.plan.hosts) {
+            let request = self.trust_request(peer);
+            let said = self.request(host, request);
+            if said != [Event::Ok] {
+                let said = self.without_roots(&format!("{said:?}"));
+                self.problem(&format!("host{host} does not trust host{peer} again: {said}"));
+            }
+        }
+    }
+
+    /// Every transfer ends, and all but those that were cancelled end well.
+    fn see_it_through(&mut self) {
+        let end = self.world.now() + PATIENCE.as_nanos() as u64;
+        for transfer in &mut self.transfers {
+            transfer.tries = 0;
+            transfer.next_try = 0;
+        }
+        while self.world.now() < end && !self.transfers.iter().all(Transfer::is_settled) {
+            self.tend_transfers();
+            self.step();
+        }
+        for number in 0..self.transfers.len() {
+            let transfer = &self.transfers[number];
+            if !transfer.is_settled() {
+                let what = match &transfer.state {
+                    State::Failed(failure, message) => format!("{failure:?}: {message}"),
+                    State::Watched(_) => "still under way".to_owned(),
+                    other => format!("{other:?}"),
+                };
+                let what = self.without_roots(&what);
+                self.problem(&format!("transfer {number} does not come to a good end: {what}"));
+            }
+        }
+    }
+
+    /// What was said to be there for good is, also after the power has failed everywhere.
+    fn pull_the_plug(&mut self) {
+        for host in 0..self.plan.hosts {
+            self.world.hosts[host].kill();
+            let mut rng = StdRng::seed_from_u64(self.rng.next_u64());
+            self.world.hosts[host].disk.power_loss(Loss::Everything, &mut rng).unwrap();
+            self.judge(host);
+            self.start(host);
+        }
+        for _ in 0..20 {
+            self.step();
+        }
+        for host in 0..self.plan.hosts {
+            self.world.hosts[host].kill();
+            self.judge(host);
+        }
+    }
+}
+
+fn pairs(hosts: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..hosts)
+        .flat_map(move |one| (0..hosts).filter(move |other| *other != one).map(move |other| (one, other)))
+}
+
+/// Bytes as a recipe has them.
+fn make(recipe: &Recipe) -> Arc<Vec<u8>> {
+    let mut rng = StdRng::seed_from_u64(recipe.seed);
+    let mut bytes = vec![0; recipe.size as usize];
+    rng.fill_bytes(&mut bytes);
+    if recipe.sparse {
+        for _ in 0..rng.random_range(1..4) {
+            let at = rng.random_range(0..=bytes.len());
+            let end = bytes.len().min(at + rng.random_range(0..1 << 21));
+            bytes[at..end].fill(0);
+        }
+    }
+    Arc::new(bytes)
+}
