@@ -11,5 +11,6 @@ mod frames;
 mod keys;
 mod lists;
 mod offers;
+mod quotas;
 mod receiver;
 mod unsealed;
