@@ -5,6 +5,8 @@ mod buffer;
 mod config;
 mod control;
 pub mod disk;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod home;
 mod identity;
 mod logging;

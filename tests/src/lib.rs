@@ -10,6 +10,7 @@ pub mod binaries;
 pub mod cli;
 pub mod daemon;
 pub mod data;
+pub mod fuzz;
 pub mod hostile;
 pub mod in_process;
 pub mod link;
