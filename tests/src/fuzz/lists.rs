@@ -121,7 +121,9 @@ fn content(input: &mut Unstructured<'_>) -> arbitrary::Result<()> {
     let (chunk, damage, place): (u32, Damage, u32) = Arbitrary::arbitrary(input)?;
     let pattern = input.bytes(input.len())?;
     let len = u64::from(groups % 3) * GROUP_LEN + u64::from(tail) % (GROUP_LEN + 1);
-    let data: Vec<u8> = pattern.iter().copied().chain([0]).cycle().take(len as usize).collect();
+    let pattern = [pattern, &[0]].concat();
+    let mut data = pattern.repeat(len as usize / pattern.len() + 1);
+    data.truncate(len as usize);
     let Ok(geometry) = Geometry::new(len, log2 % 8 + 16) else {
         assert!(!(18..=22).contains(&(log2 % 8 + 16)));
         return Ok(());
