@@ -1,9 +1,11 @@
 //! What was typed. What will run is made of it in `commands`.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use p2p_protocol::{FileId, PeerId};
+
+use crate::complete;
 
 /// Move files straight between two machines, verified and resumable.
 #[derive(Debug, Parser)]
@@ -62,41 +64,48 @@ pub(crate) enum Command {
     /// Take a share back
     Unshare {
         /// What to take back
+        #[arg(add = complete::shared())]
         file_id: FileId,
     },
+    /// List what is shared, and with whom
+    Shares,
     /// List all transfers
     List,
     /// Show one transfer: its numbers, what is missing, what failed and why
     Show {
         /// The transfer's number
-        #[arg(value_name = "N")]
+        #[arg(value_name = "N", add = complete::transfers())]
         transfer: u64,
     },
     /// Watch one transfer until it ends, or all of them
     Watch {
         /// The transfer's number
-        #[arg(value_name = "N")]
+        #[arg(value_name = "N", add = complete::running())]
         transfer: Option<u64>,
+        #[command(flatten)]
+        patience: Patience,
     },
     /// Wait for a transfer to end, and end with its exit code
     Wait {
         /// The transfer's number
-        #[arg(value_name = "N")]
+        #[arg(value_name = "N", add = complete::transfers())]
         transfer: u64,
+        #[command(flatten)]
+        patience: Patience,
     },
     /// Stop a transfer
     Cancel {
         /// The transfer's number
-        #[arg(value_name = "N")]
+        #[arg(value_name = "N", add = complete::running())]
         transfer: u64,
     },
     /// Take a failed or cancelled transfer up again
     Retry {
         /// The transfer's number
-        #[arg(value_name = "N")]
+        #[arg(value_name = "N", add = complete::broken())]
         transfer: u64,
     },
-    /// Offers that wait for a yes (not in this version yet)
+    /// List the offers that wait for a yes, or accept or reject one
     Inbox {
         #[command(subcommand)]
         command: Option<Inbox>,
@@ -117,6 +126,7 @@ pub(crate) enum Command {
         /// The file
         path: PathBuf,
         /// What it should be
+        #[arg(add = complete::file_ids())]
         file_id: FileId,
     },
     /// Try it all on this machine: send between two throwaway daemons, kill one, resume
@@ -132,6 +142,14 @@ pub(crate) enum Command {
     },
 }
 
+/// How long a command stays with a transfer.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(crate) struct Patience {
+    /// Stop waiting after this time, like 30s, 5m or 1h30m; the transfer goes on
+    #[arg(long, value_name = "TIME", value_parser = crate::format::parse_time)]
+    pub(crate) timeout: Option<Duration>,
+}
+
 /// What to do about a key that is not known yet.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct Key {
@@ -139,7 +157,7 @@ pub(crate) struct Key {
     #[arg(long)]
     pub(crate) accept_new_key: bool,
     /// Accept this key at the target and no other
-    #[arg(long, value_name = "ID", conflicts_with = "accept_new_key")]
+    #[arg(long, value_name = "ID", conflicts_with = "accept_new_key", add = complete::peer_ids())]
     pub(crate) peer: Option<PeerId>,
 }
 
@@ -149,7 +167,7 @@ pub(crate) struct Send {
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<PathBuf>,
     /// Where to: a host, host:port, a peer's name or its Peer ID
-    #[arg(long, value_name = "TARGET")]
+    #[arg(long, value_name = "TARGET", add = complete::targets())]
     pub(crate) to: String,
     /// The name it gets there, instead of its own
     #[arg(long)]
@@ -157,16 +175,19 @@ pub(crate) struct Send {
     #[command(flatten)]
     pub(crate) key: Key,
     /// Print the transfer's number and return at once
-    #[arg(long)]
+    #[arg(long, conflicts_with = "timeout")]
     pub(crate) detach: bool,
+    #[command(flatten)]
+    pub(crate) patience: Patience,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Fetch {
     /// What to fetch
+    #[arg(add = complete::file_ids())]
     pub(crate) file_id: FileId,
     /// Where from; given again, the next is tried when one fails
-    #[arg(long, required = true, value_name = "TARGET")]
+    #[arg(long, required = true, value_name = "TARGET", add = complete::targets())]
     pub(crate) from: Vec<String>,
     /// Where to: a file, an existing folder, or - for standard output (default: the inbox)
     #[arg(short, long, value_name = "PATH")]
@@ -174,8 +195,10 @@ pub(crate) struct Fetch {
     #[command(flatten)]
     pub(crate) key: Key,
     /// Print the transfer's number and return at once
-    #[arg(long)]
+    #[arg(long, conflicts_with = "timeout")]
     pub(crate) detach: bool,
+    #[command(flatten)]
+    pub(crate) patience: Patience,
 }
 
 #[derive(Debug, Args)]
@@ -183,7 +206,7 @@ pub(crate) struct Share {
     /// The file
     pub(crate) path: PathBuf,
     /// Only for this peer, by name or Peer ID; may be given again (default: every trusted peer)
-    #[arg(long, value_name = "PEER")]
+    #[arg(long, value_name = "PEER", add = complete::peer_names())]
     pub(crate) to: Vec<String>,
     /// For anyone who can reach this machine's port
     #[arg(long, conflicts_with = "to")]
@@ -195,13 +218,13 @@ pub(crate) enum Inbox {
     /// Take an offer
     Accept {
         /// The offer's number
-        #[arg(value_name = "N")]
+        #[arg(value_name = "N", add = complete::offers())]
         number: u64,
     },
     /// Refuse an offer
     Reject {
         /// The offer's number
-        #[arg(value_name = "N")]
+        #[arg(value_name = "N", add = complete::offers())]
         number: u64,
     },
 }
@@ -213,6 +236,7 @@ pub(crate) enum Peers {
     /// Forget a peer and end its connections
     Forget {
         /// Its Peer ID or name
+        #[arg(add = complete::peer_names())]
         peer: String,
     },
 }
@@ -220,6 +244,7 @@ pub(crate) enum Peers {
 #[derive(Debug, Args)]
 pub(crate) struct Trust {
     /// Its Peer ID, as `p2p id` prints it there
+    #[arg(add = complete::peer_ids())]
     pub(crate) id: PeerId,
     /// A name for it
     #[arg(long)]

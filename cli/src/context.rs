@@ -2,6 +2,8 @@
 
 use std::{io::IsTerminal, path::PathBuf, time::Duration};
 
+use tokio::time::Instant;
+
 use crate::{
     args::Global,
     client::{Client, ConnectError},
@@ -59,7 +61,31 @@ pub(crate) struct Context {
     pub(crate) person: Person,
     /// How long a command waits for a daemon that died or that it started.
     pub(crate) patience: Duration,
+    /// When the command stops waiting for a transfer, as typed.
+    pub(crate) timeout: Timeout,
     pub(crate) out: Output,
+}
+
+/// The end of a command's time with a transfer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Timeout(Option<(Duration, Instant)>);
+
+impl Timeout {
+    /// This long from now; `None` for never.
+    pub(crate) fn after(time: Option<Duration>) -> Self {
+        Self(time.and_then(|time| Some((time, Instant::now().checked_add(time)?))))
+    }
+
+    /// Waits for it; returns how long it was. Cancel-safe.
+    pub(crate) async fn wait(self) -> Duration {
+        match self.0 {
+            Some((time, at)) => {
+                tokio::time::sleep_until(at).await;
+                time
+            }
+            None => std::future::pending().await,
+        }
+    }
 }
 
 impl Context {
@@ -90,6 +116,7 @@ impl Context {
                 Person::Absent
             },
             patience: PATIENCE,
+            timeout: Timeout::default(),
             out,
         })
     }
@@ -132,7 +159,7 @@ impl Context {
 }
 
 /// Where a daemon without settings keeps its state.
-fn default_home() -> Option<PathBuf> {
+pub(crate) fn default_home() -> Option<PathBuf> {
     let dirs = directories::ProjectDirs::from("", "", "p2p")?;
     Some(dirs.state_dir().unwrap_or_else(|| dirs.data_local_dir()).to_owned())
 }

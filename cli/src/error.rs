@@ -1,6 +1,6 @@
 //! What a command that did not succeed tells its user: what happened, what to do, and the exit code.
 
-use std::{io, path::Path};
+use std::{io, path::Path, time::Duration};
 
 use p2p_protocol::{PeerId, control::RequestError, reason::Failure};
 
@@ -14,6 +14,8 @@ pub(crate) enum Kind {
     Failure(Failure),
     /// Ctrl-C; a transfer goes on without its watcher.
     Interrupted,
+    /// The time that was typed is over; a transfer goes on without its watcher.
+    TimedOut,
     /// Whoever read standard output is gone: there is nobody to tell anything.
     NobodyReads,
     /// A program that ran on this command's behalf has said all and ended with this code.
@@ -57,6 +59,12 @@ impl CliError {
     /// Ctrl-C.
     pub(crate) fn interrupted(transfer: Option<u64>) -> Self {
         Self { transfer, ..Self::of(Kind::Interrupted, "interrupted") }
+    }
+
+    /// The command's time is over.
+    pub(crate) fn timed_out(transfer: Option<u64>, time: Duration) -> Self {
+        let time = humantime::format_duration(time);
+        Self { transfer, ..Self::of(Kind::TimedOut, format!("not done within {time}")) }
     }
 
     /// Another program's exit, passed on.
@@ -106,7 +114,7 @@ impl CliError {
         match self.kind {
             Kind::Failure(failure) => failure.exit_code(),
             Kind::Interrupted => INTERRUPTED,
-            Kind::NobodyReads => Failure::Other.exit_code(),
+            Kind::NobodyReads | Kind::TimedOut => Failure::Other.exit_code(),
             Kind::Passed(code) => code,
         }
     }
@@ -116,6 +124,7 @@ impl CliError {
         match self.kind {
             Kind::Failure(failure) => failure.code(),
             Kind::Interrupted => "interrupted",
+            Kind::TimedOut => "timeout",
             Kind::NobodyReads | Kind::Passed(_) => Failure::Other.code(),
         }
     }
@@ -140,6 +149,7 @@ mod tests {
         assert_eq!(code(Failure::Storage), 8);
         assert_eq!(code(Failure::Conflict), 9);
         assert_eq!(CliError::interrupted(None).exit_code(), 130);
+        assert_eq!(CliError::timed_out(None, Duration::from_secs(90)).exit_code(), 1);
         assert_eq!(CliError::stdout(&io::ErrorKind::BrokenPipe.into()).exit_code(), 1);
         assert_eq!(CliError::stdout(&io::ErrorKind::StorageFull.into()).exit_code(), 8);
     }

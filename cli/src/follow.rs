@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::{
     client::{self, Client, ConnectError, Events},
     context::Context,
-    error::CliError,
+    error::{CliError, Kind},
     interrupt::Interrupt,
     json::Line,
     view::{Step, View, unknown_key_hints},
@@ -61,22 +61,31 @@ pub(crate) async fn follow(
     let mut interrupt = Interrupt::listen()?;
     let result = tokio::select! {
         result = drive(ctx, &mut view, client, asked) => result,
-        () = interrupt.wait() => {
-            let interrupted = CliError::interrupted(view.transfer);
-            Err(match view.transfer {
-                Some(_) if to_stdout => CliError {
-                    message: "interrupted: the file on standard output is not whole".to_owned(),
-                    ..interrupted
-                },
-                Some(transfer) => CliError { message: format!("transfer {transfer} goes on"), ..interrupted }
-                    .hint(format!("see it with:  {}", ctx.suggest(&format!("watch {transfer}"))))
-                    .hint(format!("stop it with: {}", ctx.suggest(&format!("cancel {transfer}")))),
-                None => interrupted,
-            })
-        }
+        () = interrupt.wait() => Err(left(ctx, CliError::interrupted(view.transfer), to_stdout)),
+        time = ctx.timeout.wait() => Err(left(ctx, CliError::timed_out(view.transfer, time), to_stdout)),
     };
     view.clear();
     result
+}
+
+/// What becomes of a transfer that its command leaves.
+fn left(ctx: &Context, error: CliError, to_stdout: bool) -> CliError {
+    match error.transfer {
+        Some(_) if to_stdout => {
+            let message = format!("{}: the file on standard output is not whole", error.message);
+            CliError { message, ..error }
+        }
+        Some(transfer) => {
+            let message = match error.kind {
+                Kind::Interrupted => format!("transfer {transfer} goes on"),
+                _ => format!("{}; transfer {transfer} goes on", error.message),
+            };
+            CliError { message, ..error }
+                .hint(format!("see it with:  {}", ctx.suggest(&format!("watch {transfer}"))))
+                .hint(format!("stop it with: {}", ctx.suggest(&format!("cancel {transfer}"))))
+        }
+        None => error,
+    }
 }
 
 fn is_to_stdout(request: &Request) -> bool {

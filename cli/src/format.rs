@@ -93,6 +93,13 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     number.checked_mul(1024u64.pow(power)).ok_or_else(wrong)
 }
 
+/// A time as it is typed: `90`, in seconds, `30s`, `5m`, `1h30m`.
+pub(crate) fn parse_time(text: &str) -> Result<Duration, String> {
+    let text = text.trim();
+    let parsed = text.parse().map(Duration::from_secs).ok().or_else(|| humantime::parse_duration(text).ok());
+    parsed.ok_or_else(|| format!("`{text}` is not a time; write it like 30s, 5m or 1h30m"))
+}
+
 /// One word for a POSIX shell, quoted only where it must be.
 pub(crate) fn shell_word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._:@%+,/=-".contains(c);
@@ -176,6 +183,16 @@ mod tests {
         assert_eq!(parse_size("1 GiB"), Ok(1 << 30));
         for wrong in ["", "MiB", "-1", "1.5G", "3x", "99999999999T"] {
             assert!(parse_size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn times_parse_as_people_type_them() {
+        for (text, seconds) in [("90", 90), ("30s", 30), ("5m", 300), ("1h30m", 5400), ("0", 0)] {
+            assert_eq!(parse_time(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for wrong in ["", "s", "-1", "soon", "99999999999999999999h"] {
+            assert!(parse_time(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -75,6 +75,11 @@ pub(crate) enum Line<'a> {
         transfer: Option<u64>,
         exit_code: u8,
     },
+    /// `--timeout`: the transfer goes on.
+    Timeout {
+        transfer: Option<u64>,
+        exit_code: u8,
+    },
     Shared {
         #[serde(serialize_with = "text")]
         file_id: FileId,
@@ -86,6 +91,12 @@ pub(crate) enum Line<'a> {
         file_id: FileId,
     },
     Cancelled {
+        transfer: u64,
+    },
+    Accepted {
+        transfer: u64,
+    },
+    Rejected {
         transfer: u64,
     },
     Verified {

@@ -6,6 +6,7 @@
 mod args;
 mod client;
 mod commands;
+mod complete;
 mod context;
 mod error;
 mod follow;
@@ -19,13 +20,16 @@ mod start;
 mod view;
 
 #[cfg(test)]
+mod documented;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
 
 use std::ffi::OsString;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
+use clap_complete::CompleteEnv;
 use p2p_protocol::reason::Failure;
 
 use crate::{
@@ -35,9 +39,14 @@ use crate::{
     output::Output,
 };
 
+/// Set by a shell's completion script, to the shell's name.
+const COMPLETE_VAR: &str = "P2P_COMPLETE";
+
 /// Runs the command line of this process and returns its exit code.
 pub fn main() -> u8 {
     let words: Vec<OsString> = std::env::args_os().collect();
+    // A shell that asks what could be typed next is answered, and that is all.
+    CompleteEnv::with_factory(Typed::command).var(COMPLETE_VAR).complete();
     let typed = match Typed::try_parse_from(&words) {
         Ok(typed) => typed,
         Err(error) => return not_understood(&words, &error),

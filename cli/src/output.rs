@@ -218,6 +218,7 @@ impl Output {
         let line = match error.kind {
             Kind::NobodyReads => return,
             Kind::Interrupted => Line::Interrupted { transfer, exit_code },
+            Kind::TimedOut => Line::Timeout { transfer, exit_code },
             Kind::Failure(_) | Kind::Passed(_) => Line::Failed {
                 transfer,
                 code: error.code(),
@@ -233,7 +234,7 @@ impl Output {
             return;
         }
         match error.kind {
-            Kind::Failure(_) => {
+            Kind::Failure(_) | Kind::TimedOut => {
                 let mut lines = error.message.lines();
                 self.people(Look::Bad, "error: ", lines.next().unwrap_or_default());
                 for line in lines {

@@ -10,7 +10,7 @@ use clap::Parser;
 
 use crate::{
     args::{Global, Typed},
-    context::{Context, Person},
+    context::{Context, Person, Timeout},
     output::Output,
 };
 
@@ -55,6 +55,7 @@ pub(crate) fn context(home: &Path, out: Output) -> Context {
         may_start: true,
         person: Person::Absent,
         patience: Duration::from_secs(10),
+        timeout: Timeout::default(),
         out,
     }
 }

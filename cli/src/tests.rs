@@ -460,6 +460,49 @@ async fn a_share_prints_its_file_id_alone() {
 }
 
 #[tokio::test]
+async fn the_inbox_lists_what_waits_for_a_yes() {
+    let mut offer = commands::example(7, State::Waiting);
+    (offer.direction, offer.waiting) = (Direction::Receive, Some(WaitReason::Accept));
+    let other = Event::Summary(commands::example(8, State::Waiting));
+    let ran = run(&["inbox"], vec![turn([Event::Summary(offer.clone()), other.clone()])]).await;
+    assert!(ran.data.contains("a.iso") && ran.data.lines().count() == 2, "{}", ran.data);
+    assert_eq!(ran.people, "take one with: p2p inbox accept N\n");
+    let ran = run(&["inbox", "--json"], vec![turn([Event::Summary(offer), other.clone()])]).await;
+    assert_eq!(ran.json().iter().map(|line| line["transfer"].as_u64()).collect::<Vec<_>>(), [Some(7)]);
+    let ran = run(&["inbox"], vec![turn([other])]).await;
+    assert_eq!((ran.code, ran.people.as_str()), (0, "no offer waits\n"));
+}
+
+#[tokio::test]
+async fn what_is_shared_is_listed() {
+    let shared = || Event::Shared { file_id: FILE, path: "/x/a.iso".into(), audience: "fifi".into() };
+    let ran = run(&["shares"], vec![turn([shared()])]).await;
+    assert!(ran.data.contains(&format!("{FILE}  fifi  /x/a.iso")), "{}", ran.data);
+    let ran = run(&["shares", "--json"], vec![turn([shared(), shared()])]).await;
+    assert!(ran.json().iter().all(|line| line["event"] == "shared" && line["audience"] == "fifi"));
+    let ran = run(&["shares"], vec![turn([])]).await;
+    assert_eq!((ran.code, ran.data.as_str(), ran.people.as_str()), (0, "", "nothing is shared\n"));
+}
+
+#[tokio::test]
+async fn a_command_whose_time_is_over_leaves_the_transfer_alone() {
+    // The daemon goes away after the first event, and the command would wait for it.
+    let ran = run_with(&["wait", "7", "--timeout", "0s", "--json"], vec![turn([QUEUED])], |ctx, _| {
+        ctx.patience = Duration::from_secs(1000);
+    })
+    .await;
+    assert_eq!(ran.code, 1);
+    let last = "{\"event\":\"timeout\",\"transfer\":7,\"exit_code\":1}\n";
+    assert!(ran.data.ends_with(last), "{}", ran.data);
+    let ran = run_with(&["wait", "7", "--timeout", "0s"], vec![turn([QUEUED])], |ctx, _| {
+        ctx.patience = Duration::from_secs(1000);
+    })
+    .await;
+    let said = "error: not done within 0s; transfer 7 goes on\n";
+    assert!(ran.people.contains(said) && ran.people.contains("p2p cancel 7"), "{}", ran.people);
+}
+
+#[tokio::test]
 async fn lists_go_to_standard_output_in_either_form() {
     let summary = || Event::Summary(commands::example(7, State::Active));
     let ran = run(&["list"], vec![turn([summary()])]).await;
@@ -481,8 +524,10 @@ async fn changes_say_that_they_happened() {
     }
     let ran = run(&["retry", "7"], vec![turn([QUEUED])]).await;
     assert_eq!(ran.people, "transfer 7 goes on; see it with: p2p watch 7\n");
-    let ran = run(&["inbox", "accept", "1"], vec![]).await;
-    assert_eq!(ran.code, 2);
+    let ran = run(&["inbox", "accept", "7"], vec![turn([Event::Ok])]).await;
+    assert_eq!(ran.people, "offer 7 is accepted; see it with: p2p watch 7\n");
+    let ran = run(&["inbox", "reject", "7", "--json"], vec![turn([Event::Ok])]).await;
+    assert_eq!(ran.data, "{\"event\":\"rejected\",\"transfer\":7}\n");
 }
 
 #[tokio::test]
@@ -495,12 +540,6 @@ async fn the_socket_is_found_behind_a_link() {
     })
     .await;
     assert_eq!(ran.code, 0, "{}", ran.people);
-}
-
-#[tokio::test]
-async fn a_completion_script_names_the_verbs() {
-    let ran = run(&["completions", "bash"], vec![]).await;
-    assert!(ran.data.contains("unshare"));
 }
 
 #[test]

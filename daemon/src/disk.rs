@@ -10,6 +10,7 @@ use std::{
         fd::AsFd,
         unix::fs::{FileExt, PermissionsExt},
     },
+    path::Path,
 };
 
 use cap_std::fs::Dir;
@@ -162,6 +163,61 @@ pub(crate) fn write_all(disk: &dyn Disk, file: &File, bytes: &[u8], offset: u64)
         }
     }
     Ok(())
+}
+
+/// A new file that only its owner can read. Its name must be free.
+pub(crate) const NEW: OFlags = OFlags::RDWR.union(OFlags::CREATE).union(OFlags::EXCL);
+/// Permissions of what nobody else may read.
+pub(crate) const PRIVATE_FILE: Mode = Mode::RUSR.union(Mode::WUSR);
+/// Permissions of a folder that nobody else may look into.
+pub(crate) const PRIVATE_FOLDER: Mode = Mode::RWXU;
+
+/// Opens a folder. The path is the owner's word, so links in it are followed.
+pub(crate) fn open_folder(path: &Path) -> io::Result<Dir> {
+    let how = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(Dir::from_std_file(rustix::fs::open(path, how, Mode::empty())?.into()))
+}
+
+/// The folder that something lies in, and its name there.
+pub(crate) fn place_of(path: &Path) -> io::Result<(Dir, &OsStr)> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    Ok((open_folder(folder.unwrap_or(Path::new(".")))?, name))
+}
+
+/// Makes a folder and those above it that are missing, each of them durably.
+pub(crate) fn make_folders(disk: &dyn Disk, path: &Path, mode: Mode) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        make_folders(disk, parent, mode)?;
+    }
+    let (folder, name) = place_of(path)?;
+    match disk.make_folder(&folder, name, mode) {
+        // Somebody else has just made it.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => disk.sync_folder(&folder),
+    }
+}
+
+/// Makes a new file that only its owner can read.
+pub(crate) fn create(disk: &dyn Disk, path: &Path) -> io::Result<File> {
+    let (folder, name) = place_of(path)?;
+    disk.open(&folder, name, NEW, PRIVATE_FILE)
+}
+
+/// Renames, and replaces what has the new name.
+pub(crate) fn rename(disk: &dyn Disk, from: &Path, to: &Path) -> io::Result<()> {
+    let ((folder, name), (target, new)) = (place_of(from)?, place_of(to)?);
+    disk.rename(&folder, name, &target, new)
+}
+
+/// Removes a file's name.
+pub(crate) fn remove(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    let (folder, name) = place_of(path)?;
+    disk.unlink(&folder, name)
 }
 
 /// The first offset from `from` on that may hold data; `None` if only holes follow. A file system that

@@ -10,6 +10,7 @@ use std::{
 };
 
 use crate::{
+    disk::System,
     identity::{Identity, IdentityError},
     peers::Place,
 };
@@ -30,9 +31,9 @@ pub fn home(bytes: &[u8], home: &Path) {
 fn identity(bytes: &[u8], home: &Path) {
     let path = home.join("identity.pem");
     write_private(&path, bytes);
-    match Identity::load_or_create(home) {
+    match Identity::load_or_create(&System, home) {
         Ok(identity) => {
-            let again = Identity::load_or_create(home).expect("it was taken once");
+            let again = Identity::load_or_create(&System, home).expect("it was taken once");
             assert_eq!(again.peer_id(), identity.peer_id());
             assert_eq!(again.certificate_der(), identity.certificate_der());
         }

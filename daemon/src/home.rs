@@ -1,13 +1,19 @@
 //! The state folder: it belongs to one user, and one daemon at a time works in it.
 
 use std::{
-    fs::{DirBuilder, File, OpenOptions, Permissions},
-    io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    ffi::OsStr,
+    fs::File,
+    io::{self, Read},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
-use rustix::{fs::FlockOperation, io::Errno};
+use rustix::{
+    fs::{FlockOperation, OFlags},
+    io::Errno,
+};
+
+use crate::disk::{Disk, PRIVATE_FILE, PRIVATE_FOLDER, make_folders, open_folder, write_all};
 
 /// Locked for as long as a daemon runs; holds its process number. Never removed: a lock on a removed file
 /// keeps nobody out.
@@ -47,11 +53,11 @@ pub(crate) struct Home {
 
 impl Home {
     /// Makes the folder where there is none, checks whose it is, and locks it.
-    pub(crate) fn open(path: &Path) -> Result<Self, HomeError> {
+    pub(crate) fn open(disk: &dyn Disk, path: &Path) -> Result<Self, HomeError> {
         let path = std::path::absolute(path).map_err(failed("find", path))?;
-        make(&path)?;
-        check(&path)?;
-        let lock = lock(&path)?;
+        make(disk, &path)?;
+        check(disk, &path)?;
+        let lock = lock(disk, &path)?;
         Ok(Self { path, _lock: lock })
     }
 
@@ -67,17 +73,15 @@ fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HomeErro
 }
 
 /// Makes the folder, and those above it that are missing, for their owner alone.
-fn make(path: &Path) -> Result<(), HomeError> {
-    match DirBuilder::new().recursive(true).mode(0o700).create(path) {
+fn make(disk: &dyn Disk, path: &Path) -> Result<(), HomeError> {
+    match make_folders(disk, path, PRIVATE_FOLDER) {
         Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            Err(HomeError::NotAFolder { path: path.to_owned() })
-        }
+        Err(_) if path.is_file() => Err(HomeError::NotAFolder { path: path.to_owned() }),
         Err(error) => Err(failed("make this folder", path)(error)),
     }
 }
 
-fn check(path: &Path) -> Result<(), HomeError> {
+fn check(disk: &dyn Disk, path: &Path) -> Result<(), HomeError> {
     let metadata = path.metadata().map_err(failed("examine", path))?;
     if !metadata.is_dir() {
         return Err(HomeError::NotAFolder { path: path.to_owned() });
@@ -91,39 +95,42 @@ fn check(path: &Path) -> Result<(), HomeError> {
     }
     if mode & 0o055 != 0 {
         // Nobody could have written here, so that what is here can be believed; nobody is to look either.
-        let closed = Permissions::from_mode(0o700);
-        std::fs::set_permissions(path, closed).map_err(failed("close to others", path))?;
+        let closed = open_folder(path)
+            .and_then(|folder| disk.set_mode(&folder.into_std_file(), PRIVATE_FOLDER.as_raw_mode()));
+        closed.map_err(failed("close to others", path))?;
     }
     Ok(())
 }
 
-fn lock(home: &Path) -> Result<File, HomeError> {
+fn lock(disk: &dyn Disk, home: &Path) -> Result<File, HomeError> {
     let path = home.join(LOCK);
-    let opened =
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-    let mut file = opened.map_err(failed("open", &path))?;
+    let opened = open_folder(home)
+        .and_then(|folder| disk.open(&folder, OsStr::new(LOCK), OFlags::RDWR | OFlags::CREATE, PRIVATE_FILE));
+    let file = opened.map_err(failed("open", &path))?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(Errno::WOULDBLOCK) => {
             let mut pid = String::new();
             // Who it is only makes the message better.
-            let _ = (&mut file).take(MAX_LOCK_LEN).read_to_string(&mut pid);
+            let _ = (&file).take(MAX_LOCK_LEN).read_to_string(&mut pid);
             let pid = pid.trim().parse().ok();
             return Err(HomeError::AlreadyRunning { path: home.to_owned(), pid });
         }
         Err(error) => return Err(failed("lock", &path)(error.into())),
     }
-    file.set_len(0)
-        .and_then(|()| writeln!(file, "{}", std::process::id()))
+    let line = format!("{}\n", std::process::id());
+    disk.set_len(&file, 0)
+        .and_then(|()| write_all(disk, &file, line.as_bytes(), 0))
         .map_err(failed("write to", &path))?;
     Ok(file)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, os::unix::fs::PermissionsExt};
 
     use super::*;
+    use crate::disk::System;
 
     fn set_mode(path: &Path, mode: u32) {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -133,7 +140,7 @@ mod tests {
     fn a_new_home_is_its_owner_s_alone() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("state/p2p");
-        let home = Home::open(&path).unwrap();
+        let home = Home::open(&System, &path).unwrap();
         assert_eq!(home.path(), path);
         for folder in [&path, path.parent().unwrap()] {
             assert_eq!(folder.metadata().unwrap().mode() & 0o777, 0o700);
@@ -145,8 +152,8 @@ mod tests {
     fn a_second_daemon_is_refused_until_the_first_has_gone() {
         let temp = tempfile::tempdir().unwrap();
         fs::write(temp.path().join(LOCK), "4294967295 left by a longer-named one\n").unwrap();
-        let first = Home::open(temp.path()).unwrap();
-        match Home::open(temp.path()) {
+        let first = Home::open(&System, temp.path()).unwrap();
+        match Home::open(&System, temp.path()) {
             Err(error @ HomeError::AlreadyRunning { pid: Some(pid), .. }) => {
                 assert_eq!(pid, std::process::id());
                 assert!(error.to_string().contains(&format!("(process {pid}); `p2p status`")), "{error}");
@@ -154,7 +161,7 @@ mod tests {
             other => panic!("{other:?}"),
         }
         drop(first);
-        Home::open(temp.path()).unwrap();
+        Home::open(&System, temp.path()).unwrap();
     }
 
     #[test]
@@ -162,12 +169,12 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         for mode in [0o770, 0o702, 0o777] {
             set_mode(temp.path(), mode);
-            let error = Home::open(temp.path()).unwrap_err();
+            let error = Home::open(&System, temp.path()).unwrap_err();
             assert!(matches!(error, HomeError::Exposed { .. }), "{error}");
             assert!(error.to_string().contains("chmod 700"), "{error}");
         }
         set_mode(temp.path(), 0o755);
-        Home::open(temp.path()).unwrap();
+        Home::open(&System, temp.path()).unwrap();
         assert_eq!(temp.path().metadata().unwrap().mode() & 0o777, 0o700);
     }
 
@@ -176,7 +183,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("file");
         fs::write(&path, "").unwrap();
-        assert!(matches!(Home::open(&path), Err(HomeError::NotAFolder { .. })));
-        assert!(matches!(Home::open(&path.join("below")), Err(HomeError::Io { .. })));
+        assert!(matches!(Home::open(&System, &path), Err(HomeError::NotAFolder { .. })));
+        assert!(matches!(Home::open(&System, &path.join("below")), Err(HomeError::Io { .. })));
     }
 }

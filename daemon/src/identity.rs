@@ -6,16 +6,20 @@
 //! so that key and certificate cannot disagree.
 
 use std::{
+    ffi::OsStr,
     fmt,
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    fs::{self, File},
+    io::{self, Read},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+use cap_std::fs::Dir;
 use p2p_protocol::PeerId;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PublicKeyData};
+
+use crate::disk::{Disk, NEW, PRIVATE_FILE, PRIVATE_FOLDER, make_folders, open_folder, write_all};
 
 const KEY_FILE: &str = "identity.pem";
 /// Files that only a home with an identity has: others know this machine by its key, or it has work under way.
@@ -91,8 +95,8 @@ impl fmt::Debug for Identity {
 impl Identity {
     /// The identity in this home. Home and key are made where this is plainly a new home; a key that is damaged,
     /// readable by others, or missing from a home in use is an error.
-    pub(crate) fn load_or_create(home: &Path) -> Result<Self, IdentityError> {
-        make_home(home)?;
+    pub(crate) fn load_or_create(disk: &dyn Disk, home: &Path) -> Result<Self, IdentityError> {
+        make_folders(disk, home, PRIVATE_FOLDER).map_err(failed("make this folder", home))?;
         check_home(home)?;
         let path = home.join(KEY_FILE);
         if let Some(identity) = Self::load(&path, home)? {
@@ -103,7 +107,7 @@ impl Identity {
             return Err(IdentityError::Missing { path, others });
         }
         let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).map_err(crypto)?;
-        if store(home, &path, &key.serialize_pem())? {
+        if store(disk, home, &key.serialize_pem())? {
             return Self::from_key(&key);
         }
         // Another process made one in the meantime; that one counts.
@@ -194,17 +198,6 @@ fn dependents(home: &Path) -> Files {
     Files(there.filter(|path| fs::symlink_metadata(path).is_ok()).collect())
 }
 
-fn make_home(home: &Path) -> Result<(), IdentityError> {
-    if home.is_dir() {
-        return Ok(());
-    }
-    DirBuilder::new().recursive(true).mode(0o700).create(home).map_err(failed("make this folder", home))?;
-    match home.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => sync_folder(parent),
-        _ => Ok(()),
-    }
-}
-
 fn check_home(home: &Path) -> Result<(), IdentityError> {
     let metadata = fs::metadata(home).map_err(failed("examine", home))?;
     check_owner(home, &metadata)?;
@@ -223,41 +216,40 @@ fn check_owner(path: &Path, metadata: &fs::Metadata) -> Result<(), IdentityError
 }
 
 /// Puts a new key file in place, durable and whole, unless there is one. False if there is.
-fn store(home: &Path, path: &Path, pem: &str) -> Result<bool, IdentityError> {
-    let new = home.join(format!(".{KEY_FILE}.{}", std::process::id()));
+fn store(disk: &dyn Disk, home: &Path, pem: &str) -> Result<bool, IdentityError> {
+    let folder = open_folder(home).map_err(failed("open this folder", home))?;
+    let new = format!(".{KEY_FILE}.{}", std::process::id());
     // A leftover of a process of the same number that was killed here.
-    let _ = fs::remove_file(&new);
-    let write = || {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-        file.write_all(pem.as_bytes())?;
-        file.sync_all()
-    };
-    let placed = write().map_err(failed("write a key", &new)).and_then(|()| {
-        // Two processes may start in a new home at once. A link never replaces what is there, unlike a rename.
-        match fs::hard_link(&new, path) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-            Err(_) => rename_into_place(&new, path),
-        }
+    let _ = disk.unlink(&folder, OsStr::new(&new));
+    let written = disk.open(&folder, OsStr::new(&new), NEW, PRIVATE_FILE).and_then(|file| {
+        write_all(disk, &file, pem.as_bytes(), 0)?;
+        disk.sync_all(&file)
     });
-    let _ = fs::remove_file(&new);
+    let placed = written.map_err(failed("write a key", &home.join(&new))).and_then(|()| {
+        let placed = put_in_place(disk, &folder, OsStr::new(&new));
+        placed.map_err(failed("put a new key in place", &home.join(KEY_FILE)))
+    });
+    let _ = disk.unlink(&folder, OsStr::new(&new));
     let placed = placed?;
-    sync_folder(home)?;
+    disk.sync_folder(&folder).map_err(failed("sync this folder", home))?;
     Ok(placed)
 }
 
-/// For file systems without hard links.
-fn rename_into_place(new: &Path, path: &Path) -> Result<bool, IdentityError> {
-    use rustix::fs::{CWD, RenameFlags, renameat_with};
-    match renameat_with(CWD, new, CWD, path, RenameFlags::NOREPLACE) {
+/// Gives a new key its name. Two processes may start in a new home at once, and neither replaces what is there.
+fn put_in_place(disk: &dyn Disk, folder: &Dir, new: &OsStr) -> io::Result<bool> {
+    let key = OsStr::new(KEY_FILE);
+    let placed = match disk.link(folder, new, folder, key) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            // A file system without hard links.
+            disk.rename_new(folder, new, folder, key)
+        }
+        linked => linked,
+    };
+    match placed {
         Ok(()) => Ok(true),
-        Err(rustix::io::Errno::EXIST) => Ok(false),
-        Err(error) => Err(failed("put a new key in place", path)(error.into())),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
     }
-}
-
-fn sync_folder(folder: &Path) -> Result<(), IdentityError> {
-    File::open(folder).and_then(|file| file.sync_all()).map_err(failed("sync this folder", folder))
 }
 
 fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> IdentityError {
@@ -274,6 +266,17 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::disk::System;
+
+    /// A file system without hard links.
+    #[derive(Debug)]
+    struct NoLinks;
+
+    impl Disk for NoLinks {
+        fn link(&self, _: &Dir, _: &OsStr, _: &Dir, _: &OsStr) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+    }
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().mode() & 0o777
@@ -287,12 +290,12 @@ mod tests {
     fn a_new_home_gets_a_private_key_that_stays() {
         let root = tempfile::tempdir().unwrap();
         let home = root.path().join("a/b");
-        let made = Identity::load_or_create(&home).unwrap();
+        let made = Identity::load_or_create(&System, &home).unwrap();
         assert_eq!(mode(&home), 0o700);
         assert_eq!(mode(&home.join(KEY_FILE)), 0o600);
         let names: Vec<_> = fs::read_dir(&home).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, [KEY_FILE]);
-        let loaded = Identity::load_or_create(&home).unwrap();
+        let loaded = Identity::load_or_create(&System, &home).unwrap();
         assert_eq!(loaded.peer_id(), made.peer_id());
         assert_eq!(loaded.certificate_der(), made.certificate_der());
         assert_ne!(Identity::ephemeral().peer_id(), made.peer_id());
@@ -301,19 +304,19 @@ mod tests {
     #[test]
     fn a_key_that_others_can_read_or_replace_is_refused() {
         let home = tempfile::tempdir().unwrap();
-        Identity::load_or_create(home.path()).unwrap();
+        Identity::load_or_create(&System, home.path()).unwrap();
         let key = home.path().join(KEY_FILE);
         for open in [0o640, 0o604, 0o660, 0o602] {
             set_mode(&key, open);
-            let error = Identity::load_or_create(home.path()).unwrap_err();
+            let error = Identity::load_or_create(&System, home.path()).unwrap_err();
             assert!(error.to_string().contains("chmod 600"), "{error}");
         }
         set_mode(&key, 0o600);
         set_mode(home.path(), 0o770);
-        let error = Identity::load_or_create(home.path()).unwrap_err();
+        let error = Identity::load_or_create(&System, home.path()).unwrap_err();
         assert!(error.to_string().contains("chmod 700"), "{error}");
         set_mode(home.path(), 0o700);
-        Identity::load_or_create(home.path()).unwrap();
+        Identity::load_or_create(&System, home.path()).unwrap();
     }
 
     #[test]
@@ -321,7 +324,7 @@ mod tests {
         for sign in SIGNS_OF_LIFE {
             let home = tempfile::tempdir().unwrap();
             fs::write(home.path().join(sign), "").unwrap();
-            let error = Identity::load_or_create(home.path()).unwrap_err();
+            let error = Identity::load_or_create(&System, home.path()).unwrap_err();
             assert!(matches!(&error, IdentityError::Missing { .. }), "{error}");
             assert!(error.to_string().contains(sign), "{error}");
             assert!(!home.path().join(KEY_FILE).exists());
@@ -331,12 +334,12 @@ mod tests {
     #[test]
     fn no_flipped_bit_or_cut_makes_another_identity() {
         let home = tempfile::tempdir().unwrap();
-        let made = Identity::load_or_create(home.path()).unwrap();
+        let made = Identity::load_or_create(&System, home.path()).unwrap();
         let path = home.path().join(KEY_FILE);
         let good = fs::read(&path).unwrap();
         let check = |bytes: &[u8], what: &str| {
             fs::write(&path, bytes).unwrap();
-            match Identity::load_or_create(home.path()) {
+            match Identity::load_or_create(&System, home.path()) {
                 Ok(identity) => assert_eq!(identity.peer_id(), made.peer_id(), "{what}"),
                 Err(error @ IdentityError::Damaged { .. }) => {
                     assert!(error.to_string().contains("from a backup"), "{error}");
@@ -360,29 +363,25 @@ mod tests {
     #[test]
     fn a_key_of_another_kind_is_no_identity() {
         let home = tempfile::tempdir().unwrap();
-        Identity::load_or_create(home.path()).unwrap();
+        Identity::load_or_create(&System, home.path()).unwrap();
         let other = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
         fs::write(home.path().join(KEY_FILE), other.serialize_pem()).unwrap();
-        let error = Identity::load_or_create(home.path()).unwrap_err();
+        let error = Identity::load_or_create(&System, home.path()).unwrap_err();
         assert!(error.to_string().contains("another kind than Ed25519"), "{error}");
     }
 
     #[test]
     fn two_processes_in_a_new_home_agree() {
         let home = tempfile::tempdir().unwrap();
-        let path = home.path().join(KEY_FILE);
         let (first, second) = (
             KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap(),
             KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap(),
         );
-        assert!(store(home.path(), &path, &first.serialize_pem()).unwrap());
-        assert!(!store(home.path(), &path, &second.serialize_pem()).unwrap());
-        assert!(!{
-            let new = home.path().join("new");
-            fs::write(&new, second.serialize_pem()).unwrap();
-            rename_into_place(&new, &path).unwrap()
-        });
-        let loaded = Identity::load_or_create(home.path()).unwrap();
+        assert!(store(&System, home.path(), &first.serialize_pem()).unwrap());
+        for disk in [&System as &dyn Disk, &NoLinks] {
+            assert!(!store(disk, home.path(), &second.serialize_pem()).unwrap());
+        }
+        let loaded = Identity::load_or_create(&System, home.path()).unwrap();
         assert_eq!(loaded.peer_id(), Identity::from_key(&first).unwrap().peer_id());
     }
 

@@ -10,16 +10,16 @@ pub mod fuzzing;
 mod home;
 mod identity;
 mod logging;
+mod node;
 mod peers;
 mod session;
 mod shutdown;
 mod store;
 mod text;
 mod transport;
+mod workers;
 
-use std::{
-    io::Write, net::SocketAddr, num::NonZero, path::PathBuf, process::ExitCode, sync::Arc, time::Instant,
-};
+use std::{io::Write, net::SocketAddr, num::NonZero, path::PathBuf, process::ExitCode};
 
 use clap::Parser;
 use p2p_protocol::{PeerId, reason::Failure};
@@ -27,15 +27,15 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use args::{Args, Print};
+pub use config::Accept;
 use config::Settings;
-use control::{ControlSocket, Facts, Handlers};
-use home::{Home, HomeError};
+use control::ControlSocket;
+use home::HomeError;
 use identity::Identity;
-use peers::Peers;
-use session::Sessions;
-use store::Store;
-pub use transport::Congestion;
-use transport::Endpoint;
+use node::Parts;
+pub use node::{Node, Surroundings};
+pub use transport::{Congestion, Network};
+pub use workers::{Pace, Workers};
 
 /// Threads that may wait for a disk at once.
 const DISK_THREADS: usize = 128;
@@ -101,22 +101,21 @@ pub struct Options {
     pub inbox: PathBuf,
     /// What decides how much may be on its way to a peer.
     pub congestion: Congestion,
+    /// What happens to a trusted peer's offer.
+    pub accept: Accept,
 }
 
 /// A running daemon. Dropping it without [`Daemon::shut_down`] is as good as a crash: what was checkpointed
 /// is kept.
 pub struct Daemon {
-    sessions: Arc<Sessions>,
-    addresses: Vec<SocketAddr>,
-    peer_id: PeerId,
+    node: Node,
     stop_control: CancellationToken,
     control: JoinHandle<()>,
-    _home: Home,
 }
 
 impl std::fmt::Debug for Daemon {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Daemon").field("peer_id", &self.peer_id).field("addresses", &self.addresses).finish()
+        f.debug_struct("Daemon").field("node", &self.node).finish_non_exhaustive()
     }
 }
 
@@ -126,50 +125,38 @@ impl Daemon {
     /// # Errors
     /// The home is in use or damaged, an address is taken, or the operating system said no.
     pub async fn start(options: Options) -> Result<Self, StartError> {
-        Ok(Self::begin(options).await?)
+        Ok(Self::begin(&options).await?)
     }
 
-    async fn begin(options: Options) -> Result<Self, Part> {
-        let home = Home::open(&options.home)?;
-        let inbox = std::path::absolute(&options.inbox)
-            .map_err(|source| Part::Io { what: "find the inbox", source })?;
-        let path = home.path().to_owned();
-        // All of this reads files, none of it for long.
-        let identity = Identity::load_or_create(&path)?;
-        let peers = Peers::load(&path)?;
-        let store = Store::open(&path)?;
-        let endpoint = Endpoint::bind(&options.listen, &identity, options.congestion)?;
-        let (peer_id, addresses) = (identity.peer_id(), endpoint.local_addrs());
-        let socket = ControlSocket::bind(&home)?;
-        let secret = identity.secret_for(session::RESUME_CONTEXT);
-        let sessions = Sessions::start(store, peers, endpoint, inbox.clone(), secret)?;
-        let listen = addresses.iter().map(SocketAddr::to_string).collect();
-        let facts = Facts { peer: peer_id, listen, home: path, inbox, started: Instant::now() };
-        let handlers = Arc::new(Handlers { sessions: sessions.clone(), facts });
+    async fn begin(options: &Options) -> Result<Self, Part> {
+        let parts = Parts::open(options, Surroundings::system())?;
+        let socket = ControlSocket::bind(&parts.home)?;
+        let node = parts.start()?;
         let stop_control = CancellationToken::new();
+        let handlers = node.handlers.clone();
         let serving = control::serve(
             socket,
             move |request, events| handlers.clone().handle(request, events),
             stop_control.clone(),
         );
         let control = tokio::spawn(serving);
-        Ok(Self { sessions, addresses, peer_id, stop_control, control, _home: home })
+        Ok(Self { node, stop_control, control })
     }
 
     /// Addresses that are listened on.
     pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+        self.node.addresses()
     }
 
     /// This daemon's identity.
     pub fn peer_id(&self) -> PeerId {
-        self.peer_id
+        self.node.peer_id()
     }
 
     /// Stops every transfer, keeps what was received, and closes all connections.
     pub async fn shut_down(self) {
         // Commands are answered to the end of it, so that none finds no daemon and starts another too early.
-        self.sessions.shut_down().await;
+        self.node.stop().await;
         self.stop_control.cancel();
         if let Err(error) = self.control.await {
             tracing::debug!(%error, "the local socket did not end in order");
@@ -216,8 +203,9 @@ async fn serve(settings: Settings) -> Result<(), Part> {
         listen: settings.listen.value,
         inbox: settings.inbox.value,
         congestion: settings.congestion.value,
+        accept: settings.accept.value,
     };
-    let daemon = Daemon::begin(options).await?;
+    let daemon = Daemon::begin(&options).await?;
     let mut lines = String::new();
     for address in daemon.addresses() {
         lines.push_str(&format!("listening on {address} as {}\n", daemon.peer_id()));
@@ -233,7 +221,7 @@ fn print_one(print: Print, settings: &Settings) -> Result<(), Part> {
     let text = match print {
         Print::Id => {
             let home = settings.home.value.as_path();
-            Identity::load_or_create(home)?.peer_id().to_string() + "\n"
+            Identity::load_or_create(&disk::System, home)?.peer_id().to_string() + "\n"
         }
         Print::Config => settings.for_people(),
         Print::ConfigJson => {

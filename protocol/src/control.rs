@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Version of this conversation. It changes with every change of the types below.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// The fixed bytes that open each direction, so that programs of different versions part with a clear word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +73,20 @@ pub enum Request {
     Trust(TrustRequest),
     /// Forget a peer, by Peer ID or name, and end its connections: [`Event::Ok`].
     Forget(String),
+    /// Take an offer that waits for its owner's yes: [`Event::Ok`].
+    Accept(u64),
+    /// Refuse one: [`Event::Ok`].
+    Reject(u64),
+    /// All shares: one [`Event::Shared`] each, oldest first.
+    Shares,
 }
+
+/// The folder in the state folder for content that has no other place: standard input that is to be sent, and what is
+/// fetched to standard output.
+pub const SPOOL_FOLDER: &str = "spool";
+/// Start of the name of a file in it that holds standard input. Whoever writes it holds a lock on it until the daemon
+/// has it; without lock and transfer it is swept.
+pub const SPOOLED_INPUT: &str = "stdin-";
 
 /// `p2p send`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,6 +97,8 @@ pub struct SendRequest {
     pub target: String,
     /// The name to offer, instead of the source's own.
     pub name: Option<String>,
+    /// Whether the source is spooled standard input, which is removed once it is not needed any longer.
+    pub spooled: bool,
     /// What to do about the key found at the target.
     pub key: KeyPolicy,
     /// Whether to answer with the transfer's number alone.

@@ -3,6 +3,7 @@
 use std::{
     ffi::OsString,
     fmt::Write as _,
+    fs::File,
     io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -30,6 +31,7 @@ pub struct Cli {
     home: PathBuf,
     env: Vec<(String, OsString)>,
     may_start: bool,
+    input: Option<PathBuf>,
 }
 
 /// What a command that has ended said.
@@ -60,7 +62,7 @@ pub struct Running {
 impl Cli {
     /// For this home; every default folder lies below `root`. It starts no daemon.
     pub fn new(root: &Path, home: &Path) -> Self {
-        Self { root: root.to_owned(), home: home.to_owned(), env: Vec::new(), may_start: false }
+        Self { root: root.to_owned(), home: home.to_owned(), env: Vec::new(), may_start: false, input: None }
     }
 
     /// Sets a variable of its environment.
@@ -72,6 +74,12 @@ impl Cli {
     /// Lets it start a daemon where none runs.
     pub fn may_start(mut self) -> Self {
         self.may_start = true;
+        self
+    }
+
+    /// Gives it this file as its standard input; it has none otherwise.
+    pub fn reading(mut self, path: impl Into<PathBuf>) -> Self {
+        self.input = Some(path.into());
         self
     }
 
@@ -105,6 +113,12 @@ impl Cli {
         command.args(words);
         isolate(&mut command, &self.root);
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        command.stdin(match &self.input {
+            Some(path) => {
+                File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).into()
+            }
+            None => Stdio::null(),
+        });
         command
     }
 }
@@ -113,7 +127,6 @@ impl Running {
     fn start(mut command: Command) -> Self {
         let shown = format!("{command:?}");
         let mut child = command
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use p2p_daemon::{Congestion, Options};
+use p2p_daemon::{Accept, Congestion, Options};
 use p2p_protocol::PeerId;
 use tokio::runtime::Runtime;
 
@@ -30,7 +30,13 @@ impl InProcess {
     pub fn start_in(place: Place, listen: SocketAddr) -> Self {
         let runtime = Runtime::new().expect("a run-time");
         let (home, inbox) = (place.home_path().to_owned(), place.inbox_path().to_owned());
-        let options = Options { home, listen: vec![listen], inbox, congestion: Congestion::default() };
+        let options = Options {
+            home,
+            listen: vec![listen],
+            inbox,
+            congestion: Congestion::default(),
+            accept: Accept::default(),
+        };
         let daemon = runtime.block_on(p2p_daemon::Daemon::start(options)).expect("a daemon starts");
         let (address, peer) = (daemon.addresses()[0], daemon.peer_id());
         Self { place, runtime, daemon: Some(daemon), address, peer }

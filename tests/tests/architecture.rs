@@ -15,8 +15,8 @@ use p2p_tests::architecture::{
     Source,
     rules::{
         bincode_only_in_the_codec, cli_does_not_see_the_daemon, files_are_short, impure_dependencies,
-        layers_of_the_daemon, limits_are_used, no_leftovers, protocol_is_pure, quic_only_in_transport,
-        sqlite_only_in_the_store,
+        layers_of_the_daemon, limits_are_used, no_leftovers, only_the_disk_changes_files, protocol_is_pure,
+        quic_only_in_transport, sqlite_only_in_the_store,
     },
 };
 
@@ -154,6 +154,22 @@ fn layers_point_one_way() {
     }
     let fine = "use crate::{store::Store, transport::Endpoint}; use p2p_protocol::control::Event;";
     assert!(layers_of_the_daemon(&Source::new("daemon/src/session/mod.rs", fine)).is_empty());
+}
+
+#[test]
+fn only_the_disk_changes_files_and_folders() {
+    assert_holds(only_the_disk_changes_files);
+    for text in [
+        "fn f(path: &Path) { std::fs::write(path, b\"x\"); }",
+        "use std::fs; fn f() { fs::rename(a, b); }",
+        "use std::fs::OpenOptions;",
+        "fn f() { rustix::fs::mkdirat(folder, name, mode); }",
+        "fn f() { File::create(path); }",
+    ] {
+        assert_bites(only_the_disk_changes_files, "daemon/src/store/list.rs", text, "daemon/src/disk.rs");
+        let in_tests = format!("#[cfg(test)]\nmod tests {{ {text} }}");
+        assert!(only_the_disk_changes_files(&Source::new("daemon/src/home.rs", &in_tests)).is_empty());
+    }
 }
 
 #[test]

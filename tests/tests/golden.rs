@@ -75,6 +75,7 @@ fn messages() -> Vec<(Message, String)> {
             "09000000 05000000 01000000".into(),
         ),
         (Message::Paused(PauseReason::Space), "0a000000 00000000".into()),
+        (Message::Paused(PauseReason::Owner), "0a000000 01000000".into()),
         (
             Message::Seal(Seal { file_id: ID, size: 9, chunks: 1 }),
             format!("0b000000 {ID_HEX} 0900000000000000 01000000"),
@@ -212,7 +213,7 @@ fn every_reason_has_its_number() {
     ]);
     assert_numbers(&[Encoding::Raw, Encoding::Zeros]);
     assert_numbers(&[Kind::File]);
-    assert_numbers(&[PauseReason::Space]);
+    assert_numbers(&[PauseReason::Space, PauseReason::Owner]);
 }
 
 #[test]
@@ -287,7 +288,7 @@ fn identities_and_names_of_the_protocol_are_fixed() {
         hex(&blake3::derive_key("p2p 2026-11-23 peer id from subject public key info", b"spki"))
     );
     assert_eq!(hex(&Preamble { version: 0x0102 }.encode()), packed("70327063746c 0201"));
-    assert_eq!(Preamble::ours().version, 1);
+    assert_eq!(Preamble::ours().version, 2);
 }
 
 #[test]

@@ -1,11 +1,38 @@
-//! `p2p completions`.
+//! `p2p completions`: the script that has a shell ask `p2p` itself what could be typed next.
 
-use clap::CommandFactory;
+use std::io;
 
-use crate::{args::Typed, context::Context, error::CliError};
+use clap_complete::{Shell, env::Shells};
+use p2p_protocol::reason::Failure;
 
-pub(crate) async fn run(ctx: &Context, shell: clap_complete::Shell) -> Result<(), CliError> {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Typed::command(), "p2p", &mut script);
+use crate::{COMPLETE_VAR, context::Context, error::CliError};
+
+pub(crate) async fn run(ctx: &Context, shell: Shell) -> Result<(), CliError> {
+    let script = script(shell).map_err(|error| {
+        CliError::new(Failure::Other, format!("no completion script for {shell}: {error}"))
+    })?;
     ctx.out.data(script).await
+}
+
+fn script(shell: Shell) -> io::Result<Vec<u8>> {
+    let shells = Shells::builtins();
+    let shell = shells.completer(&shell.to_string()).ok_or(io::ErrorKind::Unsupported)?;
+    let mut script = Vec::new();
+    shell.write_registration(COMPLETE_VAR, "p2p", "p2p", "p2p", &mut script)?;
+    Ok(script)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum;
+
+    use super::*;
+
+    #[test]
+    fn every_shell_has_a_script() {
+        for &shell in Shell::value_variants() {
+            let script = String::from_utf8(script(shell).unwrap()).unwrap();
+            assert!(script.contains("p2p") && script.contains(COMPLETE_VAR), "{shell}: {script}");
+        }
+    }
 }

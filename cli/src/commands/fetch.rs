@@ -19,7 +19,7 @@ pub(crate) async fn run(ctx: &mut Context, typed: Fetch) -> Result<(), CliError>
 }
 
 fn request(typed: Fetch) -> Result<FetchRequest, CliError> {
-    let Fetch { file_id, from, output, key, detach } = typed;
+    let Fetch { file_id, from, output, key, detach, patience: _ } = typed;
     let output = output.map_or(Ok(Output::Inbox), place)?;
     if output == Output::Stdout && detach {
         return Err(CliError::usage(

@@ -74,7 +74,8 @@ fn size(summary: &Summary) -> String {
     }
 }
 
-fn other(summary: &Summary) -> String {
+/// The other side, short.
+pub(crate) fn other(summary: &Summary) -> String {
     match (&summary.target, summary.peer) {
         (target, Some(peer)) if target.is_empty() || *target == peer.to_string() => peer.short(),
         (target, _) if target.is_empty() => "-".to_owned(),

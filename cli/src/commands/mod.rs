@@ -4,6 +4,7 @@ mod completions;
 mod daemon_prints;
 mod demo;
 mod fetch;
+mod inbox;
 mod list;
 mod peers;
 mod send;
@@ -11,31 +12,38 @@ mod share;
 mod show;
 mod source;
 mod status;
+mod stdin;
 mod transfer;
 mod verify;
 mod watch;
 
+pub(crate) use inbox::is_offer;
 #[cfg(test)]
 pub(crate) use list::example;
 
-use crate::{args::Command, context::Context, error::CliError};
+use crate::{
+    args::{Command, Patience},
+    context::{Context, Timeout},
+    error::CliError,
+};
 
 /// Runs what was typed.
 pub(crate) async fn run(ctx: &mut Context, command: Command) -> Result<(), CliError> {
+    ctx.timeout = Timeout::after(patience(&command).timeout);
     match command {
         Command::Send(typed) => send::run(ctx, typed).await,
         Command::Fetch(typed) => fetch::run(ctx, typed).await,
         Command::Share(typed) => share::run(ctx, typed).await,
         Command::Unshare { file_id } => share::undo(ctx, file_id).await,
+        Command::Shares => share::list(ctx).await,
         Command::List => list::run(ctx).await,
         Command::Show { transfer } => show::run(ctx, transfer).await,
-        Command::Watch { transfer: Some(transfer) } => watch::one(ctx, transfer, true).await,
-        Command::Watch { transfer: None } => watch::all(ctx).await,
-        Command::Wait { transfer } => watch::one(ctx, transfer, false).await,
+        Command::Watch { transfer: Some(transfer), .. } => watch::one(ctx, transfer, true).await,
+        Command::Watch { transfer: None, .. } => watch::all(ctx).await,
+        Command::Wait { transfer, .. } => watch::one(ctx, transfer, false).await,
         Command::Cancel { transfer } => transfer::cancel(ctx, transfer).await,
         Command::Retry { transfer } => transfer::retry(ctx, transfer).await,
-        Command::Inbox { command: _ } => Err(CliError::usage("the inbox is not in this version yet")
-            .hint("what a trusted peer sends is accepted; see it with `p2p list`")),
+        Command::Inbox { command } => inbox::run(ctx, command).await,
         Command::Id => daemon_prints::id(ctx),
         Command::Peers { command } => peers::run(ctx, command).await,
         Command::Status => status::run(ctx).await,
@@ -43,5 +51,14 @@ pub(crate) async fn run(ctx: &mut Context, command: Command) -> Result<(), CliEr
         Command::Verify { path, file_id } => verify::run(ctx, &path, file_id),
         Command::Demo { size } => demo::run(ctx, size).await,
         Command::Completions { shell } => completions::run(ctx, shell).await,
+    }
+}
+
+fn patience(command: &Command) -> Patience {
+    match command {
+        Command::Send(typed) => typed.patience,
+        Command::Fetch(typed) => typed.patience,
+        Command::Watch { patience, .. } | Command::Wait { patience, .. } => *patience,
+        _ => Patience::default(),
     }
 }

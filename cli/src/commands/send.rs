@@ -1,33 +1,59 @@
 //! `p2p send`.
 
+use std::{os::unix::ffi::OsStrExt, path::Path};
+
 use p2p_protocol::control::{KeyPolicy, SendRequest};
 
 use super::{
-    source::{Source, check_name, not_stdin},
+    source::{Source, check_name},
+    stdin::Spooled,
     transfer::{self, Job},
 };
 use crate::{args::Send, context::Context, error::CliError};
 
 pub(crate) async fn run(ctx: &Context, typed: Send) -> Result<(), CliError> {
-    transfer::run(ctx, Job::Send(request(typed)?)).await
+    if !is_stdin(&typed) {
+        return transfer::run(ctx, Job::Send(request(typed)?)).await;
+    }
+    if typed.name.is_none() {
+        return Err(CliError::usage("standard input has no name; give it one with --name")
+            .hint("a file called - is named ./-"));
+    }
+    let mut request = plain(typed)?;
+    let spooled = Spooled::read(ctx).await?;
+    request.path = spooled.path.as_os_str().as_bytes().to_vec();
+    request.spooled = true;
+    let sent = transfer::run(ctx, Job::Send(request)).await;
+    // With a number the daemon has it, whatever became of it.
+    if sent.as_ref().map_or_else(|error| error.transfer.is_some(), |()| true) {
+        spooled.keep();
+    }
+    sent
+}
+
+fn is_stdin(typed: &Send) -> bool {
+    typed.paths.iter().any(|path| path == Path::new("-"))
 }
 
 fn request(typed: Send) -> Result<SendRequest, CliError> {
-    let Send { paths, to, name, key, detach } = typed;
-    let [path] = paths.as_slice() else {
+    let path = typed.paths.first().cloned().unwrap_or_default();
+    let mut request = plain(typed)?;
+    let source = Source::look(&path)?;
+    request.name = request.name.or_else(|| source.link_name.clone());
+    request.path = source.into_bytes();
+    Ok(request)
+}
+
+/// What was typed, apart from the source.
+fn plain(typed: Send) -> Result<SendRequest, CliError> {
+    let Send { paths, to, name, key, detach, patience: _ } = typed;
+    if paths.len() > 1 {
         return Err(CliError::usage("several paths at once are not in this version yet")
             .hint("send them one by one; with --detach they run side by side"));
-    };
-    not_stdin(path)?;
+    }
     name.as_deref().map(check_name).transpose()?;
-    let source = Source::look(path)?;
-    Ok(SendRequest {
-        name: name.or_else(|| source.link_name.clone()),
-        path: source.into_bytes(),
-        target: to,
-        key: KeyPolicy::from(&key),
-        detach,
-    })
+    let key = KeyPolicy::from(&key);
+    Ok(SendRequest { path: Vec::new(), target: to, name, spooled: false, key, detach })
 }
 
 #[cfg(test)]
@@ -52,6 +78,7 @@ mod tests {
             path: path.into(),
             target: "host".into(),
             name: None,
+            spooled: false,
             key: KeyPolicy::Known,
             detach: false,
         };
@@ -74,9 +101,7 @@ mod tests {
 
     #[test]
     fn what_is_not_there_yet_is_said() {
-        for words in
-            [&["a", "b"][..], &["-"], &["-", "--name", "x"], &["/"], &["/dev/null"], &["x", "--name", "a/b"]]
-        {
+        for words in [&["a", "b"][..], &["/"], &["/dev/null"], &["x", "--name", "a/b"]] {
             assert_eq!(of(words).unwrap_err().exit_code(), 2, "{words:?}");
         }
         assert_eq!(of(&["/nowhere/at/all"]).unwrap_err().exit_code(), 6);

@@ -1,4 +1,4 @@
-//! `p2p share` and `p2p unshare`.
+//! `p2p share`, `p2p shares` and `p2p unshare`.
 
 use p2p_protocol::{
     FileId,
@@ -11,6 +11,7 @@ use crate::{
     client,
     context::Context,
     error::CliError,
+    format,
     interrupt::Interrupt,
     json::{Line, Wait},
     progress::Bar,
@@ -66,6 +67,22 @@ fn request(typed: Share) -> Result<ShareRequest, CliError> {
         (false, peers) => ShareWith::Peers(peers),
     };
     Ok(ShareRequest { path, with })
+}
+
+/// `p2p shares`.
+pub(crate) async fn list(ctx: &Context) -> Result<(), CliError> {
+    let answer = ctx.connect().await?.ask_all(&Request::Shares).await?;
+    let mut rows = vec![["FILE ID", "FOR", "PATH"].map(str::to_owned).to_vec()];
+    for event in &answer {
+        let Event::Shared { file_id, path, audience } = event else { return Err(client::unexpected()) };
+        ctx.out.json(&Line::Shared { file_id: *file_id, path, audience })?;
+        rows.push(vec![file_id.to_string(), audience.clone(), path.clone()]);
+    }
+    if answer.is_empty() {
+        ctx.out.say("nothing is shared");
+        return Ok(());
+    }
+    format::table(&rows).iter().try_for_each(|line| ctx.out.print(line))
 }
 
 pub(crate) async fn undo(ctx: &Context, file_id: FileId) -> Result<(), CliError> {

@@ -50,10 +50,10 @@ impl Source {
     }
 }
 
-/// Refuses standard input, which this version cannot read.
+/// Refuses standard input, where a file has to stay what it is.
 pub(crate) fn not_stdin(path: &Path) -> Result<(), CliError> {
     if path == Path::new("-") {
-        return Err(CliError::usage("standard input is not in this version yet")
+        return Err(CliError::usage("standard input cannot be shared, as nothing of it stays")
             .hint("write it to a file first; a file called - is named ./-"));
     }
     Ok(())

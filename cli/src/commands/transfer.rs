@@ -65,6 +65,7 @@ pub(crate) async fn run(ctx: &Context, mut job: Job) -> Result<(), CliError> {
         let client = tokio::select! {
             client = ctx.connect_or_start() => client?,
             () = interrupt.wait() => return Err(CliError::interrupted(None)),
+            time = ctx.timeout.wait() => return Err(CliError::timed_out(None, time)),
         };
         let view = View::of_new(ctx, &job.targets().join(" or "));
         let error = match follow(ctx, view, client, job.request()).await {

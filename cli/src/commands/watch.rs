@@ -27,6 +27,7 @@ pub(crate) async fn all(ctx: &Context) -> Result<(), CliError> {
     tokio::select! {
         result = look(ctx) => result,
         () = interrupt.wait() => Err(CliError::interrupted(None)),
+        time = ctx.timeout.wait() => Err(CliError::timed_out(None, time)),
     }
 }
 

@@ -124,10 +124,7 @@ fn inbox(value: &Spanned<DeValue<'_>>, user: Option<&Path>) -> Result<PathBuf, M
 fn accept(value: &Spanned<DeValue<'_>>) -> Result<Accept, Mistake> {
     match string("accept", value)? {
         "always" => Ok(Accept::Always),
-        "ask" => {
-            let why = "waiting offers come with `p2p inbox`, which this version does not have yet";
-            Err(mistake("accept", value, why.to_owned()))
-        }
+        "ask" => Ok(Accept::Ask),
         other => Err(mistake("accept", value, format!("{other:?} is neither \"always\" nor \"ask\""))),
     }
 }

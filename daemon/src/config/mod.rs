@@ -69,10 +69,13 @@ impl<T> Setting<T> {
 }
 
 /// What happens to a trusted peer's offer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Accept {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Accept {
     /// It is taken.
+    #[default]
     Always,
+    /// It waits until the owner says yes or no.
+    Ask,
 }
 
 /// Everything that can be set.
@@ -240,7 +243,7 @@ impl Settings {
         };
         let accept = match file.accept {
             Some(accept) => Setting::new(accept, from_file()),
-            None => Setting::new(Accept::Always, Origin::Default),
+            None => Setting::new(Accept::default(), Origin::Default),
         };
         let congestion = match file.congestion {
             Some(congestion) => Setting::new(congestion, from_file()),

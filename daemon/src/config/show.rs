@@ -53,6 +53,7 @@ impl Accept {
     fn word(self) -> &'static str {
         match self {
             Self::Always => "always",
+            Self::Ask => "ask",
         }
     }
 }

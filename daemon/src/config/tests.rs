@@ -69,14 +69,14 @@ fn everything_has_a_default() {
 #[test]
 fn flag_before_environment_before_file_before_default() {
     let text =
-        "listen = '127.0.0.1:1'\ninbox = '/file'\nlog = 'error'\naccept = 'always'\ncongestion = 'cubic'\n";
+        "listen = '127.0.0.1:1'\ninbox = '/file'\nlog = 'error'\naccept = 'ask'\ncongestion = 'cubic'\n";
     let world = World::new().file(text);
     let from_file = Origin::File(world.path("state/config.toml"));
     let settings = world.settings();
     assert_eq!(settings.listen, Setting::new(addresses(&["127.0.0.1:1"]), from_file.clone()));
     assert_eq!(settings.inbox, Setting::new("/file".into(), from_file.clone()));
     assert_eq!(settings.log, Setting::new("error".to_owned(), from_file.clone()));
-    assert_eq!(settings.accept, Setting::new(Accept::Always, from_file.clone()));
+    assert_eq!(settings.accept, Setting::new(Accept::Ask, from_file.clone()));
     assert_eq!(settings.congestion, Setting::new(Congestion::Cubic, from_file));
 
     let world =
@@ -153,10 +153,6 @@ fn mistakes_in_the_file_have_a_place_and_a_way_out() {
     assert!(of("listen = [\n 3]").starts_with("2:2: `listen` must be an address such as"));
     assert!(of("listen = ['0.0.0.0:1',\n 'x']").starts_with("2:2: `listen`: \"x\" is no address and port"));
     assert!(of("log = 'p2p=loud'").starts_with("1:7: `log`: \"p2p=loud\" is no log filter"));
-    assert_eq!(
-        of("accept = \"ask\""),
-        "1:10: `accept`: waiting offers come with `p2p inbox`, which this version does not have yet"
-    );
     assert_eq!(of("accept = 'no'"), "1:10: `accept`: \"no\" is neither \"always\" nor \"ask\"");
     assert_eq!(of("congestion = 'reno'"), "1:14: `congestion`: \"reno\" is neither \"bbr\" nor \"cubic\"");
     assert!(of("\nlog").starts_with("2:"), "{}", of("\nlog"));

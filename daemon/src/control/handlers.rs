@@ -1,15 +1,15 @@
 //! What each request of the command line does. A handler yields events and knows no socket.
 
-use std::{path::PathBuf, sync::Arc, time::Instant};
+use std::{path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use p2p_protocol::{
     PeerId,
     control::{Event, Request, ShareRequest, Status, TransferEvent, WaitReason},
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
-use crate::session::{Begun, RunError, Sessions};
+use crate::session::{Begun, RunError, Sessions, Word};
 
 /// Carries out requests.
 pub(crate) struct Handlers {
@@ -100,6 +100,22 @@ impl Handlers {
                 Ok(())
             }
             Request::Trust(trust) => events.answer(sessions.trust(trust).await.map(|()| Event::Ok)).await,
+            Request::Accept(number) => {
+                events.answer(sessions.decide(number, Word::Yes).await.map(|()| Event::Ok)).await
+            }
+            Request::Reject(number) => {
+                events.answer(sessions.decide(number, Word::No).await.map(|()| Event::Ok)).await
+            }
+            Request::Shares => match sessions.shares().await {
+                Ok(shares) => {
+                    for (file_id, path, audience) in shares {
+                        let path = path.display().to_string();
+                        events.say(Event::Shared { file_id, path, audience }).await?;
+                    }
+                    Ok(())
+                }
+                Err(error) => events.answer(Err(error)).await,
+            },
             Request::Forget(peer) => events.answer(sessions.forget(&peer).await.map(|_| Event::Ok)).await,
         }
     }

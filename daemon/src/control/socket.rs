@@ -183,6 +183,7 @@ mod tests {
     use interprocess::local_socket::{tokio::Stream, traits::tokio::Stream as _};
 
     use super::*;
+    use crate::disk::System;
 
     async fn connect(path: &Path) -> io::Result<Stream> {
         Stream::connect(path.to_fs_name::<GenericFilePath>()?).await
@@ -193,13 +194,13 @@ mod tests {
     }
 
     fn deep(temp: &tempfile::TempDir) -> Home {
-        Home::open(&temp.path().join("a".repeat(60)).join("b".repeat(60))).unwrap()
+        Home::open(&System, &temp.path().join("a".repeat(60)).join("b".repeat(60))).unwrap()
     }
 
     #[tokio::test]
     async fn a_short_home_holds_its_socket() {
         let temp = tempfile::tempdir().unwrap();
-        let home = Home::open(temp.path()).unwrap();
+        let home = Home::open(&System, temp.path()).unwrap();
         let path = temp.path().join(SOCKET);
         let socket = ControlSocket::bind_in(&home, &[]).unwrap();
         assert_eq!(mode(&path), 0o600);
@@ -212,7 +213,7 @@ mod tests {
     #[tokio::test]
     async fn what_a_killed_daemon_left_is_replaced() {
         let temp = tempfile::tempdir().unwrap();
-        let home = Home::open(temp.path()).unwrap();
+        let home = Home::open(&System, temp.path()).unwrap();
         let path = temp.path().join(SOCKET);
         let mut killed = ControlSocket::bind_in(&home, &[]).unwrap();
         killed._names.0.clear();
@@ -225,7 +226,7 @@ mod tests {
     #[tokio::test]
     async fn something_else_in_the_way_is_left_alone() {
         let temp = tempfile::tempdir().unwrap();
-        let home = Home::open(temp.path()).unwrap();
+        let home = Home::open(&System, temp.path()).unwrap();
         fs::write(temp.path().join(SOCKET), "precious").unwrap();
         assert!(matches!(ControlSocket::bind_in(&home, &[]), Err(SocketError::InTheWay { .. })));
         assert_eq!(fs::read(temp.path().join(SOCKET)).unwrap(), b"precious");

@@ -18,7 +18,7 @@ use super::{
     ControlSocket,
     server::{Bounds, serve_within},
 };
-use crate::home::Home;
+use crate::{disk::System, home::Home};
 
 /// A deadline that passes soon, for what is meant to run into it.
 const SOON: Duration = Duration::from_millis(30);
@@ -45,7 +45,7 @@ impl Server {
         F: Future<Output = ()> + Send + 'static,
     {
         let temp = tempfile::tempdir().unwrap();
-        let home = Home::open(temp.path()).unwrap();
+        let home = Home::open(&System, temp.path()).unwrap();
         let socket = ControlSocket::bind(&home).unwrap();
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(serve_within(socket, handle, shutdown.clone(), bounds));

@@ -2,9 +2,9 @@
 
 use std::{
     collections::HashSet,
-    fs::{self, File, OpenOptions},
-    io::{self, Read, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    fs::{self, File},
+    io::{self, Read},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -19,7 +19,10 @@ use super::{
     pending::Pending,
     target::Place,
 };
-use crate::text::line_and_column;
+use crate::{
+    disk::{self, Disk, open_folder, write_all},
+    text::line_and_column,
+};
 
 const FILE: &str = "peers.toml";
 const NEW_FILE: &str = "peers.toml.new";
@@ -86,6 +89,7 @@ enum Right {
 /// The trust file of one home, and what it was when this process last read or wrote it.
 #[derive(Debug)]
 pub(super) struct TrustFile {
+    disk: Arc<dyn Disk>,
     path: PathBuf,
     stamp: Option<Stamp>,
 }
@@ -112,12 +116,12 @@ impl Stamp {
 
 impl TrustFile {
     /// Reads the trust file of a home. None at all means that nobody is known.
-    pub(super) fn load(home: &Path) -> Result<(Self, Book, Pending), PeersError> {
+    pub(super) fn load(disk: Arc<dyn Disk>, home: &Path) -> Result<(Self, Book, Pending), PeersError> {
         let path = home.join(FILE);
         let file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok((Self { path, stamp: None }, Book::default(), Pending::default()));
+                return Ok((Self { disk, path, stamp: None }, Book::default(), Pending::default()));
             }
             Err(error) => return Err(failed("open", &path)(error)),
         };
@@ -135,7 +139,9 @@ impl TrustFile {
             return Err(failed("read", &path)(io::Error::from(io::ErrorKind::FileTooLarge)));
         }
         match decode(&text) {
-            Ok((book, pending)) => Ok((Self { path, stamp: Some(Stamp::of(&metadata)) }, book, pending)),
+            Ok((book, pending)) => {
+                Ok((Self { disk, path, stamp: Some(Stamp::of(&metadata)) }, book, pending))
+            }
             Err(Mistake { at, why }) => {
                 let (line, column) = line_and_column(&text, at);
                 Err(PeersError::Damaged { path, line, column, why })
@@ -159,22 +165,18 @@ impl TrustFile {
             .map_err(|error| failed("encode", &self.path)(io::Error::other(error.to_string())))?;
         let new = self.path.with_file_name(NEW_FILE);
         // What an interrupted write left may have any mode and be open anywhere.
-        match fs::remove_file(&new) {
+        let disk = &*self.disk;
+        match disk::remove(disk, &new) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(failed("remove", &new)(error));
             }
             _ => {}
         }
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&new)
-            .map_err(failed("create", &new))?;
-        file.write_all(text.as_bytes()).map_err(failed("write to", &new))?;
-        file.sync_all().map_err(failed("sync", &new))?;
+        let file = disk::create(disk, &new).map_err(failed("create", &new))?;
+        write_all(disk, &file, text.as_bytes(), 0).map_err(failed("write to", &new))?;
+        disk.sync_all(&file).map_err(failed("sync", &new))?;
         let stamp = Stamp::of(&file.metadata().map_err(failed("examine", &new))?);
-        fs::rename(&new, &self.path).map_err(failed("replace", &self.path))?;
+        disk::rename(disk, &new, &self.path).map_err(failed("replace", &self.path))?;
         self.stamp = Some(stamp);
         Ok(())
     }
@@ -182,7 +184,9 @@ impl TrustFile {
     /// Makes the last replacement durable.
     pub(super) fn sync(&self) -> Result<(), PeersError> {
         let home = self.path.parent().unwrap_or(Path::new("."));
-        File::open(home).and_then(|home| home.sync_all()).map_err(failed("sync the folder of", &self.path))
+        open_folder(home)
+            .and_then(|home| self.disk.sync_folder(&home))
+            .map_err(failed("sync the folder of", &self.path))
     }
 }
 
@@ -296,6 +300,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::disk::System;
 
     const A: &str = "aeaqcaibaeaqcaibaeaqcaibaeaqcaibaeaqcaibaeaqcaibaeaq";
     const B: &str = "aibaeaqcaibaeaqcaibaeaqcaibaeaqcaibaeaqcaibaeaqcaiba";
@@ -319,8 +324,12 @@ mod tests {
         (Book { peers: [(a, bob), (b, Entry::default())].into(), pins: [pin].into() }, pending)
     }
 
+    fn load(home: &Path) -> Result<(TrustFile, Book, Pending), PeersError> {
+        TrustFile::load(Arc::new(System), home)
+    }
+
     fn stored(home: &Path) -> TrustFile {
-        let (mut file, ..) = TrustFile::load(home).unwrap();
+        let (mut file, ..) = load(home).unwrap();
         let (book, pending) = sample();
         file.replace(&book, &pending).unwrap();
         file.sync().unwrap();
@@ -331,7 +340,7 @@ mod tests {
     fn what_is_written_is_read() {
         let home = tempfile::tempdir().unwrap();
         stored(home.path());
-        let (_, book, pending) = TrustFile::load(home.path()).unwrap();
+        let (_, book, pending) = load(home.path()).unwrap();
         assert_eq!(book, sample().0);
         assert!(pending.iter().eq(sample().1.iter()));
         let path = home.path().join(FILE);
@@ -353,7 +362,7 @@ mod tests {
     #[test]
     fn no_file_means_nobody() {
         let home = tempfile::tempdir().unwrap();
-        let (_, book, pending) = TrustFile::load(home.path()).unwrap();
+        let (_, book, pending) = load(home.path()).unwrap();
         assert_eq!((book, pending.iter().count()), (Book::default(), 0));
     }
 
@@ -361,7 +370,7 @@ mod tests {
     fn damage_is_refused_with_its_place() {
         let of = |text: &str| {
             let home = home_with(text);
-            let error = TrustFile::load(home.path()).unwrap_err().to_string();
+            let error = load(home.path()).unwrap_err().to_string();
             let prefix = format!("{}:", home.path().join(FILE).display());
             error.strip_prefix(&prefix).unwrap_or_else(|| panic!("{error}")).to_owned()
         };
@@ -404,12 +413,12 @@ mod tests {
             }
         }
         assert!(matches!(
-            TrustFile::load(home_with("version = 1\n\u{0}").path()),
+            load(home_with("version = 1\n\u{0}").path()),
             Err(PeersError::Damaged { line: 2, .. })
         ));
         let not_text = home_with("");
         fs::write(not_text.path().join(FILE), b"version = 1 # \xff").unwrap();
-        assert!(matches!(TrustFile::load(not_text.path()), Err(PeersError::Io { .. })));
+        assert!(matches!(load(not_text.path()), Err(PeersError::Io { .. })));
     }
 
     #[test]
@@ -418,12 +427,12 @@ mod tests {
         let path = home.path().join(FILE);
         for mode in [0o640, 0o602, 0o604] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            let error = TrustFile::load(home.path()).unwrap_err();
+            let error = load(home.path()).unwrap_err();
             assert!(error.to_string().contains(&format!("run `chmod 600 {}`", path.display())), "{error}");
         }
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
-        assert!(TrustFile::load(home.path()).is_err());
+        assert!(load(home.path()).is_err());
     }
 
     #[test]
@@ -446,6 +455,6 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         fs::write(home.path().join(NEW_FILE), "half a fi").unwrap();
         stored(home.path());
-        assert_eq!(TrustFile::load(home.path()).unwrap().1, sample().0);
+        assert_eq!(load(home.path()).unwrap().1, sample().0);
     }
 }

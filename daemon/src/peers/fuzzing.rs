@@ -1,24 +1,25 @@
 //! Any bytes as a trust file.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, sync::Arc};
 
 use p2p_protocol::limits::MAX_PENDING_PEERS;
 
 use super::{PeersError, file::TrustFile};
-use crate::fuzzing::write_private;
+use crate::{disk::System, fuzzing::write_private};
 
 /// A trust file is understood as a whole, or refused with a place in it and nobody trusted. What is understood is the same
 /// after it was written.
 pub fn trust(bytes: &[u8], home: &Path) {
     let path = home.join("peers.toml");
     write_private(&path, bytes);
-    match TrustFile::load(home) {
+    match TrustFile::load(Arc::new(System), home) {
         Ok((mut file, book, pending)) => {
             assert!(pending.iter().count() <= MAX_PENDING_PEERS);
             assert!(book.pins.values().all(|id| book.peers.contains_key(id)), "a pin of nobody");
             assert!(pending.iter().all(|(id, _)| !book.peers.contains_key(id)), "known, and a stranger");
             file.replace(&book, &pending).expect("what was read can be written");
-            let (_, again, strangers) = TrustFile::load(home).expect("what was written can be read");
+            let (_, again, strangers) =
+                TrustFile::load(Arc::new(System), home).expect("what was written can be read");
             assert_eq!(again, book);
             assert!(strangers.iter().eq(pending.iter()));
         }

@@ -17,7 +17,6 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard},
-    time::Instant,
 };
 
 use p2p_protocol::{
@@ -27,6 +26,9 @@ use p2p_protocol::{
     reason::Failure,
 };
 
+use tokio::{runtime::Handle, time::Instant};
+
+use crate::{disk::Disk, workers::Workers};
 use book::{Book, Entry, Verdict, check_name, parse_id};
 use file::TrustFile;
 use pending::Pending;
@@ -111,6 +113,7 @@ pub(crate) struct Peers(Arc<Inner>);
 /// nobody who asks for rights waits for a disk.
 #[derive(Debug)]
 struct Inner {
+    workers: Workers,
     file: Mutex<TrustFile>,
     book: RwLock<Book>,
     pending: Mutex<Pending>,
@@ -121,10 +124,10 @@ impl Peers {
     ///
     /// # Errors
     /// The file is damaged, or others could have changed it: then nobody is trusted, and the daemon must not start.
-    pub(crate) fn load(home: &Path) -> Result<Self, PeersError> {
-        let (file, book, pending) = TrustFile::load(home)?;
+    pub(crate) fn load(disk: Arc<dyn Disk>, workers: Workers, home: &Path) -> Result<Self, PeersError> {
+        let (file, book, pending) = TrustFile::load(disk, home)?;
         let (file, book, pending) = (Mutex::new(file), RwLock::new(book), Mutex::new(pending));
-        Ok(Self(Arc::new(Inner { file, book, pending })))
+        Ok(Self(Arc::new(Inner { workers, file, book, pending })))
     }
 
     fn book(&self) -> RwLockReadGuard<'_, Book> {
@@ -170,8 +173,8 @@ impl Peers {
                 tracing::warn!(%error, "cannot {what}");
             }
         };
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(work)),
+        match Handle::try_current() {
+            Ok(runtime) => drop(self.0.workers.spawn(&runtime, work)),
             Err(_) => work(),
         }
     }

@@ -1,11 +1,12 @@
 //! Strangers that tried: a short list, so that their owner can be told and let them in.
 
-use std::{collections::VecDeque, net::SocketAddr, time::Instant};
+use std::{collections::VecDeque, net::SocketAddr};
 
 use p2p_protocol::{
     PeerId,
     limits::{MAX_PENDING_PEERS, PENDING_SAVE_INTERVAL},
 };
+use tokio::time::Instant;
 
 /// The strangers that tried last, oldest first.
 #[derive(Clone, Debug, Default)]

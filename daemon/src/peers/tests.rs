@@ -1,6 +1,7 @@
 use std::{fs, os::unix::fs::PermissionsExt};
 
 use super::*;
+use crate::disk::System;
 
 const A: PeerId = PeerId([1; 32]);
 const B: PeerId = PeerId([2; 32]);
@@ -26,9 +27,13 @@ fn info(peers: &Peers, id: PeerId) -> PeerInfo {
     peers.list().into_iter().find(|peer| peer.id == id).unwrap()
 }
 
+fn load(home: &Path) -> Result<Peers, PeersError> {
+    Peers::load(Arc::new(System), Workers::Threads, home)
+}
+
 fn new() -> (tempfile::TempDir, Peers) {
     let home = tempfile::tempdir().unwrap();
-    let peers = Peers::load(home.path()).unwrap();
+    let peers = load(home.path()).unwrap();
     (home, peers)
 }
 
@@ -37,7 +42,7 @@ fn a_pin_is_known_after_a_restart_and_gives_no_right() {
     let (home, peers) = new();
     assert!(matches!(dial(&peers, "Host.example", A, KeyPolicy::Known), Err(KeyError::Unknown { .. })));
     dial(&peers, "Host.example", A, KeyPolicy::AcceptNew).unwrap();
-    let peers = Peers::load(home.path()).unwrap();
+    let peers = load(home.path()).unwrap();
     assert!(!peers.is_trusted(&A) && peers.rights(&A) == Rights::default());
     let known = info(&peers, A);
     assert_eq!((known.standing, known.addresses), (Standing::Known, vec!["host.example:4419".to_owned()]));
@@ -97,7 +102,7 @@ fn a_target_that_was_reached_is_remembered_and_the_last_comes_first() {
     assert_eq!(info(&peers, A).addresses[0], "given.example:1");
     // By name, what answered was 192.0.2.1:4419.
     dial(&peers, "bob", A, KeyPolicy::Known).unwrap();
-    let peers = Peers::load(home.path()).unwrap();
+    let peers = load(home.path()).unwrap();
     assert_eq!(info(&peers, A).addresses, ["192.0.2.1:4419", "given.example:1", "found.example:4419"]);
 }
 
@@ -107,7 +112,7 @@ fn trust_gives_exactly_the_rights_it_names() {
     peers.trust(TrustRequest { send: false, ..named(A, "bob", "h:1") }).unwrap();
     assert_eq!(peers.rights(&A), Rights { send: false, fetch: true });
     peers.trust(TrustRequest { fetch: false, ..request(A) }).unwrap();
-    let peers = Peers::load(home.path()).unwrap();
+    let peers = load(home.path()).unwrap();
     assert_eq!(peers.rights(&A), Rights { send: true, fetch: false });
     let bob = info(&peers, A);
     assert_eq!((bob.standing, bob.name.as_deref()), (Standing::Trusted, Some("bob")));
@@ -142,7 +147,7 @@ fn forgetting_takes_everything_back() {
     assert_eq!(peers.forget("nobody").unwrap(), None);
     assert_eq!(peers.forget(&B.to_string()).unwrap(), None);
     assert_eq!(peers.forget("BOB").unwrap(), Some(A));
-    for peers in [&peers, &Peers::load(home.path()).unwrap()] {
+    for peers in [&peers, &load(home.path()).unwrap()] {
         assert!(!peers.is_trusted(&A) && peers.list().is_empty() && peers.find("bob").is_none());
         assert_eq!(peers.parse_target("found.example").unwrap().expected, None);
     }
@@ -161,14 +166,14 @@ fn strangers_are_listed_until_their_owner_decides() {
     assert_eq!(peers.find(&STRANGER.to_string()), Some(STRANGER));
 
     peers.flush().unwrap();
-    let peers = Peers::load(home.path()).unwrap();
+    let peers = load(home.path()).unwrap();
     assert_eq!(peers.list().len(), 2);
     peers.trust(request(STRANGER)).unwrap();
     let trusted = info(&peers, STRANGER);
     assert_eq!((trusted.standing, trusted.addresses), (Standing::Trusted, vec!["192.0.2.9:77".to_owned()]));
     assert_eq!(peers.forget(&B.to_string()).unwrap(), Some(B));
     peers.note_pending(&STRANGER, "192.0.2.7:1".parse().unwrap());
-    let peers = Peers::load(home.path()).unwrap();
+    let peers = load(home.path()).unwrap();
     assert_eq!(peers.list().len(), 1);
 }
 
@@ -186,7 +191,7 @@ fn if_the_disk_says_no_nothing_has_happened() {
     assert!(peers.forget("bob").is_err() && peers.is_trusted(&A));
     fs::remove_dir(home.path().join("peers.toml.new")).unwrap();
     peers.trust(request(B)).unwrap();
-    assert!(Peers::load(home.path()).unwrap().is_trusted(&B));
+    assert!(load(home.path()).unwrap().is_trusted(&B));
 }
 
 #[test]
@@ -196,10 +201,10 @@ fn a_damaged_file_trusts_nobody() {
     let path = home.path().join("peers.toml");
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, text.replace("allow", "alow")).unwrap();
-    assert!(matches!(Peers::load(home.path()), Err(PeersError::Damaged { .. })));
+    assert!(matches!(load(home.path()), Err(PeersError::Damaged { .. })));
     fs::write(&path, &text).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-    assert!(matches!(Peers::load(home.path()), Err(PeersError::Exposed { .. })));
+    assert!(matches!(load(home.path()), Err(PeersError::Exposed { .. })));
 }
 
 #[tokio::test]
@@ -208,7 +213,7 @@ async fn on_the_network_tasks_only_what_decides_waits_for_the_disk() {
     dial(&peers, "h.example", A, KeyPolicy::AcceptNew).unwrap();
     peers.note_pending(&STRANGER, "192.0.2.9:77".parse().unwrap());
     assert_eq!(info(&peers, STRANGER).standing, Standing::Pending);
-    let pinned = Peers::load(home.path()).unwrap();
+    let pinned = load(home.path()).unwrap();
     assert_eq!(pinned.parse_target("h.example").unwrap().expected, Some(A));
 }
 
@@ -227,7 +232,7 @@ fn many_threads_lose_no_change() {
         }
     });
     peers.flush().unwrap();
-    let list = Peers::load(home.path()).unwrap().list();
+    let list = load(home.path()).unwrap().list();
     assert_eq!(list.iter().filter(|peer| peer.standing == Standing::Trusted).count(), 40);
     assert_eq!(list.iter().filter(|peer| peer.standing == Standing::Pending).count(), 40);
 }

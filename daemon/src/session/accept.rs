@@ -6,8 +6,8 @@ use p2p_protocol::{
     PeerId,
     limits::{FIRST_FRAME_DEADLINE, MAX_FIRST_FRAME_LEN, MAX_STRANGER_REQUESTS},
     policy::{Permit, Refusal, Situation, admit},
-    reason::{Failure, PeerMisbehaved, RefuseReason, close},
-    wire::peer::{Accept, Fetch, Message, Offer},
+    reason::{ChunkFailure, Failure, PeerMisbehaved, RefuseReason, close},
+    wire::peer::{Accept, ChunkFailed, Fetch, Message, Offer},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -70,7 +70,7 @@ impl Sessions {
     async fn anything_public(&self) -> bool {
         let store = self.store.clone();
         let public = shares::Audience::Public.stored();
-        matches!(blocking(move || store.catalog().has_share_for(&public)).await, Ok(Ok(true)))
+        matches!(blocking(&self.workers, move || store.catalog().has_share_for(&public)).await, Ok(Ok(true)))
     }
 
     /// Serves the conversations that the peer opens, for as long as the connection lives. A stranger's come
@@ -204,7 +204,7 @@ impl Sessions {
             return Ok(unsealed);
         }
         let (store, inbox) = (self.store.clone(), self.inbox.clone());
-        let begun_before = blocking(move || {
+        let begun_before = blocking(&self.workers, move || {
             Ok::<_, StoreError>(!store.has_partial(&inbox, &sent)? && store.has_partial(&inbox, &unsealed)?)
         });
         // A folder that cannot be looked into cannot be received into, which is found out in a moment.
@@ -225,6 +225,7 @@ impl Sessions {
         if self.received_before(job, link, control, permit, key, fetchable, &stop).await? {
             return Ok(());
         }
+        self.ask_owner(job, link, control, permit, &stop).await?;
         let partial = match self.open_partial(self.inbox.clone(), key, permit).await? {
             Ok(partial) => partial,
             Err(error) => {
@@ -268,7 +269,7 @@ impl Sessions {
             modified_ns: permit.modified_ns(),
         };
         let store = self.store.clone();
-        Ok(blocking(move || store.open_partial(spec)).await?.map(Arc::new))
+        Ok(blocking(&self.workers, move || store.open_partial(spec)).await?.map(Arc::new))
     }
 
     /// Accepts, and receives to the end.
@@ -295,12 +296,18 @@ impl Sessions {
                 have: here.wire().into_iter().next().unwrap_or_default(),
             };
             say(control, &Message::Accept(accept)).await?;
+            if chunks.missed() {
+                // Its bytes may all have arrived, so that its sender takes it for delivered.
+                let missed = ChunkFailed { chunk: 0, reason: ChunkFailure::NotStored };
+                say(control, &Message::ChunkFailed(missed)).await?;
+            }
         }
         let pool = self.pool.clone();
         let (registry, name) = (&*self.registry, permit.name().to_string());
         let receiving = Receiving {
             job,
             registry,
+            workers: self.workers.clone(),
             link,
             control,
             chunks,
@@ -336,7 +343,7 @@ impl Sessions {
     ) -> Result<(), RunError> {
         let (peer, id) = (link.peer(), fetch.file_id);
         let (store, rights) = (self.store.clone(), self.peers.rights(&peer));
-        let share = blocking(move || store.catalog().share(id)).await??;
+        let share = blocking(&self.workers, move || store.catalog().share(id)).await??;
         let Some(share) = shares::granted(share, &peer, rights) else {
             tracing::info!(%peer, file_id = %id, "asked for what it may not have or what is not here");
             if self.peers.is_trusted(&peer) {
@@ -385,7 +392,9 @@ impl Sessions {
         let (registry, size, name) = (&*self.registry, source.size(), source.name());
         let public = if self.peers.is_trusted(&link.peer()) { &self.outgoing } else { &self.outgoing_public };
         let memory = public.clone();
-        let providing = Providing { job, registry, link, control, source, name, opening, memory, stop };
+        let workers = self.workers.clone();
+        let providing =
+            Providing { job, registry, workers, link, control, source, name, opening, memory, stop };
         let done = provide(providing).await?;
         job.done(id, done.name, size, None);
         Ok(())

@@ -29,8 +29,23 @@ enum Slot<T> {
     Empty,
     /// This has.
     Held(T),
-    /// Something had, and was stopped or handed over.
+    /// Nothing has come, and nothing is to be held.
+    Declined,
+    /// Something had come, and was stopped, of which its sender need not learn: it may all have arrived before.
+    Stopped,
+    /// Something had, and was handed over; or the conversation is ready and nothing comes early any longer.
     Used,
+}
+
+/// What has become of an early chunk by the time that its conversation is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken<T> {
+    /// None has come.
+    Nothing,
+    /// This one.
+    Held(T),
+    /// One has come and was stopped; its sender has to be told.
+    Stopped,
 }
 
 /// What is to become of a chunk stream.
@@ -66,10 +81,28 @@ impl<T> Early<T> {
     }
 
     /// A conversation is ready for what has come.
-    pub(super) fn take(&mut self, conversation: u64) -> Option<T> {
-        match std::mem::replace(self.conversations.get_mut(&conversation)?, Slot::Used) {
-            Slot::Held(held) => Some(held),
-            Slot::Empty | Slot::Used => None,
+    pub(super) fn take(&mut self, conversation: u64) -> Taken<T> {
+        let Some(slot) = self.conversations.get_mut(&conversation) else { return Taken::Nothing };
+        match std::mem::replace(slot, Slot::Used) {
+            Slot::Held(held) => Taken::Held(held),
+            Slot::Stopped => Taken::Stopped,
+            Slot::Empty | Slot::Declined | Slot::Used => Taken::Nothing,
+        }
+    }
+
+    /// A conversation will not be ready for long, so that nothing is held for it; what is comes back, to be stopped.
+    pub(super) fn decline(&mut self, conversation: u64) -> Option<T> {
+        let slot = self.conversations.get_mut(&conversation)?;
+        match std::mem::replace(slot, Slot::Declined) {
+            Slot::Held(held) => {
+                *slot = Slot::Stopped;
+                Some(held)
+            }
+            Slot::Empty => None,
+            other => {
+                *slot = other;
+                None
+            }
         }
     }
 
@@ -87,10 +120,14 @@ impl<T> Early<T> {
             }
             None => return Verdict::Stray,
         };
-        if !matches!(slot, Slot::Empty) {
-            return Verdict::Stray;
+        match slot {
+            Slot::Empty => *slot = Slot::Stopped,
+            Slot::Declined => {
+                *slot = Slot::Stopped;
+                return Verdict::Stop;
+            }
+            _ => return Verdict::Stray,
         }
-        *slot = Slot::Used;
         let held = self.conversations.values().filter(|slot| matches!(slot, Slot::Held(_))).count();
         if held < MAX_EARLY_CHUNKS { Verdict::Hold } else { Verdict::Stop }
     }
@@ -126,9 +163,28 @@ mod tests {
             assert_eq!(early.judge(&header(number)), Verdict::Stray, "a second one");
         }
         early.open(4);
-        assert_eq!((early.take(0), early.take(0), early.close(4)), (Some(0), None, Some(4)));
+        assert_eq!((early.take(0), early.take(0)), (Taken::Held(0), Taken::Nothing));
+        assert_eq!(early.close(4), Some(4));
         assert_eq!(early.judge(&header(0)), Verdict::Stray, "it is ready, and this is not wanted");
         assert_eq!((early.close(0), early.judge(&header(0))), (None, Verdict::Stray), "it is over");
+    }
+
+    #[test]
+    fn what_was_stopped_is_told_to_its_sender() {
+        let mut early = Early::new(false);
+        for number in [0, 4, 8] {
+            early.open(number);
+        }
+        assert_eq!(early.judge(&header(0)), Verdict::Hold);
+        early.hold(0, "chunk");
+        assert_eq!((early.decline(0), early.take(0)), (Some("chunk"), Taken::Stopped));
+        assert_eq!(early.decline(4), None);
+        assert_eq!((early.judge(&header(4)), early.judge(&header(4))), (Verdict::Stop, Verdict::Stray));
+        assert_eq!(early.take(4), Taken::Stopped);
+        assert_eq!((early.decline(8), early.take(8)), (None, Taken::Nothing));
+        assert_eq!(early.judge(&header(8)), Verdict::Stray, "it is ready");
+        // Judged to be held, and there was no memory.
+        assert_eq!((early.judge(&header(12)), early.take(12)), (Verdict::Hold, Taken::Stopped));
     }
 
     #[test]

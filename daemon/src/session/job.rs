@@ -12,15 +12,18 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use p2p_protocol::{
-    ChunkRange, FileId, PeerId,
+    ChunkRange, FileId, Geometry, PeerId,
     control::{Detail, Progress, State, Summary, TransferEvent, WaitReason},
     reason::{ChunkFailure, Failure},
 };
-use tokio::sync::mpsc;
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{error::RunError, spec::Spec};
@@ -42,7 +45,18 @@ pub(crate) struct Job {
     /// Held by the run that works on the job: there is never more than one.
     pub(crate) running: tokio::sync::Mutex<()>,
     /// The connection that the run works on, where a peer started it.
-    on: Mutex<Option<usize>>,
+    on: Mutex<Option<u64>>,
+    /// What its owner said of it, where a peer offered it and the owner is asked.
+    word: watch::Sender<Word>,
+}
+
+/// An owner's word on an offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Word {
+    /// None yet.
+    Open,
+    Yes,
+    No,
 }
 
 /// Takes back, when it is dropped, that a job's run works on a connection.
@@ -66,6 +80,8 @@ struct JobState {
     /// Payload bytes moved by earlier runs, so that `progress.moved_bytes` only grows.
     moved_before: u64,
     waiting: Option<WaitReason>,
+    /// Whether its owner has to be asked before anything moves.
+    asks: bool,
     error: Option<String>,
     ended_ms: Option<u64>,
     chunk_len: u64,
@@ -99,7 +115,12 @@ impl Job {
     }
 
     /// A transfer of an earlier daemon, as its catalog kept it.
-    pub(crate) fn restored(spec: Spec, summary: Summary, last: Option<TransferEvent>) -> Arc<Self> {
+    pub(crate) fn restored(
+        spec: Spec,
+        summary: Summary,
+        last: Option<TransferEvent>,
+        word: Word,
+    ) -> Arc<Self> {
         let mut state = JobState::waiting(summary.name, summary.target, summary.file_id, summary.peer);
         state.path = summary.path;
         state.moved_before = summary.progress.moved_bytes;
@@ -108,10 +129,13 @@ impl Job {
         state.ended_ms = summary.ended_ms;
         state.state = if summary.state == State::Active { State::Waiting } else { summary.state };
         state.last = last;
+        state.asks = summary.waiting == Some(WaitReason::Accept) && word == Word::Open;
         if !state.is_over() {
-            state.waiting = Some(WaitReason::Peer);
+            state.waiting = Some(state.waits_for());
         }
-        Self::build(summary.transfer, spec, summary.created_ms, state)
+        let job = Self::build(summary.transfer, spec, summary.created_ms, state);
+        job.word.send_replace(word);
+        job
     }
 
     fn build(number: u64, spec: Spec, created_ms: u64, state: JobState) -> Arc<Self> {
@@ -122,6 +146,7 @@ impl Job {
             state: Mutex::new(state),
             running: tokio::sync::Mutex::default(),
             on: Mutex::default(),
+            word: watch::Sender::new(Word::Open),
         })
     }
 
@@ -162,14 +187,53 @@ impl Job {
     }
 
     /// Whether the job's run works on this connection.
-    pub(crate) fn runs_on(&self, connection: usize) -> bool {
+    pub(crate) fn runs_on(&self, connection: u64) -> bool {
         *self.on.lock().unwrap_or_else(PoisonError::into_inner) == Some(connection)
     }
 
     /// Says that it does, from now on.
-    pub(crate) fn run_on(&self, connection: usize) -> RunsOn<'_> {
+    pub(crate) fn run_on(&self, connection: u64) -> RunsOn<'_> {
         *self.on.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
         RunsOn(self)
+    }
+
+    /// Its owner is asked. What is offered shows in its numbers.
+    pub(crate) fn ask_owner(&self, geometry: Geometry) {
+        {
+            let mut state = self.lock();
+            state.asks = true;
+            state.chunk_len = geometry.chunk_len();
+            state.progress.total_bytes = geometry.size();
+            state.progress.chunks_total = geometry.chunks();
+        }
+        self.wait(WaitReason::Accept);
+    }
+
+    /// What its owner said.
+    pub(crate) fn word(&self) -> Word {
+        *self.word.borrow()
+    }
+
+    /// Waits for that. Cancel-safe.
+    pub(crate) async fn owner_says(&self) -> Word {
+        let mut word = self.word.subscribe();
+        // The sender is this job's own, so that there will be a word or nobody waits.
+        word.wait_for(|word| *word != Word::Open).await.map_or(Word::Open, |word| *word)
+    }
+
+    /// Takes its owner's word; false if nobody asked for it.
+    pub(crate) fn decide(&self, word: Word) -> bool {
+        let mut state = self.lock();
+        if state.is_over() || !state.asks {
+            return false;
+        }
+        state.asks = false;
+        if state.waiting == Some(WaitReason::Accept) {
+            state.waiting = Some(WaitReason::Peer);
+        }
+        drop(state);
+        self.word.send_replace(word);
+        true
     }
 
     /// Ends when the owner cancels the job.
@@ -318,8 +382,9 @@ impl Job {
             state.error = Some(reason.to_owned());
             state.progress.rate = 0;
             state.progress.streams = 0;
-            state.waiting = Some(WaitReason::Peer);
-            state.tell(&TransferEvent::Waiting { transfer: self.number, reason: WaitReason::Peer });
+            let reason = state.waits_for();
+            state.waiting = Some(reason);
+            state.tell(&TransferEvent::Waiting { transfer: self.number, reason });
         }
     }
 
@@ -444,6 +509,7 @@ impl JobState {
             progress: Progress::default(),
             moved_before: 0,
             waiting: None,
+            asks: false,
             error: None,
             ended_ms: None,
             chunk_len: 0,
@@ -456,6 +522,11 @@ impl JobState {
             run: CancellationToken::new(),
             cancel: CancellationToken::new(),
         }
+    }
+
+    /// What a transfer that a peer started and that does not run waits for.
+    fn waits_for(&self) -> WaitReason {
+        if self.asks { WaitReason::Accept } else { WaitReason::Peer }
     }
 
     fn is_over(&self) -> bool {

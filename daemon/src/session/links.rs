@@ -2,7 +2,7 @@
 //! to the transfer that asked for it, and closed at once when trust is withdrawn.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -26,13 +26,14 @@ use tokio::sync::{Semaphore, mpsc};
 use super::{
     blocking,
     budget::{Allowance, Pool},
-    early::{Early, Verdict},
+    early::{Early, Taken, Verdict},
     error::RunError,
     provide::MEMORY_UNIT,
 };
 use crate::{
     peers::{Peers, Target},
     transport::{ChunkReceiver, Connection, Endpoint, TransportError},
+    workers::Workers,
 };
 
 /// Chunk streams whose header was read and that wait for their transfer to take them.
@@ -138,13 +139,22 @@ impl Link {
         // What is on its way when the transfer ends comes late, and is nobody's fault.
         self.strays.fetch_add(i64::from(MAX_STREAMS_PER_TRANSFER), Ordering::Relaxed);
         let mut routes = self.lock();
-        if let Some((chunk, _room)) = routes.early.take(transfer) {
+        let taken = routes.early.take(transfer);
+        let missed = matches!(taken, Taken::Stopped);
+        if let Taken::Held((chunk, _room)) = taken {
             // The queue is empty, so there is room.
             let _ = sender.try_send(chunk);
         }
         routes.transfers.insert(transfer, sender);
         drop(routes);
-        ChunkQueue { link: self.clone(), transfer, receiver }
+        ChunkQueue { link: self.clone(), transfer, receiver, missed }
+    }
+
+    /// Holds no chunk that comes before a conversation is ready: that will take long.
+    pub(crate) fn hold_nothing(&self, conversation: u64) {
+        let held = self.lock().early.decline(conversation);
+        // Dropping a stream stops it.
+        drop(held);
     }
 
     /// The peer has opened a conversation, in the order of their numbers.
@@ -220,9 +230,15 @@ pub(crate) struct ChunkQueue {
     link: Arc<Link>,
     transfer: u64,
     receiver: mpsc::Receiver<IncomingChunk>,
+    missed: bool,
 }
 
 impl ChunkQueue {
+    /// Whether a chunk came before the transfer was ready for it, and was stopped.
+    pub(crate) fn missed(&self) -> bool {
+        self.missed
+    }
+
     /// The next chunk stream. `None` once the connection is gone.
     pub(crate) async fn next(&mut self) -> Option<IncomingChunk> {
         self.receiver.recv().await
@@ -238,21 +254,23 @@ impl Drop for ChunkQueue {
 /// All open connections.
 #[derive(Debug)]
 pub(crate) struct Links {
+    workers: Workers,
     endpoint: Endpoint,
     peers: Peers,
     /// The budget of the daemon, for what comes before it is asked for.
     pool: Arc<Pool>,
-    open: Mutex<HashMap<usize, Arc<Link>>>,
+    /// By their numbers, the oldest first.
+    open: Mutex<BTreeMap<u64, Arc<Link>>>,
     /// One dial at a time per target, so that two transfers to it share what the first one opens.
     dialling: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl Links {
-    pub(crate) fn new(endpoint: Endpoint, peers: Peers, pool: Arc<Pool>) -> Self {
-        Self { endpoint, peers, pool, open: Mutex::default(), dialling: Mutex::default() }
+    pub(crate) fn new(workers: Workers, endpoint: Endpoint, peers: Peers, pool: Arc<Pool>) -> Self {
+        Self { workers, endpoint, peers, pool, open: Mutex::default(), dialling: Mutex::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<usize, Arc<Link>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Link>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -380,7 +398,9 @@ impl Links {
             };
             let found = connection.peer_id();
             let (peers, meant) = (self.peers.clone(), target.clone());
-            if let Err(error) = blocking(move || peers.check_key(&meant, found, policy)).await? {
+            if let Err(error) =
+                blocking(&self.workers, move || peers.check_key(&meant, found, policy)).await?
+            {
                 connection.close(close::WRONG_PEER, "");
                 return Err(error.into());
             }

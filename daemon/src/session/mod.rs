@@ -6,8 +6,11 @@
 
 mod accept;
 mod budget;
+mod clean_up;
 mod early;
 mod error;
+mod inbox;
+mod incoming;
 mod job;
 mod links;
 mod provide;
@@ -36,17 +39,22 @@ use p2p_protocol::{
     reason::{AbortReason, Failure, RefuseReason, close},
     wire::peer::Message,
 };
-use tokio::sync::{Semaphore, mpsc};
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, mpsc},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) use error::RunError;
-pub(crate) use job::Job;
+pub(crate) use job::{Job, Word};
 pub(crate) use registry::Registry;
 
 use crate::{
+    config::Accept,
     peers::Peers,
     store::{Share, Store, StoreError},
     transport::{ControlStream, Endpoint, TransportError},
+    workers::Workers,
 };
 use budget::Pool;
 use job::now_ms;
@@ -57,8 +65,6 @@ use stdout::StdoutClient;
 
 /// What the secret behind resume keys is for.
 pub(crate) const RESUME_CONTEXT: &str = "p2p 2026-11-25 resume keys of sources without file id";
-/// How long a command may take to come back after the daemon was restarted under it.
-const SPOOL_KEPT: Duration = Duration::from_secs(30);
 /// How long a peer is given to take a last word.
 const PARTING: Duration = Duration::from_secs(2);
 
@@ -72,11 +78,14 @@ pub(crate) struct Begun {
 
 /// All transfers of this daemon and what they work with.
 pub(crate) struct Sessions {
+    workers: Workers,
     store: Store,
     peers: Peers,
     links: Arc<Links>,
     registry: Arc<Registry>,
     inbox: PathBuf,
+    /// Whether what a trusted peer offers waits for the owner's yes.
+    asks_owner: bool,
     /// Behind the resume keys of what this machine sends.
     secret: [u8; 32],
     pool: Arc<Pool>,
@@ -97,20 +106,24 @@ pub(crate) struct Sessions {
 impl Sessions {
     /// Begins to accept connections, and takes up what an earlier daemon left unfinished.
     pub(crate) fn start(
+        workers: Workers,
         store: Store,
         peers: Peers,
         endpoint: Endpoint,
         inbox: PathBuf,
+        accept: Accept,
         secret: [u8; 32],
     ) -> Result<Arc<Self>, RunError> {
         let registry = Arc::new(Registry::load(store.clone())?);
         let pool = Pool::daemon();
         let sessions = Arc::new(Self {
-            links: Arc::new(Links::new(endpoint, peers.clone(), pool.clone())),
+            links: Arc::new(Links::new(workers.clone(), endpoint, peers.clone(), pool.clone())),
+            workers,
             store,
             peers,
             registry,
             inbox,
+            asks_owner: accept == Accept::Ask,
             secret,
             pool,
             delivered: Mutex::default(),
@@ -121,6 +134,7 @@ impl Sessions {
             shutdown: CancellationToken::new(),
             runs: TaskTracker::new(),
         });
+        sessions.sweep_spool()?;
         tokio::spawn(sessions.clone().accept_connections());
         for job in sessions.registry.all().into_iter().filter(|job| !job.is_over()) {
             match job.spec() {
@@ -139,18 +153,6 @@ impl Sessions {
         Ok(sessions)
     }
 
-    /// Removes what was spooled for a command that does not come back.
-    async fn forget_spool(self: Arc<Self>, job: Arc<Job>) {
-        tokio::time::sleep(SPOOL_KEPT).await;
-        let wanted = |other: &Arc<Job>| {
-            let to_stdout = matches!(other.spec(), Spec::Fetch { output: Output::Stdout, .. });
-            to_stdout && !other.is_over() && other.file_id() == job.file_id()
-        };
-        if !self.registry.all().iter().any(wanted) {
-            self.clean_up(&job).await;
-        }
-    }
-
     fn give_up(&self, job: &Job, error: &RunError) {
         job.fail(error);
         self.registry.save(job);
@@ -164,7 +166,7 @@ impl Sessions {
             tracing::warn!("transfers did not stop in time; what was checkpointed is kept");
         }
         let peers = self.peers.clone();
-        if blocking(move || peers.flush()).await.is_err() {
+        if blocking(&self.workers, move || peers.flush()).await.is_err() {
             tracing::debug!("peers seen last were not written down");
         }
         self.links.endpoint().close(close::SHUTDOWN, "shutting down");
@@ -244,7 +246,7 @@ impl Sessions {
     ) -> Result<(FileId, PathBuf, String), RunError> {
         let audience = Audience::of(&request, &self.peers)?;
         let (store, path, stored) = (self.store.clone(), run::path_of(&request.path), audience.stored());
-        let shared = blocking(move || {
+        let shared = blocking(&self.workers, move || {
             let source = store.import(&path, &|_| keep_on())?;
             // What was imported has a name.
             let Some(file_id) = source.file_id() else { return Err(StoreError::Cancelled) };
@@ -261,17 +263,25 @@ impl Sessions {
     /// Takes a share back.
     pub(crate) async fn unshare(&self, id: FileId) -> Result<(), RunError> {
         let store = self.store.clone();
-        if blocking(move || store.catalog().remove_share(id)).await?? {
+        if blocking(&self.workers, move || store.catalog().remove_share(id)).await?? {
             tracing::info!(file_id = %id, "no longer shared");
             return Ok(());
         }
         Err(RunError::new(Failure::NotFound, format!("{id} is not shared here")))
     }
 
+    /// What is shared, oldest first: each File ID, its path and, in words, who can fetch it.
+    pub(crate) async fn shares(&self) -> Result<Vec<(FileId, PathBuf, String)>, RunError> {
+        let store = self.store.clone();
+        let shares = blocking(&self.workers, move || store.catalog().shares()).await??;
+        let words = |share: &Share| Audience::of_share(share).words(&self.peers);
+        Ok(shares.into_iter().map(|share| (share.file_id, share.path.clone(), words(&share))).collect())
+    }
+
     /// Number of shared files.
     pub(crate) async fn share_count(&self) -> Result<u64, RunError> {
         let store = self.store.clone();
-        Ok(blocking(move || store.catalog().share_count()).await??)
+        Ok(blocking(&self.workers, move || store.catalog().share_count()).await??)
     }
 
     /// Stops a transfer, or gives up one that failed, and removes what it left on this machine.
@@ -331,7 +341,7 @@ impl Sessions {
     pub(crate) async fn trust(&self, request: TrustRequest) -> Result<(), RunError> {
         let (id, before) = (request.id, self.peers.rights(&request.id));
         let peers = self.peers.clone();
-        blocking(move || peers.trust(request)).await??;
+        blocking(&self.workers, move || peers.trust(request)).await??;
         let after = self.peers.rights(&id);
         if (before.send && !after.send) || (before.fetch && !after.fetch) {
             self.links.close_peer(&id);
@@ -343,7 +353,7 @@ impl Sessions {
     /// Forgets a peer, by name or Peer ID, and closes its connections.
     pub(crate) async fn forget(&self, peer: &str) -> Result<PeerId, RunError> {
         let (peers, asked) = (self.peers.clone(), peer.to_owned());
-        let forgotten = blocking(move || peers.forget(&asked)).await??;
+        let forgotten = blocking(&self.workers, move || peers.forget(&asked)).await??;
         let id = forgotten.ok_or_else(|| {
             RunError::new(Failure::NotFound, format!("{peer} is no peer known here; `p2p peers` lists them"))
         })?;
@@ -363,8 +373,12 @@ impl Sessions {
 }
 
 /// Runs something that may block, off the network tasks.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, RunError> {
-    tokio::task::spawn_blocking(work)
+async fn blocking<T: Send + 'static>(
+    workers: &Workers,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, RunError> {
+    workers
+        .spawn(&Handle::current(), work)
         .await
         .map_err(|error| RunError::new(Failure::Other, format!("a background task failed: {error}")))
 }

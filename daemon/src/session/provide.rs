@@ -25,6 +25,7 @@ use super::{blocking, error::RunError, job::Job, links::Link, registry::Registry
 use crate::{
     store::{ChunkData, Source, StoreError},
     transport::{ControlStream, PathStats, TransportError},
+    workers::Workers,
 };
 
 /// How often the machine sees the clock, and clients see progress.
@@ -39,6 +40,7 @@ pub(crate) const MEMORY_UNIT: u64 = 1024;
 pub(crate) struct Providing<'a> {
     pub(crate) job: &'a Job,
     pub(crate) registry: &'a Registry,
+    pub(crate) workers: Workers,
     pub(crate) link: &'a Arc<Link>,
     pub(crate) control: &'a mut ControlStream,
     pub(crate) source: Arc<Source>,
@@ -84,6 +86,7 @@ enum ChunkNews {
 /// What a chunk's task works with.
 #[derive(Clone)]
 struct Way {
+    workers: Workers,
     source: Arc<Source>,
     link: Arc<Link>,
     geometry: Geometry,
@@ -112,10 +115,11 @@ struct Run<'a> {
 
 /// Sends what the receiver wants until it says that all is durable.
 pub(crate) async fn provide(run: Providing<'_>) -> Result<Done, RunError> {
-    let Providing { job, registry, link, control, source, name, opening, memory, stop } = run;
+    let Providing { job, registry, workers, link, control, source, name, opening, memory, stop } = run;
     let (begun, identity) = (Instant::now(), source.file_id());
     let (sender, mut news) = mpsc::channel(64);
     let mut way = Way {
+        workers,
         geometry: Geometry::for_size(source.size()).map_err(PeerMisbehaved::Geometry)?,
         source,
         link: link.clone(),
@@ -235,12 +239,12 @@ impl Run<'_> {
             match action {
                 ProviderAction::SendTop => {
                     let source = source.clone();
-                    let top = blocking(move || source.top(geometry)).await??;
+                    let top = blocking(&self.way.workers, move || source.top(geometry)).await??;
                     say(control, &Message::Top(top)).await?;
                 }
                 ProviderAction::SendPage(page) => {
                     let source = source.clone();
-                    let values = blocking(move || source.page(geometry, page)).await??;
+                    let values = blocking(&self.way.workers, move || source.page(geometry, page)).await??;
                     say(control, &Message::Page(Page { page, values })).await?;
                 }
                 ProviderAction::SendChunk(chunk) => {
@@ -256,9 +260,10 @@ impl Run<'_> {
                     });
                 }
                 ProviderAction::Finish => {
-                    let (source, news) = (source.clone(), self.way.news.clone());
+                    let (workers, source) = (self.way.workers.clone(), source.clone());
+                    let news = self.way.news.clone();
                     self.chunks.spawn(async move {
-                        let said = match blocking(move || source.seal()).await {
+                        let said = match blocking(&workers, move || source.seal()).await {
                             Ok(Ok(id)) => ChunkNews::Sealed(id),
                             Ok(Err(error)) => ChunkNews::Unreadable(error),
                             Err(error) => ChunkNews::Failed(error),
@@ -275,10 +280,10 @@ impl Run<'_> {
                 ProviderAction::ChunkFailed { chunk, reason } => {
                     self.job.chunk_failed(chunk, self.way.link.peer(), reason);
                     if reason == ChunkFailure::Corrupt {
-                        blame(&source, geometry, chunk).await?;
+                        blame(&self.way.workers, &source, geometry, chunk).await?;
                     }
                 }
-                ProviderAction::Paused(_) => self.job.wait(WaitReason::Space),
+                ProviderAction::Paused => self.job.wait(WaitReason::Space),
                 ProviderAction::Resumed => self.job.resume(),
                 ProviderAction::Completed(done) => return Ok(Some(done)),
                 ProviderAction::Aborted(reason) => return Err(RunError::aborted(reason)),
@@ -327,9 +332,15 @@ fn unreadable(error: StoreError) -> RunError {
 }
 
 /// After the receiver found a chunk corrupt: was it the source, or the way?
-async fn blame(source: &Arc<Source>, geometry: Geometry, chunk: u32) -> Result<(), RunError> {
+async fn blame(
+    workers: &Workers,
+    source: &Arc<Source>,
+    geometry: Geometry,
+    chunk: u32,
+) -> Result<(), RunError> {
     let checked = source.clone();
-    let intact = blocking(move || checked.chunk_is_intact(geometry, chunk)).await?.map_err(unreadable)?;
+    let intact =
+        blocking(workers, move || checked.chunk_is_intact(geometry, chunk)).await?.map_err(unreadable)?;
     if intact {
         tracing::warn!(chunk, "the source still has this chunk as it should be: it was damaged on the way");
         return Ok(());
@@ -351,7 +362,7 @@ impl Way {
     async fn read(&self, chunk: u32) -> Result<(ChunkData, Option<Cv>), ChunkNews> {
         let (source, geometry, unsealed) = (self.source.clone(), self.geometry, self.unsealed);
         let _place = self.reads.acquire().await;
-        let read = blocking(move || {
+        let read = blocking(&self.workers, move || {
             let read = if unsealed {
                 source.read_hashed(geometry, chunk).map(|(data, value)| (data, Some(value)))?
             } else {

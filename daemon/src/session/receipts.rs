@@ -168,7 +168,7 @@ impl Sessions {
     /// tells.
     async fn receipt(&self, peer: PeerId, id: FileId, permit: &Permit) -> Result<Option<PathBuf>, RunError> {
         let (store, name, size) = (self.store.clone(), permit.name().clone(), permit.geometry().size());
-        blocking(move || {
+        blocking(&self.workers, move || {
             let path = store.catalog().receipt(peer, id)?.filter(|path| is_named(path, &name));
             Ok::<_, StoreError>(path.filter(|path| store.is_file_of(path, size)))
         })
@@ -182,7 +182,7 @@ impl Sessions {
 
     async fn is_still(&self, path: &Path, id: FileId, size: u64) -> Result<bool, RunError> {
         let (store, path) = (self.store.clone(), path.to_owned());
-        let identical = blocking(move || store.is_identical(&path, id, size)).await?;
+        let identical = blocking(&self.workers, move || store.is_identical(&path, id, size)).await?;
         Ok(identical.unwrap_or_else(|error| {
             tracing::warn!(%error, "whether this was received before is not known");
             false

@@ -10,16 +10,14 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use p2p_protocol::{
     ChunkSet, FileId,
     control::{Progress, WaitReason},
     limits::{CHECKPOINT_BYTES, CHECKPOINT_INTERVAL, MAX_FAILED_SYNCS, MAX_FRAME_LEN},
     reason::{ChunkFailure, Failure, close},
     transfer::{Admission, Now, Receiver, ReceiverAction, ReceiverInput, ReceiverStart},
-    tree::{self, Expected},
-    wire::chunk::{ChunkHeader, Encoding},
-    wire::peer::PauseReason,
+    tree::Expected,
+    wire::chunk::ChunkHeader,
 };
 use tokio::{
     sync::{Semaphore, mpsc, oneshot, watch},
@@ -32,6 +30,7 @@ use super::{
     blocking,
     budget::{Allowance, Pool},
     error::RunError,
+    incoming::{read_chunk, store_chunk},
     job::Job,
     links::{ChunkQueue, Link},
     provide::closed_early,
@@ -41,7 +40,8 @@ use super::{
 };
 use crate::{
     store::{Partial, PublishName, Published, StoreError},
-    transport::{ChunkReceiver, ChunkStreamError, ControlStream},
+    transport::{ChunkReceiver, ControlStream},
+    workers::Workers,
 };
 
 /// How often the machine sees the clock, and clients see progress.
@@ -53,6 +53,7 @@ const WRITES_AT_ONCE: usize = 8;
 pub(crate) struct Receiving<'a> {
     pub(crate) job: &'a Job,
     pub(crate) registry: &'a Registry,
+    pub(crate) workers: Workers,
     pub(crate) link: &'a Arc<Link>,
     pub(crate) control: &'a mut ControlStream,
     pub(crate) chunks: ChunkQueue,
@@ -87,7 +88,7 @@ pub(crate) enum Ending {
 }
 
 /// What a task of the run has to say.
-enum News {
+pub(super) enum News {
     Stored(u32),
     Failed(u32, ChunkFailure),
     /// The disk is full, or its folder gone.
@@ -106,6 +107,7 @@ enum News {
 struct Run<'a> {
     job: &'a Job,
     registry: &'a Registry,
+    workers: Workers,
     link: &'a Arc<Link>,
     partial: Arc<Partial>,
     writes: Arc<Semaphore>,
@@ -137,7 +139,20 @@ struct Run<'a> {
 
 /// Receives until the file is durable under its final name and the provider has been told.
 pub(crate) async fn receive(run: Receiving<'_>) -> Result<Published, RunError> {
-    let Receiving { job, registry, link, control, mut chunks, partial, eager, name, ending, pool, .. } = run;
+    let Receiving {
+        job,
+        registry,
+        workers,
+        link,
+        control,
+        mut chunks,
+        partial,
+        eager,
+        name,
+        ending,
+        pool,
+        ..
+    } = run;
     let (fetchable, stop, cancelled) = (run.fetchable, run.stop, job.cancelled());
     let geometry = partial.geometry();
     let is_eager = eager.is_some();
@@ -169,7 +184,7 @@ pub(crate) async fn receive(run: Receiving<'_>) -> Result<Published, RunError> {
         gone = link.connection().closed() => return Err(gone.into()),
     };
     let recorded = partial.clone();
-    let values = blocking(move || recorded.values()).await?.unwrap_or_else(|error| {
+    let values = blocking(&workers, move || recorded.values()).await?.unwrap_or_else(|error| {
         tracing::warn!(transfer = job.number(), %error, "what is here is hashed when the File ID is known");
         Some(Vec::new())
     });
@@ -188,6 +203,7 @@ pub(crate) async fn receive(run: Receiving<'_>) -> Result<Published, RunError> {
     let mut run = Run {
         job,
         registry,
+        workers,
         link,
         machine: Receiver::new(start, begun.elapsed()),
         partial,
@@ -307,7 +323,7 @@ impl Run<'_> {
                 ReceiverAction::ChunkFailed { chunk, reason } => {
                     self.job.chunk_failed(chunk, self.link.peer(), reason);
                 }
-                ReceiverAction::Paused(PauseReason::Space) => self.job.wait(WaitReason::Space),
+                ReceiverAction::Paused => self.job.wait(WaitReason::Space),
                 ReceiverAction::PollSpace => {
                     let partial = self.partial.clone();
                     self.work(move || News::SpaceChecked(partial.has_room()));
@@ -326,9 +342,9 @@ impl Run<'_> {
 
     /// Runs something that may block, off the network tasks; what it says comes back as news.
     fn work(&mut self, job: impl FnOnce() -> News + Send + 'static) {
-        let news = self.news.clone();
+        let (workers, news) = (self.workers.clone(), self.news.clone());
         self.tasks.spawn(async move {
-            let said = blocking(job).await.unwrap_or_else(News::Broken);
+            let said = blocking(&workers, job).await.unwrap_or_else(News::Broken);
             let _ = news.send(said).await;
         });
     }
@@ -344,7 +360,8 @@ impl Run<'_> {
             Admission::Hold => drop(self.held.insert(header.index, tell)),
         }
         let (partial, writes, halt) = (self.partial.clone(), self.writes.clone(), self.halt.clone());
-        let (news, moved, mut gate) = (self.news.clone(), self.moved.clone(), self.gate.subscribe());
+        let (workers, news) = (self.workers.clone(), self.news.clone());
+        let (moved, mut gate) = (self.moved.clone(), self.gate.subscribe());
         let read = async move {
             // Read at once, whatever it waits for then: what is granted never stays on the network.
             let bytes = match read_chunk(header, stream, moved).await {
@@ -362,7 +379,7 @@ impl Run<'_> {
                 () = halt.cancelled() => return,
             };
             let said = match read {
-                Ok((bytes, expected)) => store_chunk(header, bytes, expected, partial).await,
+                Ok((bytes, expected)) => store_chunk(&workers, header, bytes, expected, partial).await,
                 Err(reason) => News::Failed(header.index, reason),
             };
             let _ = news.send(said).await;
@@ -542,44 +559,11 @@ impl Run<'_> {
             return;
         }
         let partial = self.partial.clone();
-        match blocking(move || partial.park()).await {
+        match blocking(&self.workers, move || partial.park()).await {
             Ok(Ok(())) | Err(_) => {}
             Ok(Err(error)) => {
                 tracing::warn!(transfer = self.job.number(), %error, "the last checkpoint failed")
             }
         }
     }
-}
-
-async fn read_chunk(
-    header: ChunkHeader,
-    stream: ChunkReceiver,
-    moved: Arc<AtomicU64>,
-) -> Result<Bytes, ChunkFailure> {
-    let count = |bytes: u64| {
-        moved.fetch_add(bytes, Ordering::Relaxed);
-    };
-    match stream.payload(&header, &count).await {
-        Ok(bytes) => Ok(bytes),
-        Err(ChunkStreamError::Stalled) => Err(ChunkFailure::Stalled),
-        Err(_) => Err(ChunkFailure::Truncated),
-    }
-}
-
-async fn store_chunk(header: ChunkHeader, bytes: Bytes, expected: Expected, partial: Arc<Partial>) -> News {
-    let chunk = header.index;
-    let stored = blocking(move || {
-        let geometry = partial.geometry();
-        let verified = match header.encoding {
-            Encoding::Raw => tree::verify(geometry, chunk, expected, bytes),
-            Encoding::Zeros => tree::verify_zeros::<Bytes>(geometry, chunk, expected),
-        };
-        let Some(verified) = verified else { return News::Failed(chunk, ChunkFailure::Corrupt) };
-        match partial.write(verified) {
-            Ok(()) => News::Stored(chunk),
-            Err(error) if error.is_full() || error.is_gone() => News::NoSpace(chunk, error),
-            Err(error) => News::StorageFailed(error),
-        }
-    });
-    stored.await.unwrap_or(News::Failed(chunk, ChunkFailure::NotStored))
 }

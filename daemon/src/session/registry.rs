@@ -21,7 +21,7 @@ use tokio::{
 
 use super::{
     error::RunError,
-    job::{Job, now_ms},
+    job::{Job, Word, now_ms},
     spec::Spec,
 };
 use crate::store::{JobRow, Store};
@@ -37,6 +37,9 @@ struct Saved {
     summary: Summary,
     /// How it ended.
     last: Option<TransferEvent>,
+    /// Whether its owner said yes to it.
+    #[serde(default)]
+    accepted: bool,
 }
 
 /// The transfers.
@@ -56,9 +59,10 @@ impl Registry {
             let parsed =
                 (serde_json::from_str::<Spec>(&row.spec), serde_json::from_str::<Saved>(&row.summary));
             match parsed {
-                (Ok(spec), Ok(Saved { summary, last })) => {
+                (Ok(spec), Ok(Saved { summary, last, accepted })) => {
                     let summary = Summary { transfer: row.number, ..summary };
-                    jobs.insert(row.number, Job::restored(spec, summary, last));
+                    let word = if accepted { Word::Yes } else { Word::Open };
+                    jobs.insert(row.number, Job::restored(spec, summary, last, word));
                 }
                 // Written by another version: history, not data, so leaving it out loses nothing.
                 _ => tracing::warn!(
@@ -224,6 +228,9 @@ fn row(job: &Job) -> Result<JobRow, RunError> {
             RunError::new(Failure::Other, format!("a transfer cannot be written down: {error}"))
         })
     };
+    let (last, accepted) = (job.last_event(), job.word() == Word::Yes);
+    let saved = Saved { summary, last, accepted };
+    let summary = &saved.summary;
     Ok(JobRow {
         number: summary.transfer,
         direction: summary.direction,
@@ -231,6 +238,6 @@ fn row(job: &Job) -> Result<JobRow, RunError> {
         spec: text(serde_json::to_string(job.spec()))?,
         created_ms: summary.created_ms,
         ended_ms: summary.ended_ms.or_else(|| job.is_over().then(now_ms)),
-        summary: text(serde_json::to_string(&Saved { summary, last: job.last_event() }))?,
+        summary: text(serde_json::to_string(&saved))?,
     })
 }

@@ -9,14 +9,14 @@ use std::{
 
 use p2p_protocol::{
     FileId, Geometry, PeerId, ResumeKey, SafeName,
-    control::{Output, WaitReason},
+    control::{Output, State, WaitReason},
     limits::{
         HASH_FIRST_LEN, MAX_DELIVERED, MAX_EARLY_LEN, MAX_FRAME_LEN, MAX_FRUITLESS_TRIES, RETRY_MAX,
         RETRY_MIN,
     },
     policy::{Permit, Rights, Situation, admit},
     reason::{AbortReason, Failure, PeerMisbehaved},
-    wire::peer::{Accept, Fetch, Kind, Message, Offer},
+    wire::peer::{Accept, Fetch, Kind, Message, Offer, PauseReason},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -92,6 +92,9 @@ impl Sessions {
             }
         }
         self.stdout_clients().remove(&job.number());
+        if job.state() == State::Done {
+            self.drop_spooled(job).await;
+        }
         self.registry.save(job);
     }
 
@@ -164,8 +167,9 @@ impl Sessions {
                 Opening::Accepted(answer(job, &mut control, stop).await?)
             };
             let (registry, control, link) = (&*self.registry, &mut control, &link);
-            let (source, memory, stop) = (source.clone(), self.outgoing.clone(), stop.clone());
-            provide(Providing { job, registry, link, control, source, name: shown, opening, memory, stop })
+            let (workers, memory) = (self.workers.clone(), self.outgoing.clone());
+            let (source, name, stop) = (source.clone(), shown, stop.clone());
+            provide(Providing { job, registry, workers, link, control, source, name, opening, memory, stop })
                 .await
         };
         match conversation.await {
@@ -210,7 +214,7 @@ impl Sessions {
         stop: &CancellationToken,
     ) -> Result<Arc<Source>, RunError> {
         let (store, asked) = (self.store.clone(), path.to_owned());
-        let opened = blocking(move || match kept {
+        let opened = blocking(&self.workers, move || match kept {
             Some(source) if source.file_id().is_some() || !store.was_hashed(&source) => {
                 Ok::<_, StoreError>(Some(source))
             }
@@ -253,7 +257,8 @@ impl Sessions {
     ) -> Result<Arc<Source>, RunError> {
         job.wait(WaitReason::Hashing);
         let (cancelled, stopped) = (job.cancelled(), stop.clone());
-        let opened = blocking(move || open(&|_| !cancelled.is_cancelled() && !stopped.is_cancelled()));
+        let opened =
+            blocking(&self.workers, move || open(&|_| !cancelled.is_cancelled() && !stopped.is_cancelled()));
         match opened.await? {
             Ok(source) => {
                 job.resume();
@@ -372,14 +377,15 @@ impl Sessions {
             None => {
                 let client = self.stdout_clients().get(&job.number()).cloned();
                 let client = client.ok_or_else(RunError::client_gone)?;
-                (Ending::Stdout(StdoutFeed::start(client, partial.clone())), Some(partial.clone()))
+                let feed = StdoutFeed::start(self.workers.clone(), client, partial.clone());
+                (Ending::Stdout(feed), Some(partial.clone()))
             }
         };
         let published = self
             .receive_into(job, link, control, chunks, &permit, partial, eager, ending, false, stop.clone())
             .await?;
         if let Some(spooled) = spooled {
-            blocking(move || spooled.discard()).await??;
+            blocking(&self.workers, move || spooled.discard()).await??;
         }
         let path = published.path.display().to_string();
         job.done(id, path, permit.geometry().size(), Some(target.to_owned()));
@@ -399,7 +405,7 @@ impl Sessions {
             Output::Path(bytes) if path_of(bytes) != folder => Some(path_of(bytes)),
             _ => None,
         };
-        let nothing = blocking(move || {
+        let nothing = blocking(&self.workers, move || {
             Ok::<_, StoreError>(
                 !store.has_partial(&folder, &key)?
                     && !store.catalog().knows_content(id)?
@@ -421,7 +427,7 @@ impl Sessions {
             Output::Path(bytes) if path_of(bytes) != folder => {
                 let path = path_of(bytes);
                 let (store, asked) = (self.store.clone(), path.clone());
-                if !blocking(move || store.is_free_or_file(&asked)).await? {
+                if !blocking(&self.workers, move || store.is_free_or_file(&asked)).await? {
                     let message =
                         format!("{} is no regular file, and is not replaced; name another", path.display());
                     return Err(RunError {
@@ -439,14 +445,15 @@ impl Sessions {
     }
 
     /// The folder that a fetched file goes to, or waits in: the path itself, where it is or is to be a folder.
-    async fn folder_of(&self, output: &Output) -> Result<PathBuf, RunError> {
+    pub(super) async fn folder_of(&self, output: &Output) -> Result<PathBuf, RunError> {
         match output {
             Output::Inbox => Ok(self.inbox.clone()),
             Output::Stdout => Ok(self.store.spool()),
             Output::Path(bytes) => {
                 let path = path_of(bytes);
                 let (store, asked) = (self.store.clone(), path.clone());
-                let is_folder = bytes.ends_with(b"/") || blocking(move || store.is_folder(&asked)).await?;
+                let is_folder =
+                    bytes.ends_with(b"/") || blocking(&self.workers, move || store.is_folder(&asked)).await?;
                 match path.parent() {
                     Some(parent) if !is_folder => Ok(parent.to_owned()),
                     _ => Ok(path),
@@ -468,37 +475,10 @@ impl Sessions {
             PublishName::Exactly(name) => folder.join(name),
         };
         let (store, size) = (self.store.clone(), permit.geometry().size());
-        Ok(blocking(move || Ok::<_, StoreError>(store.is_identical(&path, id, size)?.then_some(path)))
-            .await??)
-    }
-
-    /// Removes what a cancelled transfer left on this machine.
-    pub(super) async fn clean_up(&self, job: &Job) {
-        let (folder, keys) = match job.spec() {
-            Spec::Receive { peer, file_id } => (self.inbox.clone(), vec![PartialKey::Sent(*file_id, *peer)]),
-            Spec::ReceiveUnsealed { peer, key } => {
-                let named = job.file_id().map(|id| PartialKey::Sent(id, *peer));
-                let keys = named.into_iter().chain([PartialKey::Unsealed(*key, *peer)]);
-                (self.inbox.clone(), keys.collect())
-            }
-            Spec::Fetch { file_id, output, .. } => match self.folder_of(output).await {
-                Ok(folder) => (folder, vec![PartialKey::Fetched(*file_id)]),
-                Err(error) => {
-                    tracing::warn!(transfer = job.number(), %error, "a partial could not be looked for");
-                    return;
-                }
-            },
-            Spec::Send { .. } | Spec::Serve { .. } => return,
-        };
-        for key in keys {
-            let (store, folder) = (self.store.clone(), folder.clone());
-            match blocking(move || store.discard_partial(&folder, &key)).await {
-                Ok(Ok(())) | Err(_) => {}
-                Ok(Err(error)) => {
-                    tracing::warn!(transfer = job.number(), %error, "a partial could not be removed")
-                }
-            }
-        }
+        Ok(blocking(&self.workers, move || {
+            Ok::<_, StoreError>(store.is_identical(&path, id, size)?.then_some(path))
+        })
+        .await??)
     }
 }
 
@@ -541,15 +521,22 @@ async fn open(job: &Job, link: &Link, stop: &CancellationToken) -> Result<Contro
     })
 }
 
-/// The receiver's answer to an offer. It may take as long as it takes: the receiver may have to hash.
+/// The receiver's answer to an offer. It may take as long as it takes: the receiver may have to hash, or its owner to be
+/// asked.
 pub(super) async fn answer(
     job: &Job,
     control: &mut ControlStream,
     stop: &CancellationToken,
 ) -> Result<Accept, RunError> {
-    match hear(job, control, stop).await? {
-        Message::Accept(accept) => Ok(accept),
-        other => Err(closed_by(other)),
+    loop {
+        match hear(job, control, stop).await? {
+            Message::Accept(accept) => {
+                job.resume();
+                return Ok(accept);
+            }
+            Message::Paused(PauseReason::Owner) => job.wait(WaitReason::Accept),
+            other => return Err(closed_by(other)),
+        }
     }
 }
 

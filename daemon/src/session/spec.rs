@@ -17,6 +17,9 @@ pub(crate) enum Spec {
         target: String,
         /// The name to offer instead of the source's own.
         name: Option<String>,
+        /// Whether the source is spooled standard input, and is to be removed at the end.
+        #[serde(default)]
+        spooled: bool,
         /// What to do about the key found there.
         key: KeyPolicy,
     },
@@ -56,7 +59,8 @@ pub(crate) enum Spec {
 
 impl From<SendRequest> for Spec {
     fn from(request: SendRequest) -> Self {
-        Self::Send { path: request.path, target: request.target, name: request.name, key: request.key }
+        let SendRequest { path, target, name, spooled, key, detach: _ } = request;
+        Self::Send { path, target, name, spooled, key }
     }
 }
 
@@ -83,8 +87,8 @@ impl Spec {
     pub(crate) fn same_work(&self, other: &Self) -> bool {
         match (self, other) {
             (
-                Self::Send { path: a, target: b, name: c, key },
-                Self::Send { path: x, target: y, name: z, key: wanted },
+                Self::Send { path: a, target: b, name: c, key, .. },
+                Self::Send { path: x, target: y, name: z, key: wanted, .. },
             ) => (a, b, c) == (x, y, z) && satisfies(*key, *wanted),
             (Self::Fetch { output: Output::Stdout, .. }, _)
             | (_, Self::Fetch { output: Output::Stdout, .. }) => false,
@@ -116,8 +120,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_send_that_an_earlier_version_noted_is_read() {
+        let noted = r#"{"Send":{"path":[47,102],"target":"b","name":null,"key":"Known"}}"#;
+        let spec: Spec = serde_json::from_str(noted).unwrap();
+        assert!(matches!(spec, Spec::Send { spooled: false, .. }));
+    }
+
+    #[test]
     fn a_request_joins_only_what_does_all_that_it_asks() {
-        let send = |key| Spec::Send { path: b"/f".to_vec(), target: "b".into(), name: None, key };
+        let send =
+            |key| Spec::Send { path: b"/f".to_vec(), target: "b".into(), name: None, spooled: false, key };
         let (id, other) = (PeerId([1; 32]), PeerId([2; 32]));
         let accepting = send(KeyPolicy::AcceptNew);
         assert!(accepting.same_work(&send(KeyPolicy::Known)));

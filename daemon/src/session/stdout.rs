@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::{blocking, error::RunError};
-use crate::store::Partial;
+use crate::{store::Partial, workers::Workers};
 
 /// The client at the other end, and how much it has; outlives the runs of its transfer.
 #[derive(Debug)]
@@ -42,9 +42,9 @@ pub(crate) struct StdoutFeed {
 }
 
 impl StdoutFeed {
-    pub(crate) fn start(client: Arc<StdoutClient>, partial: Arc<Partial>) -> Self {
+    pub(crate) fn start(workers: Workers, client: Arc<StdoutClient>, partial: Arc<Partial>) -> Self {
         let (ready, prefix) = watch::channel(0);
-        let task = tokio::spawn(feed(client, partial, prefix));
+        let task = tokio::spawn(feed(workers, client, partial, prefix));
         Self { ready, task: Some(task) }
     }
 
@@ -82,6 +82,7 @@ impl Drop for StdoutFeed {
 }
 
 async fn feed(
+    workers: Workers,
     client: Arc<StdoutClient>,
     partial: Arc<Partial>,
     mut prefix: watch::Receiver<u32>,
@@ -96,7 +97,7 @@ async fn feed(
             return Err(RunError::stopped());
         }
         let source = partial.clone();
-        let bytes = match blocking(move || source.read(next)).await? {
+        let bytes = match blocking(&workers, move || source.read(next)).await? {
             Ok(bytes) => bytes,
             // Lost meanwhile, by a sync that failed: it will come again.
             Err(_) if *prefix.borrow() <= next => continue,

@@ -19,7 +19,10 @@ use super::{
     error::StoreError,
     layout::{CVS, LOG, PART, PARTIALS},
 };
-use crate::disk::Disk;
+use crate::disk::{Disk, PRIVATE_FILE, PRIVATE_FOLDER, make_folders, open_folder};
+
+/// Permissions of a destination folder: what the umask leaves.
+const AS_THE_USER_LIKES: Mode = Mode::RWXU.union(Mode::RWXG).union(Mode::RWXO);
 
 /// A destination folder that holds, or may hold, partials.
 #[derive(Debug)]
@@ -31,39 +34,40 @@ pub(super) struct Folder {
 impl Folder {
     /// Opens a folder that is there. The path is the owner's word, so links in it are followed.
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
-        let how = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        match rustix::fs::open(path, how, Mode::empty()) {
-            Ok(dir) => Ok(Self { path: path.to_owned(), dir: Dir::from_std_file(dir.into()) }),
-            Err(Errno::NOTDIR) => {
+        match open_folder(path) {
+            Ok(dir) => Ok(Self { path: path.to_owned(), dir }),
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
                 Err(StoreError::Misplaced { path: path.to_owned(), what: "a file", wanted: "a folder" })
             }
-            Err(error) => Err(StoreError::io("open the folder", path)(error.into())),
+            Err(error) => Err(StoreError::io("open the folder", path)(error)),
         }
     }
 
     /// Makes a folder, and those above it, durably; then opens it.
     pub(super) fn make(disk: &dyn Disk, path: &Path) -> Result<Self, StoreError> {
-        if !path.is_dir() {
-            make_durably(disk, path)?;
-        }
+        make_folders(disk, path, AS_THE_USER_LIKES).map_err(StoreError::io("make the folder", path))?;
         Self::open(path)
     }
 
-    /// The folder of partials; `None` if there is none and it is not to be made.
-    pub(super) fn partials(&self, make: bool) -> Result<Option<Dir>, StoreError> {
+    /// The folder of partials, made if need be.
+    pub(super) fn make_partials(&self, disk: &dyn Disk) -> Result<Dir, StoreError> {
         let path = self.path.join(PARTIALS);
-        if make {
-            match rustix::fs::mkdirat(self.dir.as_fd(), PARTIALS, Mode::RWXU) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(error) => {
-                    return Err(StoreError::io("make the folder of partial files", &path)(error.into()));
-                }
+        match disk.make_folder(&self.dir, OsStr::new(PARTIALS), PRIVATE_FOLDER) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(StoreError::io("make the folder of partial files", &path)(error));
             }
+            _ => {}
         }
+        self.partials()?.ok_or_else(|| StoreError::Gone { path: self.path.clone() })
+    }
+
+    /// The folder of partials, if there is one.
+    pub(super) fn partials(&self) -> Result<Option<Dir>, StoreError> {
+        let path = self.path.join(PARTIALS);
         let how = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match rustix::fs::openat(self.dir.as_fd(), PARTIALS, how, Mode::empty()) {
             Ok(dir) => Ok(Some(Dir::from_std_file(dir.into()))),
-            Err(Errno::NOENT) if !make => Ok(None),
+            Err(Errno::NOENT) => Ok(None),
             Err(Errno::NOTDIR | Errno::LOOP) => Err(StoreError::Misplaced {
                 path,
                 what: "a link or file",
@@ -74,9 +78,9 @@ impl Folder {
     }
 
     /// Removes the folder of partials if nothing is in it.
-    pub(super) fn remove_partials_if_empty(&self) {
+    pub(super) fn remove_partials_if_empty(&self, disk: &dyn Disk) {
         // It usually is not empty, or another transfer has just put something there.
-        let _ = self.dir.remove_dir(PARTIALS);
+        let _ = disk.remove_folder(&self.dir, OsStr::new(PARTIALS));
     }
 
     /// Removes what publishing left when it was cut off: the log and values of a partial whose data has
@@ -90,7 +94,7 @@ impl Folder {
                 continue;
             }
             // Whoever holds the lock is about to make the data file.
-            if let Ok(log) = open_file(partials, &name, false)
+            if let Ok(log) = open_file(disk, partials, &name, false)
                 && lock(&log, &self.path).is_ok()
                 && partials.symlink_metadata(format!("{stem}{PART}")).is_err()
             {
@@ -102,36 +106,19 @@ impl Folder {
     }
 }
 
-fn make_durably(disk: &dyn Disk, path: &Path) -> Result<(), StoreError> {
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    match std::fs::create_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound && parent != path => {
-            make_durably(disk, parent)?;
-            match std::fs::create_dir(path) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(StoreError::io("make the folder", path)(error));
-                }
-                _ => {}
-            }
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-        made => made.map_err(StoreError::io("make the folder", path))?,
-    }
-    let parent = Folder::open(parent)?;
-    disk.sync_folder(&parent.dir).map_err(StoreError::io("sync the folder", &parent.path))
-}
-
 /// Opens, or makes, a file of a partial for reading and writing. It must be a regular file: a link is not
 /// followed, and a pipe not waited for.
-pub(super) fn open_file(partials: &Dir, name: impl AsRef<OsStr>, make: bool) -> io::Result<File> {
-    let mut how = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+pub(super) fn open_file(
+    disk: &dyn Disk,
+    partials: &Dir,
+    name: impl AsRef<OsStr>,
+    make: bool,
+) -> io::Result<File> {
+    let mut how = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     if make {
         how |= OFlags::CREATE;
     }
-    let file = File::from(rustix::fs::openat(partials.as_fd(), name.as_ref(), how, Mode::RUSR | Mode::WUSR)?);
+    let file = disk.open(partials, name.as_ref(), how, PRIVATE_FILE)?;
     if file.metadata()?.is_file() {
         Ok(file)
     } else {

@@ -4,6 +4,7 @@ use std::{
     fs::{self, File, OpenOptions},
     os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use bytes::Bytes;
@@ -19,7 +20,7 @@ use super::{
     log::{Clean, Header, Log, Record},
     stamp::Stamp,
 };
-use crate::disk::System;
+use crate::{Workers, disk::System};
 
 /// Bytes of the last chunk.
 const TAIL: u64 = 7;
@@ -66,7 +67,8 @@ impl Recovery {
         let geometry = Geometry::new(bytes.len() as u64, 18).expect("three chunks");
         let groups = bytes.chunks(GROUP_LEN as usize).zip(0..);
         let values = groups.map(|(part, group)| tree::hash_group(group, part)).collect();
-        let store = Store::open(&scratch.join("home")).expect("a store in the folder for scratch");
+        let store = Store::open(Arc::new(System), Workers::Threads, &scratch.join("home"));
+        let store = store.expect("a store in the folder for scratch");
         let id = FileId(*blake3::hash(&bytes).as_bytes());
         Self { store, inbox: scratch.join("in"), bytes, geometry, id, values }
     }

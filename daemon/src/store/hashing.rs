@@ -16,8 +16,9 @@ use p2p_protocol::{
 };
 
 use super::{
+    Store,
     error::StoreError,
-    list::{List, ListWriter, Lists},
+    list::{List, ListWriter},
 };
 use crate::buffer::Buffer;
 use crate::disk::{Disk, is_hole, read_full};
@@ -32,14 +33,13 @@ pub(crate) type Progress<'a> = &'a (dyn Fn(u64) -> bool + Sync);
 /// Hashes the first `size` bytes of a file: its File ID, and its list if it has more than one group. A file
 /// that ends earlier has changed.
 pub(crate) fn hash_file(
-    disk: &dyn Disk,
-    lists: &Lists,
+    store: &Store,
     file: &File,
     path: &Path,
     size: u64,
     progress: Progress<'_>,
 ) -> Result<(FileId, Option<List>), StoreError> {
-    let groups = size.div_ceil(GROUP_LEN);
+    let (disk, groups) = (&**store.disk(), size.div_ceil(GROUP_LEN));
     if groups < 2 {
         let mut bytes = vec![0; size as usize];
         read(disk, file, path, &mut bytes, 0)?;
@@ -50,7 +50,7 @@ pub(crate) fn hash_file(
         return Err(StoreError::io("hash the file", path)(error));
     }
     let kept = || StoreError::io("write the list of chaining values for", path);
-    let writer = lists.begin(groups).map_err(kept())?;
+    let writer = store.lists().begin(groups).map_err(kept())?;
     let run = Run {
         disk,
         file,
@@ -63,7 +63,7 @@ pub(crate) fn hash_file(
         stop: AtomicBool::new(false),
         error: Mutex::new(None),
     };
-    run.on_all_cores();
+    run.shared_by(store.workers().at_once());
     if let Some(error) = run.error.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(error);
     }
@@ -88,11 +88,10 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn on_all_cores(&self) {
+    fn shared_by(&self, threads: u64) {
         let blocks = self.size.div_ceil(BLOCK_LEN);
-        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
         std::thread::scope(|scope| {
-            for _ in 1..cores.min(blocks) {
+            for _ in 1..threads.min(blocks) {
                 // Without a further thread the others do its share.
                 let _ = std::thread::Builder::new().name("hash".into()).spawn_scoped(scope, || self.work());
             }

@@ -131,10 +131,10 @@ impl Store {
     /// its partial again.
     fn sweep(&self, folder: &Path) {
         if let Ok(folder) = Folder::open(folder)
-            && let Ok(Some(partials)) = folder.partials(false)
+            && let Ok(Some(partials)) = folder.partials()
         {
             folder.sweep(&**self.disk(), &partials);
-            folder.remove_partials_if_empty();
+            folder.remove_partials_if_empty(&**self.disk());
         }
     }
 
@@ -188,7 +188,7 @@ impl Store {
     fn hash(&self, opened: &Opened, progress: Progress<'_>) -> Result<(FileId, Option<List>), StoreError> {
         let Opened { file, path, stamp, .. } = opened;
         let begun = now_ns();
-        let hashed = hash_file(&**self.disk(), self.lists(), file, path, stamp.size, progress)?;
+        let hashed = hash_file(self, file, path, stamp.size, progress)?;
         let after = file.metadata().map_err(StoreError::io("look at the source", path))?;
         if Stamp::of(&after) != *stamp {
             return Err(StoreError::SourceChanged { path: path.clone() });

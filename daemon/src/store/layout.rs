@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use p2p_protocol::{FileId, PeerId, ResumeKey};
+use p2p_protocol::{FileId, PeerId, ResumeKey, control::SPOOL_FOLDER};
 
 /// The folder of partial files, beside their destination. No received name may equal it.
 pub(crate) use p2p_protocol::name::PARTIALS_FOLDER as PARTIALS;
@@ -58,9 +58,9 @@ impl Home {
         self.lists().join(&name[..2]).join(format!("{name}{CVS}"))
     }
 
-    /// The folder for content that goes to standard output and is not kept.
+    /// The folder for standard input that is to be sent, and for what goes to standard output and is not kept.
     pub(crate) fn spool(&self) -> PathBuf {
-        self.root.join("spool")
+        self.root.join(SPOOL_FOLDER)
     }
 }
 

@@ -4,10 +4,9 @@
 //! and nothing else, and none of them needs a sync. A file of no or one group has no list.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     io,
     ops::Range,
-    os::unix::fs::OpenOptionsExt,
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
@@ -18,7 +17,9 @@ use std::{
 use p2p_protocol::{Cv, FileId, limits::CV_LEN, tree};
 
 use super::layout::{Home, UNFINISHED};
-use crate::disk::{Disk, is_unsupported, read_exact, write_all};
+use crate::disk::{
+    self, Disk, PRIVATE_FOLDER, is_unsupported, make_folders, place_of, read_exact, write_all,
+};
 
 /// Values that are read at once while a list is checked; a power of two, so that each run is a subtree.
 pub(crate) const RUN: u64 = 1 << 12;
@@ -88,10 +89,10 @@ pub(crate) struct Lists {
 impl Lists {
     /// Makes the folder, and removes what an earlier daemon did not finish.
     pub(crate) fn open(home: &Home, disk: Arc<dyn Disk>) -> io::Result<Self> {
-        std::fs::create_dir_all(home.lists())?;
+        make_folders(&*disk, &home.lists(), PRIVATE_FOLDER)?;
         for entry in std::fs::read_dir(home.lists())?.flatten() {
             if entry.file_name().as_encoded_bytes().starts_with(UNFINISHED.as_bytes()) {
-                let _ = std::fs::remove_file(entry.path());
+                let _ = disk::remove(&*disk, &entry.path());
             }
         }
         Ok(Self { home: home.clone(), disk })
@@ -105,7 +106,7 @@ impl Lists {
             Ok(Some(root)) if root == id => Some(list),
             _ => {
                 tracing::warn!(path = %path.display(), "a list of chaining values is damaged, made anew");
-                let _ = std::fs::remove_file(&path);
+                let _ = disk::remove(&*self.disk, &path);
                 None
             }
         }
@@ -126,9 +127,8 @@ impl Lists {
         static SERIAL: AtomicU64 = AtomicU64::new(0);
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         let path = self.home.lists().join(format!("{UNFINISHED}{}-{serial}", std::process::id()));
-        let mut how = OpenOptions::new();
-        let file = how.read(true).write(true).create_new(true).mode(0o600).open(&path)?;
-        let unfinished = Unfinished(path);
+        let file = disk::create(&*self.disk, &path)?;
+        let unfinished = Unfinished { disk: self.disk.clone(), path };
         match self.disk.reserve(&file, 0, groups * CV_LEN as u64) {
             Err(error) if !is_unsupported(&error) => Err(error),
             _ => Ok((file, unfinished)),
@@ -137,7 +137,7 @@ impl Lists {
 
     /// Forgets the list of a content that no file holds any longer.
     pub(crate) fn remove(&self, id: FileId) {
-        let _ = std::fs::remove_file(self.home.list(id));
+        let _ = disk::remove(&*self.disk, &self.home.list(id));
     }
 }
 
@@ -157,11 +157,14 @@ enum Place {
 
 /// A list's temporary name; dropping it removes what is there.
 #[derive(Debug)]
-struct Unfinished(PathBuf);
+struct Unfinished {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+}
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+        let _ = disk::remove(&*self.disk, &self.path);
     }
 }
 
@@ -236,10 +239,12 @@ impl ListWriter {
     fn keep(&self, id: FileId, unfinished: Unfinished) -> io::Result<()> {
         let path = self.lists.home.list(id);
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder)?;
+            // Usually it is there. Like the list, it need not be durable.
+            let (lists, name) = place_of(folder)?;
+            let _ = self.lists.disk.make_folder(&lists, name, PRIVATE_FOLDER);
         }
         // The old name is gone then, and removing it again finds nothing.
-        std::fs::rename(&unfinished.0, path)
+        disk::rename(&*self.lists.disk, &unfinished.path, &path)
     }
 
     fn keep_short(&self, id: FileId, values: &[Cv]) -> io::Result<()> {

@@ -38,13 +38,13 @@ mod partial;
 mod publish;
 mod recover;
 mod source;
+mod spool;
 mod stamp;
 #[cfg(test)]
 mod tests;
 
 use std::{
     collections::VecDeque,
-    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -57,7 +57,10 @@ pub(crate) use publish::{PublishName, Published};
 pub(crate) use recover::PartialSpec;
 pub(crate) use source::{ChunkData, Source};
 
-use crate::disk::{Disk, System};
+use crate::{
+    disk::{Disk, PRIVATE_FOLDER, make_folders},
+    workers::Workers,
+};
 use layout::Home;
 use list::Lists;
 use stamp::Stamp;
@@ -72,6 +75,7 @@ pub(crate) struct Store {
 struct Inner {
     home: Home,
     disk: Arc<dyn Disk>,
+    workers: Workers,
     catalog: Catalog,
     lists: Lists,
     /// Files that were sent and hashed at once, and that the hash cache did not take.
@@ -82,24 +86,16 @@ struct Inner {
 
 impl Store {
     /// Opens the store in this home, which is made if need be. A damaged catalog is set aside and made anew.
-    pub(crate) fn open(home: &Path) -> Result<Self, StoreError> {
-        Self::open_on(home, Arc::new(System))
-    }
-
-    /// Opens the store on another disk than the operating system's.
-    pub(crate) fn open_on(home: &Path, disk: Arc<dyn Disk>) -> Result<Self, StoreError> {
+    pub(crate) fn open(disk: Arc<dyn Disk>, workers: Workers, home: &Path) -> Result<Self, StoreError> {
         let home = Home::new(home);
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(home.root())
+        make_folders(&*disk, home.root(), PRIVATE_FOLDER)
             .map_err(StoreError::io("make the home", home.root()))?;
         let lists = Lists::open(&home, disk.clone());
         let lists = lists.map_err(StoreError::io("open the lists of chaining values", &home.lists()))?;
-        let catalog = Catalog::open(&home)?;
+        let catalog = Catalog::open(&home, disk.clone())?;
         let file_mode = 0o777 & !umask();
         let sent = Mutex::default();
-        Ok(Self { inner: Arc::new(Inner { home, disk, catalog, lists, sent, file_mode }) })
+        Ok(Self { inner: Arc::new(Inner { home, disk, workers, catalog, lists, sent, file_mode }) })
     }
 
     /// Jobs, shares, receipts and the hash cache.
@@ -107,7 +103,7 @@ impl Store {
         &self.inner.catalog
     }
 
-    /// The folder for content that goes to standard output and is not kept.
+    /// The folder for standard input that is to be sent, and for what goes to standard output and is not kept.
     pub(crate) fn spool(&self) -> PathBuf {
         self.inner.home.spool()
     }
@@ -132,6 +128,11 @@ impl Store {
 
     fn disk(&self) -> &Arc<dyn Disk> {
         &self.inner.disk
+    }
+
+    /// Who hashes.
+    fn workers(&self) -> &Workers {
+        &self.inner.workers
     }
 
     fn lists(&self) -> &Lists {

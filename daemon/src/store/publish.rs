@@ -11,10 +11,7 @@ use std::{
     ffi::{OsStr, OsString},
     fs::File,
     io,
-    os::unix::{
-        ffi::{OsStrExt, OsStringExt},
-        fs::PermissionsExt,
-    },
+    os::unix::ffi::{OsStrExt, OsStringExt},
     path::PathBuf,
 };
 
@@ -140,8 +137,8 @@ impl Partial {
     fn settle(&self) -> Result<(), StoreError> {
         self.reserve_no_more();
         let allowed = if self.spec.executable { 0o777 } else { 0o666 };
-        let mode = std::fs::Permissions::from_mode(self.store.file_mode() & allowed);
-        self.data.set_permissions(mode).map_err(self.io("set the permissions of"))?;
+        let (disk, mode) = (self.store.disk(), self.store.file_mode() & allowed);
+        disk.set_mode(&self.data, mode).map_err(self.io("set the permissions of"))?;
         if let Some(modified) = self.spec.modified_ns {
             let times = Timestamps {
                 last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
@@ -150,11 +147,11 @@ impl Partial {
                     tv_nsec: modified.rem_euclid(1_000_000_000),
                 },
             };
-            if let Err(error) = rustix::fs::futimens(&self.data, &times) {
+            if let Err(error) = disk.set_times(&self.data, &times) {
                 tracing::debug!(path = %self.path_of(PART).display(), %error, "the modification time is not kept");
             }
         }
-        self.store.disk().sync_all(&self.data).map_err(|error| self.lost(&error))
+        disk.sync_all(&self.data).map_err(|error| self.lost(&error))
     }
 
     fn place(&self, name: &PublishName) -> Result<Published, StoreError> {

@@ -29,7 +29,7 @@ use super::{
     partial::{Partial, Parts, State},
     stamp::Stamp,
 };
-use crate::disk::{next_data, next_hole};
+use crate::disk::{Disk, next_data, next_hole};
 
 /// What a partial is opened for.
 #[derive(Clone, Debug)]
@@ -57,7 +57,7 @@ impl Store {
         let disk = &**self.disk();
         let folder = Folder::make(disk, &spec.folder)?;
         let stem = spec.key.to_string();
-        let stored = folder.partials(false)?.map_or(0, |partials| stored_bytes(&partials, &stem));
+        let stored = folder.partials()?.map_or(0, |partials| stored_bytes(&partials, &stem));
         check_room(self, &folder, spec.allocated.saturating_sub(stored))?;
 
         let (at, log_file) = enter(self, &folder, &stem)?;
@@ -103,7 +103,7 @@ impl Store {
             Err(error) if error.is_gone() => return Ok(false),
             other => other?,
         };
-        let Some(partials) = folder.partials(false)? else { return Ok(false) };
+        let Some(partials) = folder.partials()? else { return Ok(false) };
         let stem = key.to_string();
         Ok([PART, CVS, LOG].iter().any(|ending| partials.symlink_metadata(format!("{stem}{ending}")).is_ok()))
     }
@@ -114,11 +114,11 @@ impl Store {
             Err(error) if error.is_gone() => return Ok(()),
             other => other?,
         };
-        let Some(partials) = folder.partials(false)? else { return Ok(()) };
+        let Some(partials) = folder.partials()? else { return Ok(()) };
         let stem = key.to_string();
         let log_name = format!("{stem}{LOG}");
         let log_path = folder.path.join(PARTIALS).join(&log_name);
-        let lock_held = match open_file(&partials, &log_name, false) {
+        let lock_held = match open_file(&**self.disk(), &partials, &log_name, false) {
             Ok(log) => {
                 lock(&log, &log_path)?;
                 Some(log)
@@ -148,7 +148,7 @@ pub(super) fn remove_files(
             _ => {}
         }
     }
-    folder.remove_partials_if_empty();
+    folder.remove_partials_if_empty(&**store.disk());
     Ok(())
 }
 
@@ -194,11 +194,11 @@ fn check_room(store: &Store, folder: &Folder, need: u64) -> Result<(), StoreErro
 /// the folder, while it is empty, at any moment.
 fn enter(store: &Store, folder: &Folder, stem: &str) -> Result<(Located, File), StoreError> {
     for _ in 0..RACES {
-        let entered = folder.partials(true).and_then(|partials| {
-            let partials = partials.ok_or_else(|| StoreError::Gone { path: folder.path.clone() })?;
+        let disk = &**store.disk();
+        let entered = folder.make_partials(disk).and_then(|partials| {
             let at = Located { partials, base: folder.path.join(PARTIALS), stem: stem.to_owned() };
-            let log = open_locked(&at)?;
-            folder.sweep(&**store.disk(), &at.partials);
+            let log = open_locked(disk, &at)?;
+            folder.sweep(disk, &at.partials);
             Ok((at, log))
         });
         match entered {
@@ -216,10 +216,10 @@ const RACE_PAUSE: Duration = Duration::from_millis(2);
 
 /// Opens the log and takes its lock. The name must still be the file that was locked: whoever held the lock
 /// before may have removed it.
-fn open_locked(at: &Located) -> Result<File, StoreError> {
+fn open_locked(disk: &dyn Disk, at: &Located) -> Result<File, StoreError> {
     let path = at.path(LOG);
     for _ in 0..RACES {
-        let log = open_file(&at.partials, at.name(LOG), true).map_err(|error| unfit(&path, error))?;
+        let log = open_file(disk, &at.partials, at.name(LOG), true).map_err(|error| unfit(&path, error))?;
         if MetadataExt::nlink(&log.metadata().map_err(StoreError::io("look at", &path))?) > 1 {
             return Err(StoreError::Misplaced { path, what: "a file with several names", wanted: "a log" });
         }
@@ -243,7 +243,8 @@ fn open_locked(at: &Located) -> Result<File, StoreError> {
 fn open_own(store: &Store, at: &Located, ending: &str) -> Result<File, StoreError> {
     let (path, name) = (at.path(ending), at.name(ending));
     for _ in 0..RACES {
-        let file = open_file(&at.partials, &name, true).map_err(|error| unfit(&path, error))?;
+        let file =
+            open_file(&**store.disk(), &at.partials, &name, true).map_err(|error| unfit(&path, error))?;
         let names = MetadataExt::nlink(&file.metadata().map_err(StoreError::io("look at", &path))?);
         if names <= 1 {
             return Ok(file);

@@ -2,7 +2,10 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -25,6 +28,7 @@ pub(crate) struct Connection {
 
 #[derive(Debug)]
 struct Shared {
+    id: u64,
     peer: PeerId,
     own: PeerId,
     /// The code with which this side closed the connection.
@@ -52,7 +56,9 @@ impl Connection {
             let remote = socket::canonical(quic.remote_address());
             return Err(TransportError::Unproven { remote, reason: "no certificate".to_owned() });
         };
-        Ok(Self { quic, shared: Arc::new(Shared { peer, own, closed_here: OnceLock::new() }) })
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        let id = MADE.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { quic, shared: Arc::new(Shared { id, peer, own, closed_here: OnceLock::new() }) })
     }
 
     /// Who is at the other end.
@@ -60,9 +66,9 @@ impl Connection {
         self.shared.peer
     }
 
-    /// A number that no other connection has while this one is held.
-    pub(crate) fn id(&self) -> usize {
-        self.quic.stable_id()
+    /// A number that no other connection of this process has.
+    pub(crate) fn id(&self) -> u64 {
+        self.shared.id
     }
 
     /// Where the peer is now. It may change while the connection lives.

@@ -18,7 +18,8 @@ use p2p_protocol::{
     },
 };
 use quinn::{
-    ConnectionError, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TokioRuntime, TransportConfig, VarInt,
+    AsyncUdpSocket, ConnectionError, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TokioRuntime,
+    TransportConfig, VarInt,
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
 use tokio::sync::mpsc;
@@ -27,6 +28,7 @@ use super::{
     congestion::{self, Congestion},
     connection::Connection,
     error::{Context, TransportError},
+    network::Network,
     reset, socket, tls,
 };
 use crate::identity::Identity;
@@ -63,6 +65,7 @@ pub(crate) struct Endpoint(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    network: Arc<dyn Network>,
     listening: Vec<Listening>,
     /// A socket to dial from where none of the others reaches; made when first needed.
     dialling: Mutex<Option<quinn::Endpoint>>,
@@ -82,6 +85,7 @@ impl Endpoint {
     /// Listens at these addresses, with the given identity on every connection. `[::]` means IPv4 too. Needs a
     /// tokio run-time to be there.
     pub(crate) fn bind(
+        network: Arc<dyn Network>,
         listen: &[SocketAddr],
         identity: &Identity,
         congestion: Congestion,
@@ -89,11 +93,12 @@ impl Endpoint {
         let setup = |error: rustls::Error| TransportError::Setup(error.to_string());
         let client = tls::client_config(identity).map_err(setup)?;
         let server = tls::server_config(identity).map_err(setup)?;
-        Self::with_tls(listen, identity, congestion, client, server)
+        Self::with_tls(network, listen, identity, congestion, client, server)
     }
 
     /// The same with TLS settings of the caller's.
     pub(super) fn with_tls(
+        network: Arc<dyn Network>,
         listen: &[SocketAddr],
         identity: &Identity,
         congestion: Congestion,
@@ -119,16 +124,16 @@ impl Endpoint {
         let mut listening = Vec::with_capacity(listen.len());
         for &address in listen {
             let failed = |source: io::Error| TransportError::Bind { address, source: Arc::new(source) };
-            let socket = socket::bind(address).map_err(failed)?;
+            let socket = network.bind(address).map_err(failed)?;
             let address = socket.local_addr().map_err(failed)?;
             let config = with_payload(reset::endpoint_config(identity, address))?;
-            let endpoint = quinn::Endpoint::new(config, Some(server.clone()), socket, Arc::new(TokioRuntime))
-                .map_err(failed)?;
+            let endpoint = over(socket, config, Some(server.clone())).map_err(failed)?;
             let gate = Gate { own: identity.peer_id(), handshakes: handshakes.clone() };
             tokio::spawn(gate.watch(endpoint.clone(), sender.clone()));
             listening.push(Listening { endpoint, address });
         }
         Ok(Self(Arc::new(Inner {
+            network,
             listening,
             dialling: Mutex::default(),
             client,
@@ -149,7 +154,7 @@ impl Endpoint {
             return Err(TransportError::BadAddress(remote));
         }
         let no_route = |source: io::Error| TransportError::NoRoute { remote, source: Arc::new(source) };
-        socket::check_route(remote).map_err(no_route)?;
+        self.0.network.check_route(remote).map_err(no_route)?;
         let own = self.0.identity.peer_id();
         let context = Context { remote, own, closed_here: None };
         let connecting = self
@@ -204,11 +209,9 @@ impl Endpoint {
             return Ok(endpoint.clone());
         }
         let no_socket = |source: io::Error| TransportError::NoRoute { remote, source: Arc::new(source) };
-        let socket = socket::bind_to_dial().map_err(no_socket)?;
+        let socket = self.0.network.bind_to_dial().map_err(no_socket)?;
         let config = with_payload(reset::throwaway_config(&self.0.identity))?;
-        let endpoint =
-            quinn::Endpoint::new(config, None, socket, Arc::new(TokioRuntime)).map_err(no_socket)?;
-        Ok(dialling.insert(endpoint).clone())
+        Ok(dialling.insert(over(socket, config, None).map_err(no_socket)?).clone())
     }
 
     /// Moves the first listening socket to another port, as a change of networks would.
@@ -219,6 +222,15 @@ impl Endpoint {
         self.0.listening[0].endpoint.rebind(socket).unwrap();
         address
     }
+}
+
+/// QUIC over a socket, on the running run-time, whose clock it goes by.
+fn over(
+    socket: Arc<dyn AsyncUdpSocket>,
+    config: EndpointConfig,
+    server: Option<quinn::ServerConfig>,
+) -> io::Result<quinn::Endpoint> {
+    quinn::Endpoint::new_with_abstract_socket(config, server, socket, Arc::new(TokioRuntime))
 }
 
 fn with_payload(mut config: EndpointConfig) -> Result<EndpointConfig, TransportError> {
@@ -340,13 +352,13 @@ mod tests {
     use p2p_protocol::reason::Failure;
 
     use super::*;
-    use crate::transport::tests::loopback;
+    use crate::transport::tests::{bind, loopback};
 
     #[tokio::test]
     async fn under_load_an_address_must_prove_itself_and_others_still_get_in() {
         let identity = Identity::ephemeral();
-        let server = Endpoint::bind(&[loopback()], &identity, Congestion::default()).unwrap();
-        let client = Endpoint::bind(&[loopback()], &Identity::ephemeral(), Congestion::default()).unwrap();
+        let server = bind(&[loopback()], &identity).unwrap();
+        let client = bind(&[loopback()], &Identity::ephemeral()).unwrap();
         let address = server.local_addrs()[0];
         let dial = || {
             let client = client.clone();

@@ -9,6 +9,7 @@ mod connection;
 mod control_stream;
 mod endpoint;
 mod error;
+mod network;
 mod reset;
 mod socket;
 #[cfg(test)]
@@ -21,3 +22,5 @@ pub(crate) use connection::{Connection, PathStats};
 pub(crate) use control_stream::ControlStream;
 pub(crate) use endpoint::{Endpoint, Incoming};
 pub(crate) use error::TransportError;
+pub use network::Network;
+pub(crate) use network::SystemNetwork;

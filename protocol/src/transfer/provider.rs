@@ -85,8 +85,8 @@ pub enum ProviderAction {
         /// Why.
         reason: ChunkFailure,
     },
-    /// The receiver wants nothing for a while.
-    Paused(PauseReason),
+    /// The receiver wants nothing until its disk has room.
+    Paused,
     /// The receiver wants chunks again.
     Resumed,
     /// The content is durable at the receiver.
@@ -115,6 +115,8 @@ pub struct Provider {
     unhashed: Option<Unhashed>,
     /// What is known of the chunk that went along with the offer, if one did.
     early: Option<Early>,
+    /// Whether one did, about which the receiver has said nothing.
+    went_early: bool,
     /// Chunks that the receiver had from the start and that its `Accept` had no room to name.
     unnamed: u32,
     verified: ChunkSet,
@@ -172,6 +174,7 @@ impl Provider {
             file_id: None,
             unhashed: None,
             early: None,
+            went_early: false,
             unnamed: unnamed.ok_or(PeerMisbehaved::HaveCount(accept.have_count))?,
             verified,
             queue: VecDeque::new(),
@@ -210,6 +213,7 @@ impl Provider {
         let mut provider = Self::new(geometry, file_id, accept, now)?;
         if provider.verified_count() == 0 && geometry.chunks() == 1 {
             provider.early = Some(Early::Unasked);
+            provider.went_early = true;
             provider.in_flight.insert(0);
             provider.unverified.insert(0);
         }
@@ -353,6 +357,10 @@ impl Provider {
                         return Err(PeerMisbehaved::UnexpectedMessage("ChunkFailed"));
                     }
                 }
+                if std::mem::take(&mut self.went_early) && failed.reason == ChunkFailure::NotStored {
+                    // There was no room for it before the offer was taken, which is no failure.
+                    return Ok(());
+                }
                 // A full disk is nobody's fault, and paced by the pause.
                 if failed.reason != ChunkFailure::NotStored {
                     let failures = self.failures.entry(failed.chunk).or_default();
@@ -366,9 +374,9 @@ impl Provider {
                 self.actions.push_back(ProviderAction::ChunkFailed { chunk, reason });
                 Ok(())
             }
-            Message::Paused(reason) => {
+            Message::Paused(PauseReason::Space) => {
                 self.paused = true;
-                self.actions.push_back(ProviderAction::Paused(reason));
+                self.actions.push_back(ProviderAction::Paused);
                 Ok(())
             }
             Message::Done(done) => {

@@ -33,7 +33,7 @@ pub enum Message {
     Verified(Vec<ChunkRange>),
     /// Receiver: this chunk was dropped, and will be wanted again unless the transfer ends.
     ChunkFailed(ChunkFailed),
-    /// Receiver: nothing will be wanted for a while, for this reason.
+    /// Receiver: nothing will be wanted for a while, for this reason. Before `Accept` only while its owner is asked.
     Paused(PauseReason),
     /// Provider: the File ID of an offer that had none.
     Seal(Seal),
@@ -128,6 +128,8 @@ pub struct ChunkFailed {
 pub enum PauseReason {
     /// The disk is full, or its folder is gone.
     Space,
+    /// Its owner has to say yes or no to the offer.
+    Owner,
 }
 
 /// The identity of content whose offer had none.

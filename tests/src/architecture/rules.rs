@@ -73,9 +73,9 @@ pub fn bincode_only_in_the_codec(source: &Source) -> Vec<String> {
     complain(source, &["bincode"])
 }
 
-/// Only `store` names rusqlite.
+/// Only `store` names rusqlite, and the simulated disk that it is run on.
 pub fn sqlite_only_in_the_store(source: &Source) -> Vec<String> {
-    if source.path.starts_with("daemon/src/store/") {
+    if ["daemon/src/store/", "tests/sim/"].iter().any(|folder| source.path.starts_with(folder)) {
         return Vec::new();
     }
     complain(source, &["rusqlite"])
@@ -104,6 +104,57 @@ pub fn layers_of_the_daemon(source: &Source) -> Vec<String> {
         })
     };
     forbidden.iter().filter(sees).map(|module| format!("names crate::{module}")).collect()
+}
+
+/// Only `disk.rs` changes files and folders, so that whatever is injected there sees all of it. The local socket's name is
+/// no file, and is made anew with every start.
+pub fn only_the_disk_changes_files(source: &Source) -> Vec<String> {
+    let exempt = ["daemon/src/disk.rs", "daemon/src/control/socket.rs"];
+    let is_test = source.path.contains("/tests");
+    if !source.path.starts_with("daemon/src/") || exempt.contains(&source.path.as_str()) || is_test {
+        return Vec::new();
+    }
+    // Tests may do as they like; they stand at the end of a file.
+    let code = source.code.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    const CHANGES: [&str; 27] = [
+        "OpenOptions",
+        "DirBuilder",
+        "create_dir",
+        "create_dir_all",
+        "create_new",
+        "remove_file",
+        "remove_dir",
+        "remove_dir_all",
+        "hard_link",
+        "symlink",
+        "set_permissions",
+        "set_modified",
+        "mkdirat",
+        "unlinkat",
+        "renameat",
+        "renameat_with",
+        "linkat",
+        "symlinkat",
+        "fchmod",
+        "chmodat",
+        "futimens",
+        "utimensat",
+        "fallocate",
+        "ftruncate",
+        "copy_file_range",
+        "write_all_at",
+        "pwrite",
+    ];
+    let mut complaints: Vec<String> = words(code)
+        .filter(|(_, word)| CHANGES.contains(word))
+        .map(|(_, word)| format!("changes files by itself: {word}"))
+        .collect();
+    for call in ["fs::write(", "fs::rename(", "fs::copy(", "File::create("] {
+        if code.contains(call) {
+            complaints.push(format!("changes files by itself: {call}"));
+        }
+    }
+    complaints
 }
 
 /// The command line knows the daemon by its socket alone.

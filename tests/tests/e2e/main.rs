@@ -5,6 +5,7 @@
 
 mod crash;
 mod in_process;
+mod inbox;
 mod jobs;
 mod lifecycle;
 mod names;
@@ -13,6 +14,7 @@ mod output;
 mod shares;
 mod source;
 mod space;
+mod stdin;
 mod transfer;
 mod trust;
 mod unsealed;

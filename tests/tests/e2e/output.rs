@@ -225,8 +225,40 @@ fn completions_are_printed_for_every_shell() {
     let a = Daemon::start("a");
     for shell in ["bash", "zsh", "fish"] {
         let printed = a.cli().run(words!["completions", shell]).success();
-        assert!(printed.text().contains("p2p"), "{printed}");
+        assert!(printed.text().contains("P2P_COMPLETE"), "{printed}");
     }
+}
+
+/// What a shell would offer after these words, the last of which is being typed.
+fn offered(daemon: &Daemon, typed: &[&str]) -> Vec<String> {
+    let cli = daemon.cli().env("P2P_COMPLETE", "fish").env("P2P_HOME", daemon.place().home_path());
+    let mut command = std::process::Command::new(p2p_tests::binaries::p2p());
+    let shell = cli.command([]);
+    command.env_clear().envs(shell.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let said = command.arg("--").arg("p2p").args(typed).output().unwrap();
+    assert!(said.status.success() && said.stderr.is_empty(), "{said:?}");
+    let lines = String::from_utf8(said.stdout).unwrap();
+    lines.lines().map(|line| line.split('\t').next().unwrap_or_default().to_owned()).collect()
+}
+
+#[test]
+fn a_shell_completes_peers_transfers_and_file_ids() {
+    let Pair { a, b } = Pair::new();
+    let file = a.new_file("f.bin", 1, 300_000);
+    let id = a.cli().run(words!["share", file]).success().text();
+    let sent = a.cli().json(words!["send", file, "--to", b.address()]).success();
+    assert_eq!(offered(&a, &["send", "f.bin", "--to", "b"]), ["b"]);
+    assert!(offered(&a, &["send", "f.bin", "--to", ""]).contains(&b.address().to_owned()));
+    assert_eq!(offered(&a, &["unshare", &id[..5]]), [id.as_str()]);
+    assert_eq!(offered(&a, &["verify", "f.bin", ""])[0], id);
+    assert_eq!(offered(&a, &["show", ""])[0], sent.event("done")["transfer"].to_string());
+    assert!(!offered(&a, &["cancel", ""]).iter().any(|word| word.parse::<u64>().is_ok()));
+    // A home that is named counts; where no daemon runs, nothing is offered, and nothing goes wrong.
+    let other = b.place().home_path().to_str().unwrap();
+    assert_eq!(offered(&a, &["--home", other, "send", "f.bin", "--to", "a"]), ["a"]);
+    assert_eq!(offered(&a, &["--home", "/nowhere/at/all", "send", "f.bin", "--to", "b"]), [""; 0]);
+    let listed = a.cli().json(words!["shares"]).success();
+    assert_eq!(listed.event("shared")["file_id"], id);
 }
 
 #[test]

@@ -99,6 +99,7 @@ impl<'a> Room<'a> {
             path: source.as_os_str().as_bytes().to_vec(),
             target: receiver.address.clone(),
             name: None,
+            spooled: false,
             key: KeyPolicy::Exactly(receiver.peer),
             detach: false,
         });

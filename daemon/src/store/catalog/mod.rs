@@ -10,16 +10,17 @@ mod shares;
 
 use std::{
     io,
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{Arc, mpsc},
     thread::JoinHandle,
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rustix::fs::OFlags;
 
 use super::{error::StoreError, layout::Home};
+use crate::disk::{self, Disk, PRIVATE_FILE, place_of};
 
 pub(crate) use jobs::JobRow;
 pub(crate) use shares::Share;
@@ -53,6 +54,7 @@ impl Drop for Worker {
 /// The connection and what goes with it; lives on the catalog's thread.
 struct Database {
     home: Home,
+    disk: Arc<dyn Disk>,
     connection: Connection,
     /// The highest job number ever given, also by a catalog that was set aside since.
     highest_job: u64,
@@ -60,8 +62,8 @@ struct Database {
 
 impl Catalog {
     /// Opens the catalog, or makes one. A damaged one is renamed and replaced by an empty one.
-    pub(crate) fn open(home: &Home) -> Result<Self, StoreError> {
-        let mut database = Database::open(home)?;
+    pub(crate) fn open(home: &Home, disk: Arc<dyn Disk>) -> Result<Self, StoreError> {
+        let mut database = Database::open(home, &disk)?;
         let (questions, asked) = mpsc::channel::<Question>();
         let thread = std::thread::Builder::new()
             .name("catalog".into())
@@ -92,28 +94,24 @@ impl Catalog {
 }
 
 impl Database {
-    fn open(home: &Home) -> Result<Self, StoreError> {
-        match Self::open_as_it_is(home) {
+    fn open(home: &Home, disk: &Arc<dyn Disk>) -> Result<Self, StoreError> {
+        match Self::open_as_it_is(home, disk) {
             Err(StoreError::Catalog { source, .. }) if is_damage(&source) => {
-                set_aside(home, &source)?;
-                Self::open_as_it_is(home)
+                set_aside(home, &**disk, &source)?;
+                Self::open_as_it_is(home, disk)
             }
             other => other,
         }
     }
 
-    fn open_as_it_is(home: &Home) -> Result<Self, StoreError> {
+    fn open_as_it_is(home: &Home, disk: &Arc<dyn Disk>) -> Result<Self, StoreError> {
         let path = home.catalog();
         // SQLite would make it readable to whoever the umask lets; it gives its other files the same mode.
-        std::fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(StoreError::io("open the catalog", &path))?;
+        let made = place_of(&path)
+            .and_then(|(folder, name)| disk.open(&folder, name, OFlags::RDWR | OFlags::CREATE, PRIVATE_FILE));
+        drop(made.map_err(StoreError::io("open the catalog", &path))?);
         let failed = failure(&path);
-        let mut connection = Connection::open(&path).map_err(&failed)?;
+        let mut connection = connect(&**disk, &path).map_err(&failed)?;
         schema::prepare(&mut connection).map_err(&failed)?.map_err(|found| StoreError::CatalogNewer {
             path: path.clone(),
             found,
@@ -121,7 +119,7 @@ impl Database {
         })?;
         let highest_job = jobs::highest(&connection).map_err(&failed)?;
         jobs::prune(&connection).and_then(|()| shares::prune(&connection)).map_err(&failed)?;
-        Ok(Self { home: home.clone(), connection, highest_job })
+        Ok(Self { home: home.clone(), disk: disk.clone(), connection, highest_job })
     }
 
     fn answer<T>(&mut self, ask: impl Fn(&mut Self) -> rusqlite::Result<T>) -> Result<T, StoreError> {
@@ -131,13 +129,20 @@ impl Database {
                 let highest_job = self.highest_job;
                 // SQLite lets go of its files before they are renamed.
                 self.connection = Connection::open_in_memory().map_err(failure(&path))?;
-                set_aside(&self.home, &source)?;
-                *self = Self::open_as_it_is(&self.home)?;
+                set_aside(&self.home, &*self.disk, &source)?;
+                *self = Self::open_as_it_is(&self.home, &self.disk)?;
                 self.highest_job = self.highest_job.max(highest_job);
                 ask(self).map_err(failure(&path))
             }
             other => other.map_err(failure(&path)),
         }
+    }
+}
+
+fn connect(disk: &dyn Disk, path: &Path) -> rusqlite::Result<Connection> {
+    match disk.catalog_vfs() {
+        Some(vfs) => Connection::open_with_flags_and_vfs(path, OpenFlags::default(), vfs),
+        None => Connection::open(path),
     }
 }
 
@@ -167,7 +172,7 @@ fn is_damage(error: &rusqlite::Error) -> bool {
 }
 
 /// Renames a damaged catalog and its companions.
-fn set_aside(home: &Home, why: &rusqlite::Error) -> Result<(), StoreError> {
+fn set_aside(home: &Home, disk: &dyn Disk, why: &rusqlite::Error) -> Result<(), StoreError> {
     let from = home.catalog();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let to = (now..).map(|second| home.damaged_catalog(second)).find(|path| !path.exists());
@@ -178,7 +183,7 @@ fn set_aside(home: &Home, why: &rusqlite::Error) -> Result<(), StoreError> {
     );
     for ending in ["", "-wal", "-shm"] {
         let (from, to) = (with_ending(&from, ending), with_ending(&to, ending));
-        match std::fs::rename(&from, &to) {
+        match disk::rename(disk, &from, &to) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(StoreError::io("set the damaged catalog aside", &from)(error));
             }

@@ -70,6 +70,24 @@ impl Catalog {
         })
     }
 
+    /// All shares, oldest first.
+    pub(crate) fn shares(&self) -> Result<Vec<Share>, StoreError> {
+        self.ask(|database| {
+            let mut query = database.connection.prepare_cached(
+                "SELECT file_id, path, audience, created_ms FROM shares ORDER BY created_ms, file_id",
+            )?;
+            let parse = |row: &Row<'_>| {
+                Ok(Share {
+                    file_id: FileId(row.get(0)?),
+                    path: path_of(row.get(1)?),
+                    audience: row.get(2)?,
+                    created_ms: row.get(3).map(i64::cast_unsigned)?,
+                })
+            };
+            query.query_map([], parse)?.collect()
+        })
+    }
+
     /// Whether anything is shared with exactly this audience.
     pub(crate) fn has_share_for(&self, audience: &str) -> Result<bool, StoreError> {
         let audience = audience.to_owned();

@@ -4,7 +4,7 @@ use p2p_protocol::{
 };
 
 use super::*;
-use crate::store::stamp::Stamp;
+use crate::{disk::System, store::stamp::Stamp};
 
 fn home() -> (tempfile::TempDir, Home) {
     let folder = tempfile::tempdir().unwrap();
@@ -42,7 +42,7 @@ fn what_is_stored_is_there_after_a_restart() {
     let share = Share { file_id: id, path: "/a/b".into(), audience: "all".into(), created_ms: 9 };
     let stamp = Stamp { dev: u64::MAX, ino: 2, size: 3, mtime_ns: -4, ctime_ns: 5 };
     let expected = {
-        let catalog = Catalog::open(&home).unwrap();
+        let catalog = Catalog::open(&home, Arc::new(System)).unwrap();
         let first = catalog.insert_job(&row(State::Waiting)).unwrap();
         let second = catalog.insert_job(&row(State::Active)).unwrap();
         assert_eq!((first, second), (1, 2));
@@ -53,7 +53,7 @@ fn what_is_stored_is_there_after_a_restart() {
         assert_eq!(catalog.put_hash(stamp, id).unwrap(), []);
         vec![done, JobRow { number: second, ..row(State::Active) }]
     };
-    let catalog = Catalog::open(&home).unwrap();
+    let catalog = Catalog::open(&home, Arc::new(System)).unwrap();
     assert_eq!(catalog.jobs().unwrap(), expected);
     assert_eq!(catalog.share(id).unwrap(), Some(share));
     assert_eq!(catalog.share(FileId([9; 32])).unwrap(), None);
@@ -72,7 +72,7 @@ fn what_is_stored_is_there_after_a_restart() {
 fn the_catalog_is_private() {
     use std::os::unix::fs::PermissionsExt;
     let (_folder, home) = home();
-    let catalog = Catalog::open(&home).unwrap();
+    let catalog = Catalog::open(&home, Arc::new(System)).unwrap();
     catalog.insert_job(&row(State::Waiting)).unwrap();
     for ending in ["", "-wal"] {
         let mode = std::fs::metadata(with_ending(&home.catalog(), ending)).unwrap().permissions().mode();
@@ -83,9 +83,9 @@ fn the_catalog_is_private() {
 #[test]
 fn a_damaged_catalog_is_set_aside_at_the_start() {
     let (_folder, home) = home();
-    drop(Catalog::open(&home).unwrap().insert_job(&row(State::Done)));
+    drop(Catalog::open(&home, Arc::new(System)).unwrap().insert_job(&row(State::Done)));
     std::fs::write(home.catalog(), b"this is no database, however long it may be".repeat(100)).unwrap();
-    let catalog = Catalog::open(&home).unwrap();
+    let catalog = Catalog::open(&home, Arc::new(System)).unwrap();
     assert_eq!(catalog.jobs().unwrap(), []);
     assert_eq!(set_aside_files(&home), 1);
 }
@@ -96,7 +96,7 @@ fn a_catalog_without_its_tables_is_set_aside() {
     let connection = Connection::open(home.catalog()).unwrap();
     connection.execute_batch("CREATE TABLE jobs (x); PRAGMA user_version = 1").unwrap();
     drop(connection);
-    let catalog = Catalog::open(&home).unwrap();
+    let catalog = Catalog::open(&home, Arc::new(System)).unwrap();
     assert_eq!(catalog.insert_job(&row(State::Done)).unwrap(), 1);
     assert_eq!(set_aside_files(&home), 1);
 }
@@ -104,7 +104,7 @@ fn a_catalog_without_its_tables_is_set_aside() {
 #[test]
 fn a_catalog_damaged_while_it_is_open_is_replaced_and_numbers_go_on() {
     let (_folder, home) = home();
-    let catalog = Catalog::open(&home).unwrap();
+    let catalog = Catalog::open(&home, Arc::new(System)).unwrap();
     assert_eq!(catalog.insert_job(&row(State::Active)).unwrap(), 1);
     catalog.ask(|database| database.connection.execute_batch("DROP TABLE jobs")).unwrap();
     assert_eq!(catalog.insert_job(&row(State::Active)).unwrap(), 2);
@@ -121,7 +121,7 @@ fn a_newer_catalog_is_refused_and_left_alone() {
     let connection = Connection::open(home.catalog()).unwrap();
     connection.pragma_update(None, "user_version", schema::VERSION + 1).unwrap();
     drop(connection);
-    let error = Catalog::open(&home).unwrap_err();
+    let error = Catalog::open(&home, Arc::new(System)).unwrap_err();
     assert!(matches!(error, StoreError::CatalogNewer { found, .. } if found == schema::VERSION + 1));
     assert_eq!(set_aside_files(&home), 0);
 }
@@ -129,7 +129,7 @@ fn a_newer_catalog_is_refused_and_left_alone() {
 #[test]
 fn old_history_is_dropped_but_nothing_unfinished() {
     let (_folder, home) = home();
-    let catalog = Catalog::open(&home).unwrap();
+    let catalog = Catalog::open(&home, Arc::new(System)).unwrap();
     let unfinished = catalog.insert_job(&row(State::Waiting)).unwrap();
     let extra = 5;
     catalog
@@ -146,7 +146,7 @@ fn old_history_is_dropped_but_nothing_unfinished() {
         })
         .unwrap();
     drop(catalog);
-    let catalog = Catalog::open(&home).unwrap();
+    let catalog = Catalog::open(&home, Arc::new(System)).unwrap();
     let numbers: Vec<u64> = catalog.jobs().unwrap().iter().map(|job| job.number).collect();
     assert_eq!(numbers.len() as i64, jobs::ENDED_JOBS_KEPT + 1);
     assert_eq!(numbers[0], unfinished);
@@ -158,7 +158,7 @@ fn old_history_is_dropped_but_nothing_unfinished() {
 #[test]
 fn a_full_disk_is_told_and_loses_nothing() {
     let (_folder, home) = home();
-    let catalog = Catalog::open(&home).unwrap();
+    let catalog = Catalog::open(&home, Arc::new(System)).unwrap();
     let number = catalog.insert_job(&row(State::Active)).unwrap();
     let limit = |catalog: &Catalog, pages: u32| {
         catalog

@@ -31,7 +31,7 @@ impl Bed {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
         let disk = Arc::new(FaultyDisk::default());
-        let store = Store::open_on(&root.path().join("home"), disk.clone()).unwrap();
+        let store = Store::open(disk.clone(), Workers::Threads, &root.path().join("home")).unwrap();
         Self { root, disk, store }
     }
 

@@ -1,4 +1,4 @@
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use p2p_protocol::{
     limits::{CONNECTION_WINDOW, MAX_BIDI_STREAMS, MAX_UNI_STREAMS, STREAM_WINDOW},
@@ -68,24 +68,20 @@ async fn addresses_that_cannot_be_dialled_or_had_are_named() {
         assert!(matches!(error, TransportError::BadAddress(_)), "{bad}: {error}");
     }
     let taken = endpoint.local_addrs()[0];
-    let error = Endpoint::bind(&[taken], &Identity::ephemeral(), Congestion::default()).unwrap_err();
+    let error = bind(&[taken], &Identity::ephemeral()).unwrap_err();
     assert_eq!(error.failure(), Failure::Conflict);
     assert!(error.to_string().contains(&taken.to_string()), "{error}");
     let foreign = "192.0.2.1:0".parse().unwrap();
-    let error = Endpoint::bind(&[foreign], &Identity::ephemeral(), Congestion::default()).unwrap_err();
+    let error = bind(&[foreign], &Identity::ephemeral()).unwrap_err();
     assert!(matches!(error, TransportError::Bind { .. }), "{error}");
 }
 
 #[tokio::test]
 async fn a_dual_stack_socket_dials_both_families() {
-    let client =
-        Endpoint::bind(&["[::]:0".parse().unwrap()], &Identity::ephemeral(), Congestion::default()).unwrap();
+    let client = bind(&["[::]:0".parse().unwrap()], &Identity::ephemeral()).unwrap();
     let mut servers = vec![endpoint()];
     if has_ipv6() {
-        servers.push(
-            Endpoint::bind(&["[::1]:0".parse().unwrap()], &Identity::ephemeral(), Congestion::default())
-                .unwrap(),
-        );
+        servers.push(bind(&["[::1]:0".parse().unwrap()], &Identity::ephemeral()).unwrap());
     }
     for server in servers {
         let address = server.local_addrs()[0];
@@ -254,7 +250,7 @@ async fn a_restarted_peer_is_noticed_at_once() {
     let life = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let first = {
         let _inside = life.enter();
-        Arc::new(Endpoint::bind(&[loopback()], &identity, Congestion::default()).unwrap())
+        Arc::new(bind(&[loopback()], &identity).unwrap())
     };
     let address = first.local_addrs()[0];
     let serving = first.clone();
@@ -266,7 +262,7 @@ async fn a_restarted_peer_is_noticed_at_once() {
     life.shutdown_background();
     drop((first, accepted));
     let second = loop {
-        match Endpoint::bind(&[address], &identity, Congestion::default()) {
+        match bind(&[address], &identity) {
             Ok(endpoint) => break endpoint,
             Err(_) => tokio::task::yield_now().await,
         }

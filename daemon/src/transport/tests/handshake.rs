@@ -1,5 +1,3 @@
-use std::sync::Arc;
-
 use p2p_protocol::reason::Failure;
 use rustls::{
     ClientConfig, ServerConfig,
@@ -15,6 +13,7 @@ fn with_client(identity: &Identity, change: impl FnOnce(&mut ClientConfig)) -> E
     let mut client = tls::client_config(identity).unwrap();
     change(&mut client);
     Endpoint::with_tls(
+        Arc::new(SystemNetwork),
         &[loopback()],
         identity,
         Congestion::default(),
@@ -28,6 +27,7 @@ fn with_server(identity: &Identity, change: impl FnOnce(&mut ServerConfig)) -> E
     let mut server = tls::server_config(identity).unwrap();
     change(&mut server);
     Endpoint::with_tls(
+        Arc::new(SystemNetwork),
         &[loopback()],
         identity,
         Congestion::default(),
@@ -65,8 +65,8 @@ async fn both_sides_learn_whom_they_speak_to() {
         listen.push("[::1]:0".parse().unwrap());
     }
     let (here, there) = (Identity::ephemeral(), Identity::ephemeral());
-    let client = Endpoint::bind(&[loopback()], &here, Congestion::default()).unwrap();
-    let server = Endpoint::bind(&listen, &there, Congestion::default()).unwrap();
+    let client = bind(&[loopback()], &here).unwrap();
+    let server = bind(&listen, &there).unwrap();
     let bound = server.local_addrs();
     let mut targets = vec![SocketAddr::from(([127, 0, 0, 1], bound[0].port())), bound[1]];
     if has_ipv6() {

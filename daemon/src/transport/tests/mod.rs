@@ -4,12 +4,15 @@ mod endpoints;
 mod handshake;
 mod streams;
 
-use std::net::{SocketAddr, UdpSocket};
+use std::{
+    net::{SocketAddr, UdpSocket},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use p2p_protocol::wire::chunk::{ChunkHeader, Encoding};
 
-use super::{Congestion, Connection, Endpoint, TransportError};
+use super::{Congestion, Connection, Endpoint, SystemNetwork, TransportError};
 use crate::identity::Identity;
 
 /// Two endpoints and a connection between them.
@@ -30,8 +33,13 @@ fn has_ipv6() -> bool {
     UdpSocket::bind("[::1]:0").is_ok()
 }
 
+/// Listens on the machine's own network.
+pub(super) fn bind(listen: &[SocketAddr], identity: &Identity) -> Result<Endpoint, TransportError> {
+    Endpoint::bind(Arc::new(SystemNetwork), listen, identity, Congestion::default())
+}
+
 fn endpoint() -> Endpoint {
-    Endpoint::bind(&[loopback()], &Identity::ephemeral(), Congestion::default()).unwrap()
+    bind(&[loopback()], &Identity::ephemeral()).unwrap()
 }
 
 async fn accept(endpoint: &Endpoint) -> Result<Connection, TransportError> {

@@ -389,7 +389,7 @@ impl Receiver {
         if self.paused_since.is_none() {
             self.paused_since = Some(now);
             self.actions.push_back(ReceiverAction::Send(Message::Paused(PauseReason::Space)));
-            self.actions.push_back(ReceiverAction::Paused(PauseReason::Space));
+            self.actions.push_back(ReceiverAction::Paused);
         }
     }
 

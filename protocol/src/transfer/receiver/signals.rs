@@ -4,7 +4,7 @@ use crate::{
     ChunkSet, Cv, FileId, Geometry,
     reason::{AbortReason, ChunkFailure},
     tree::Expected,
-    wire::peer::{Message, PauseReason},
+    wire::peer::Message,
 };
 
 /// What a receiver begins with.
@@ -114,8 +114,8 @@ pub enum ReceiverAction {
         /// Why.
         reason: ChunkFailure,
     },
-    /// Nothing is wanted for a while.
-    Paused(PauseReason),
+    /// Nothing is wanted until the disk has room.
+    Paused,
     /// See whether there is room again.
     PollSpace,
     /// Something is owed by the provider and nothing has come for too long.

@@ -53,6 +53,34 @@ fn what_there_was_no_room_for_is_sent_when_it_is_wanted() {
 }
 
 #[test]
+fn what_arrived_before_there_was_room_for_it_is_no_failure_and_comes_again() {
+    let missed = || {
+        ProviderInput::Message(Message::ChunkFailed(ChunkFailed {
+            chunk: 0,
+            reason: ChunkFailure::NotStored,
+        }))
+    };
+    let before: [&[ProviderInput]; 3] = [
+        &[],
+        &[ProviderInput::ChunkWritten { chunk: 0 }, ProviderInput::ChunkAcked { chunk: 0, bytes: 5 }],
+        &[ProviderInput::ChunkStopped { chunk: 0 }],
+    ];
+    for before in before {
+        let (file, mut provider) = provider(0);
+        for input in before {
+            assert_eq!(tell(&mut provider, input.clone()), None);
+        }
+        assert_eq!(tell(&mut provider, missed()), None);
+        assert_eq!(tell(&mut provider, want()), Some(ProviderAction::SendChunk(0)));
+        assert_eq!(provider.progress(Now::ZERO).chunks_failed, 0);
+        // The next one is a failure.
+        assert!(matches!(tell(&mut provider, missed()), Some(ProviderAction::ChunkFailed { .. })));
+        assert_eq!(tell(&mut provider, want()), Some(ProviderAction::SendChunk(0)));
+        finish(&file, provider);
+    }
+}
+
+#[test]
 fn what_came_damaged_is_sent_when_it_is_wanted_again() {
     let (file, mut provider) = provider(0);
     assert_eq!(tell(&mut provider, want()), None);

@@ -379,7 +379,7 @@ fn an_abort_ends_either_side() {
     let mut provider = fresh_provider(9);
     let paused = Message::Paused(PauseReason::Space);
     provider.handle(ProviderInput::Message(paused), Now::ZERO).unwrap();
-    assert_eq!(provider.next_action(), Some(ProviderAction::Paused(PauseReason::Space)));
+    assert_eq!(provider.next_action(), Some(ProviderAction::Paused));
 }
 
 #[test]

@@ -248,7 +248,7 @@ impl World {
                 }
                 ProviderAction::SendHashing(word) => self.to_receiver.push_back(Message::Hashing(word)),
                 ProviderAction::Completed(done) => self.completed = Some(done),
-                ProviderAction::ChunkFailed { .. } | ProviderAction::Paused(_) | ProviderAction::Resumed => {}
+                ProviderAction::ChunkFailed { .. } | ProviderAction::Paused | ProviderAction::Resumed => {}
                 ProviderAction::Aborted(_) | ProviderAction::Stalled => panic!("{action:?}"),
             }
         }
@@ -283,7 +283,7 @@ impl World {
                 ReceiverAction::Sealed(id) => assert_eq!(id, self.file.id),
                 ReceiverAction::ReserveUpTo(to) => assert!(to <= self.file.geometry.size()),
                 ReceiverAction::PollSpace => self.paused = true,
-                ReceiverAction::Paused(_) => {}
+                ReceiverAction::Paused => {}
                 ReceiverAction::ChunkFailed { .. } | ReceiverAction::Completed => {}
                 ReceiverAction::Aborted(_) | ReceiverAction::Stalled | ReceiverAction::GaveUp { .. } => {
                     panic!("{action:?}")

@@ -1,0 +1,169 @@
+//! `docs/cli.md` says what the command line does: every verb, flag and JSON key, and none that is not there.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use clap::{Command, CommandFactory};
+use p2p_protocol::{
+    ChunkRange, FileId, PeerId,
+    control::{Direction, PeerInfo, Progress, Standing, State, Status, WaitReason},
+};
+use serde_json::{Map, Value};
+
+use crate::{
+    args::Typed,
+    commands::example,
+    json::{FailedChunk, Line, Missing, Numbers, Wait, encode},
+};
+
+const TEXT: &str = include_str!("../../docs/cli.md");
+const ID: FileId = FileId([2; 32]);
+const PEER: PeerId = PeerId([1; 32]);
+
+/// Words that a verb is typed with, such as `peers trust`.
+fn verbs(command: &Command, before: &str, found: &mut Vec<(String, Command)>) {
+    for verb in command.get_subcommands().filter(|verb| verb.get_name() != "help") {
+        let words = format!("{before} {}", verb.get_name());
+        verbs(verb, &words, found);
+        found.push((words, verb.clone()));
+    }
+}
+
+#[test]
+fn every_verb_and_flag_is_documented() {
+    let mut command = Typed::command();
+    command.build();
+    let mut found = Vec::new();
+    verbs(&command, "p2p", &mut found);
+    assert!(found.len() > 20);
+    for (words, verb) in found {
+        assert!(TEXT.contains(&format!("`{words}")), "docs/cli.md does not name {words}");
+        for flag in verb.get_arguments().filter_map(|arg| arg.get_long()) {
+            assert!(
+                TEXT.contains(&format!("--{flag}")) || flag == "help",
+                "docs/cli.md lacks --{flag} of {words}"
+            );
+        }
+    }
+}
+
+/// The event of a line; a new one has to be added here, and then to the lines below.
+fn is_shown_below(line: &Line<'_>) {
+    match line {
+        Line::Queued { .. } | Line::Started { .. } | Line::Waiting { .. } | Line::Progress { .. } => {}
+        Line::ChunkFailed { .. } | Line::Retrying { .. } | Line::Done { .. } | Line::Failed { .. } => {}
+        Line::Interrupted { .. } | Line::Timeout { .. } | Line::Shared { .. } | Line::Unshared { .. } => {}
+        Line::Cancelled { .. } | Line::Verified { .. } | Line::Id { .. } | Line::Trusted { .. } => {}
+        Line::Accepted { .. } | Line::Rejected { .. } => {}
+        Line::Forgotten { .. } | Line::Transfer(_) | Line::Detail { .. } | Line::Peer(_) => {}
+        Line::Status(_) | Line::Demo { .. } | Line::DemoDone { .. } => {}
+    }
+}
+
+fn lines() -> Vec<Value> {
+    let summary = example(7, State::Active);
+    let info = PeerInfo {
+        id: PEER,
+        standing: Standing::Trusted,
+        name: None,
+        send: true,
+        fetch: true,
+        addresses: Vec::new(),
+        connected: true,
+    };
+    let status = Status {
+        version: "1".into(),
+        pid: 1,
+        peer: PEER,
+        listen: Vec::new(),
+        home: String::new(),
+        inbox: String::new(),
+        uptime_s: 1,
+        unfinished: 1,
+        connections: 1,
+        shares: 1,
+    };
+    let (transfer, path, name, hints) = (7, "a", "a", ["b".to_owned()]);
+    let range = ChunkRange { start: 0, count: 1 };
+    let lines = [
+        Line::Queued { transfer },
+        Line::Started {
+            transfer,
+            direction: Direction::Send,
+            name,
+            peer: PEER,
+            total_bytes: 1,
+            resumed_bytes: 0,
+        },
+        Line::Waiting { transfer, reason: Wait::Reason(WaitReason::Peer) },
+        Line::Progress { transfer, numbers: Numbers::from(&Progress::default()) },
+        Line::ChunkFailed { transfer, chunk: 1, peer: PEER, reason: "corrupt" },
+        Line::Retrying { transfer, attempt: 2, in_s: 1.0, reason: "gone" },
+        Line::Done { transfer, file_id: ID, path, bytes: 1, moved_bytes: 1, seconds: 1.0, fetch: None },
+        Line::Failed {
+            transfer: None,
+            code: "refused",
+            message: "",
+            exit_code: 5,
+            hints: &hints,
+            key: Some(PEER),
+        },
+        Line::Interrupted { transfer: None, exit_code: 130 },
+        Line::Timeout { transfer: None, exit_code: 1 },
+        Line::Shared { file_id: ID, path, audience: "all" },
+        Line::Unshared { file_id: ID },
+        Line::Cancelled { transfer },
+        Line::Accepted { transfer },
+        Line::Rejected { transfer },
+        Line::Verified { path, file_id: ID, ok: true, actual: ID },
+        Line::Id { peer: "a" },
+        Line::Trusted { peer: PEER },
+        Line::Forgotten { peer: "a" },
+        Line::Transfer((&summary).into()),
+        Line::Detail {
+            transfer: (&summary).into(),
+            chunk_bytes: 1,
+            missing: vec![Missing::new(range, 1, 1)],
+            failed_chunks: vec![FailedChunk { chunk: 1, reason: "corrupt" }],
+        },
+        Line::Peer((&info).into()),
+        Line::Status((&status).into()),
+        Line::Demo { step: "a" },
+        Line::DemoDone { file_id: ID, bytes: 1, kept_bytes: 1, moved_bytes: 1, seconds: 1.0, rate_bps: None },
+    ];
+    lines
+        .iter()
+        .inspect(|line| is_shown_below(line))
+        .map(|line| serde_json::from_slice(&encode(line).unwrap()).unwrap())
+        .collect()
+}
+
+/// An object's keys, with those of the objects in it.
+fn keys(object: &Map<String, Value>) -> BTreeSet<String> {
+    let below = |(key, value): (&String, &Value)| match value {
+        Value::Array(values) => {
+            let inner = values
+                .iter()
+                .filter_map(Value::as_object)
+                .flat_map(keys)
+                .map(|inner| format!("{key}.{inner}"));
+            inner.chain([key.clone()]).collect::<Vec<_>>()
+        }
+        _ => vec![key.clone()],
+    };
+    object.iter().flat_map(below).collect()
+}
+
+fn by_event(lines: impl Iterator<Item = Value>) -> BTreeMap<String, BTreeSet<String>> {
+    let keyed =
+        lines.map(|line| (line["event"].as_str().unwrap().to_owned(), keys(line.as_object().unwrap())));
+    keyed.collect()
+}
+
+#[test]
+fn every_key_of_the_json_is_documented_and_no_other() {
+    let shown = TEXT.lines().filter(|line| line.starts_with("{\"event\""));
+    let shown = by_event(
+        shown.map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"))),
+    );
+    assert_eq!(shown, by_event(lines().into_iter()));
+}

@@ -1,0 +1,75 @@
+//! What a transfer leaves on this machine besides its result, and its end.
+
+use std::{sync::Arc, time::Duration};
+
+use p2p_protocol::control::{Output, State};
+
+use super::{RunError, Sessions, blocking, job::Job, run::path_of, spec::Spec};
+use crate::store::PartialKey;
+
+/// How long a command may take to come back after the daemon was restarted under it.
+const SPOOL_KEPT: Duration = Duration::from_secs(30);
+
+impl Sessions {
+    /// Removes what a cancelled transfer left on this machine.
+    pub(super) async fn clean_up(&self, job: &Job) {
+        let (folder, keys) = match job.spec() {
+            Spec::Receive { peer, file_id } => (self.inbox.clone(), vec![PartialKey::Sent(*file_id, *peer)]),
+            Spec::ReceiveUnsealed { peer, key } => {
+                let named = job.file_id().map(|id| PartialKey::Sent(id, *peer));
+                let keys = named.into_iter().chain([PartialKey::Unsealed(*key, *peer)]);
+                (self.inbox.clone(), keys.collect())
+            }
+            Spec::Fetch { file_id, output, .. } => match self.folder_of(output).await {
+                Ok(folder) => (folder, vec![PartialKey::Fetched(*file_id)]),
+                Err(error) => {
+                    tracing::warn!(transfer = job.number(), %error, "a partial could not be looked for");
+                    return;
+                }
+            },
+            Spec::Send { .. } => return self.drop_spooled(job).await,
+            Spec::Serve { .. } => return,
+        };
+        for key in keys {
+            let (store, folder) = (self.store.clone(), folder.clone());
+            match blocking(&self.workers, move || store.discard_partial(&folder, &key)).await {
+                Ok(Ok(())) | Err(_) => {}
+                Ok(Err(error)) => {
+                    tracing::warn!(transfer = job.number(), %error, "a partial could not be removed")
+                }
+            }
+        }
+    }
+
+    /// Removes the standard input that a send was of. One that failed keeps it, to be taken up again.
+    pub(super) async fn drop_spooled(&self, job: &Job) {
+        let Spec::Send { path, spooled: true, .. } = job.spec() else { return };
+        let (store, path) = (self.store.clone(), path_of(path));
+        if let Ok(Err(error)) = blocking(&self.workers, move || store.remove_spooled(&path)).await {
+            tracing::warn!(transfer = job.number(), %error, "spooled standard input could not be removed");
+        }
+    }
+
+    /// Removes standard input that was spooled and that no transfer can still send.
+    pub(super) fn sweep_spool(&self) -> Result<(), RunError> {
+        let jobs = self.registry.all();
+        let wanted = jobs.iter().filter(|job| !matches!(job.state(), State::Done | State::Cancelled));
+        let paths = wanted.filter_map(|job| match job.spec() {
+            Spec::Send { path, spooled: true, .. } => Some(path_of(path)),
+            _ => None,
+        });
+        Ok(self.store.sweep_spooled(&paths.collect())?)
+    }
+
+    /// Removes what was spooled for a command that does not come back.
+    pub(super) async fn forget_spool(self: Arc<Self>, job: Arc<Job>) {
+        tokio::time::sleep(SPOOL_KEPT).await;
+        let wanted = |other: &Arc<Job>| {
+            let to_stdout = matches!(other.spec(), Spec::Fetch { output: Output::Stdout, .. });
+            to_stdout && !other.is_over() && other.file_id() == job.file_id()
+        };
+        if !self.registry.all().iter().any(wanted) {
+            self.clean_up(&job).await;
+        }
+    }
+}
