@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use clap::{Command, CommandFactory};
 use p2p_protocol::{
     ChunkRange, FileId, PeerId,
-    control::{Direction, PeerInfo, Progress, Standing, State, Status, WaitReason},
+    control::{Confinement, Direction, PeerInfo, Progress, Standing, State, Status, WaitReason, Writing},
 };
 use serde_json::{Map, Value};
 
@@ -81,6 +81,11 @@ fn lines() -> Vec<Value> {
         unfinished: 1,
         connections: 1,
         shares: 1,
+        confinement: Confinement {
+            writing: Writing::Landlock { abi: 6, folders: Vec::new(), tcp_refused: true },
+            no_new_privs: true,
+            dumpable: false,
+        },
     };
     let (transfer, path, name, hints) = (7, "a", "a", ["b".to_owned()]);
     let range = ChunkRange { start: 0, count: 1 };
@@ -148,6 +153,7 @@ fn keys(object: &Map<String, Value>) -> BTreeSet<String> {
                 .map(|inner| format!("{key}.{inner}"));
             inner.chain([key.clone()]).collect::<Vec<_>>()
         }
+        Value::Object(inner) => keys(inner).into_iter().map(|inner| format!("{key}.{inner}")).collect(),
         _ => vec![key.clone()],
     };
     object.iter().flat_map(below).collect()

@@ -4,7 +4,7 @@ use std::io;
 
 use p2p_protocol::{
     ChunkRange, FileId, PeerId,
-    control::{Direction, PeerInfo, Progress, Standing, State, Status, Summary, WaitReason},
+    control::{Direction, PeerInfo, Progress, Standing, State, Status, Summary, WaitReason, Writing},
     name::printable,
     reason::ChunkFailure,
 };
@@ -333,6 +333,9 @@ pub(crate) struct StatusLine<'a> {
     unfinished: u64,
     connections: u64,
     shares: u64,
+    confinement: ConfinementLine<'a>,
+    no_new_privs: bool,
+    dumpable: bool,
 }
 
 impl<'a> From<&'a Status> for StatusLine<'a> {
@@ -348,6 +351,30 @@ impl<'a> From<&'a Status> for StatusLine<'a> {
             unfinished: status.unfinished,
             connections: status.connections,
             shares: status.shares,
+            confinement: ConfinementLine::from(&status.confinement.writing),
+            no_new_privs: status.confinement.no_new_privs,
+            dumpable: status.confinement.dumpable,
+        }
+    }
+}
+
+/// Where the daemon may write.
+#[derive(Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+enum ConfinementLine<'a> {
+    None,
+    Unsupported,
+    Landlock { abi: u32, write_only_in: &'a [String], tcp_refused: bool },
+}
+
+impl<'a> From<&'a Writing> for ConfinementLine<'a> {
+    fn from(writing: &'a Writing) -> Self {
+        match writing {
+            Writing::Anywhere => Self::None,
+            Writing::NotSupported => Self::Unsupported,
+            Writing::Landlock { abi, folders, tcp_refused } => {
+                Self::Landlock { abi: *abi, write_only_in: folders, tcp_refused: *tcp_refused }
+            }
         }
     }
 }

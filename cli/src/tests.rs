@@ -244,6 +244,7 @@ async fn failures_have_their_exit_codes() {
     }
 }
 
+/// Fault 54.
 #[tokio::test]
 async fn an_error_cannot_move_the_cursor_and_says_how_to_go_on() {
     let script = [QUEUED, started(Direction::Fetch, 0), failed(Failure::Unreachable, None)];
@@ -370,6 +371,7 @@ async fn what_only_looks_starts_no_daemon() {
     assert_eq!(ran.code, 3);
 }
 
+/// Fault 81.
 #[tokio::test]
 async fn another_version_and_garbage_are_told_apart() {
     let other = Preamble { version: Preamble::ours().version + 1 };

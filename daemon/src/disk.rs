@@ -171,6 +171,8 @@ pub(crate) const NEW: OFlags = OFlags::RDWR.union(OFlags::CREATE).union(OFlags::
 pub(crate) const PRIVATE_FILE: Mode = Mode::RUSR.union(Mode::WUSR);
 /// Permissions of a folder that nobody else may look into.
 pub(crate) const PRIVATE_FOLDER: Mode = Mode::RWXU;
+/// Permissions of a destination folder: what the umask leaves.
+pub(crate) const PUBLIC_FOLDER: Mode = Mode::RWXU.union(Mode::RWXG).union(Mode::RWXO);
 
 /// Opens a folder. The path is the owner's word, so links in it are followed.
 pub(crate) fn open_folder(path: &Path) -> io::Result<Dir> {

@@ -61,6 +61,11 @@ impl Home {
         Ok(Self { path, _lock: lock })
     }
 
+    /// Makes the folder where there is none, without a look at what is in it.
+    pub(crate) fn prepare(disk: &dyn Disk, path: &Path) -> Result<(), HomeError> {
+        make(disk, path)
+    }
+
     /// The folder's absolute path.
     pub(crate) fn path(&self) -> &Path {
         &self.path
@@ -148,6 +153,7 @@ mod tests {
         assert_eq!(path.join(LOCK).metadata().unwrap().mode() & 0o777, 0o600);
     }
 
+    /// Fault 10.
     #[test]
     fn a_second_daemon_is_refused_until_the_first_has_gone() {
         let temp = tempfile::tempdir().unwrap();

@@ -319,6 +319,7 @@ mod tests {
         Identity::load_or_create(&System, home.path()).unwrap();
     }
 
+    /// Fault 26.
     #[test]
     fn a_home_in_use_never_gets_another_identity() {
         for sign in SIGNS_OF_LIFE {
@@ -331,6 +332,7 @@ mod tests {
         }
     }
 
+    /// Fault 26.
     #[test]
     fn no_flipped_bit_or_cut_makes_another_identity() {
         let home = tempfile::tempdir().unwrap();

@@ -3,6 +3,7 @@
 mod args;
 mod buffer;
 mod config;
+mod confine;
 mod control;
 pub mod disk;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -22,15 +23,15 @@ mod workers;
 use std::{io::Write, net::SocketAddr, num::NonZero, path::PathBuf, process::ExitCode};
 
 use clap::Parser;
-use p2p_protocol::{PeerId, reason::Failure};
+use p2p_protocol::{PeerId, control::Confinement, reason::Failure};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use args::{Args, Print};
 pub use config::Accept;
-use config::Settings;
+use config::{Settings, WriteOnlyIn};
 use control::ControlSocket;
-use home::HomeError;
+use home::{Home, HomeError};
 use identity::Identity;
 use node::Parts;
 pub use node::{Node, Surroundings};
@@ -50,6 +51,8 @@ pub struct StartError(#[from] Part);
 enum Part {
     #[error(transparent)]
     Config(#[from] config::ConfigError),
+    #[error(transparent)]
+    Confine(#[from] confine::ConfineError),
     #[error(transparent)]
     Home(#[from] HomeError),
     #[error(transparent)]
@@ -73,7 +76,7 @@ enum Part {
 impl Part {
     fn failure(&self) -> Failure {
         match self {
-            Self::Config(_) => Failure::Usage,
+            Self::Config(_) | Self::Confine(_) => Failure::Usage,
             Self::Home(HomeError::AlreadyRunning { .. }) => Failure::Conflict,
             Self::Store(error) => error.failure(),
             Self::Transport(error) => error.failure(),
@@ -125,13 +128,14 @@ impl Daemon {
     /// # Errors
     /// The home is in use or damaged, an address is taken, or the operating system said no.
     pub async fn start(options: Options) -> Result<Self, StartError> {
-        Ok(Self::begin(&options).await?)
+        // What the whole process gives up is not for a part of it to decide.
+        Ok(Self::begin(&options, confine::nothing()).await?)
     }
 
-    async fn begin(options: &Options) -> Result<Self, Part> {
+    async fn begin(options: &Options, confinement: Confinement) -> Result<Self, Part> {
         let parts = Parts::open(options, Surroundings::system())?;
         let socket = ControlSocket::bind(&parts.home)?;
-        let node = parts.start()?;
+        let node = parts.start(confinement)?;
         let stop_control = CancellationToken::new();
         let handlers = node.handlers.clone();
         let serving = control::serve(
@@ -184,6 +188,7 @@ fn run(args: &Args) -> Result<(), Part> {
     }
     let filter = logging::parse_filter(&settings.log.value).map_err(|error| Part::Log(error.to_string()))?;
     logging::start(filter).map_err(|error| Part::Log(error.to_string()))?;
+    let confinement = give_up(&settings)?;
     // What talks to the network hands work to each other all the time, which is cheapest on one thread; the other
     // processors are for disk and hashing.
     let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
@@ -193,11 +198,38 @@ fn run(args: &Args) -> Result<(), Part> {
         .max_blocking_threads(DISK_THREADS)
         .build()
         .map_err(|source| Part::Io { what: "start threads", source })?;
-    runtime.block_on(serve(settings))
+    runtime.block_on(serve(settings, confinement))
 }
 
-async fn serve(settings: Settings) -> Result<(), Part> {
-    let stop = shutdown::signal().map_err(|source| Part::Io { what: "handle signals", source })?;
+/// Gives up what the settings say. Threads that were there already would keep it.
+fn give_up(settings: &Settings) -> Result<Confinement, Part> {
+    let mut runtime = None;
+    if settings.write_only_in.value != WriteOnlyIn::Anywhere {
+        // What is to be written in has to be there to be named.
+        Home::prepare(&disk::System, &settings.home.value)?;
+        disk::make_folders(&disk::System, &settings.inbox.value, disk::PUBLIC_FOLDER)
+            .map_err(|source| Part::Io { what: "make the inbox", source })?;
+        runtime = ControlSocket::folder_beside(&settings.home.value)?;
+    }
+    Ok(confine::apply(settings, runtime.as_deref())?)
+}
+
+/// Takes as many file descriptors as the system lets it have: a transfer needs a few, and what a shell gives its programs
+/// is less than one peer's transfers may take.
+fn allow_descriptors() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit on file descriptors stays as it is");
+    }
+}
+
+async fn serve(settings: Settings, confinement: Confinement) -> Result<(), Part> {
+    allow_descriptors();
+    let stop = shutdown::signal()
+        .and_then(|stop| shutdown::outlive_size_limits().map(|()| stop))
+        .map_err(|source| Part::Io { what: "handle signals", source })?;
     let options = Options {
         home: settings.home.value,
         listen: settings.listen.value,
@@ -205,7 +237,7 @@ async fn serve(settings: Settings) -> Result<(), Part> {
         congestion: settings.congestion.value,
         accept: settings.accept.value,
     };
-    let daemon = Daemon::begin(&options).await?;
+    let daemon = Daemon::begin(&options, confinement).await?;
     let mut lines = String::new();
     for address in daemon.addresses() {
         lines.push_str(&format!("listening on {address} as {}\n", daemon.peer_id()));

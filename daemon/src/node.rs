@@ -1,22 +1,22 @@
 //! The daemon without its local socket: what a simulation runs, and what [`Daemon`](crate::Daemon) puts a socket in front of.
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use p2p_protocol::{
     PeerId,
-    control::{Event, Request},
+    control::{Confinement, Event, Request, Writing},
     limits::CONTROL_QUEUE,
 };
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
-    Accept, Options, Part, StartError,
+    Accept, Options, Part, StartError, confine,
     control::{Facts, Handlers},
     disk::{Disk, System},
     home::Home,
     identity::Identity,
     peers::Peers,
-    session::{self, Sessions},
+    session::{self, Sessions, Terms},
     store::Store,
     transport::{Endpoint, Network, SystemNetwork},
     workers::Workers,
@@ -48,7 +48,7 @@ pub(crate) struct Parts {
     peers: Peers,
     store: Store,
     endpoint: Endpoint,
-    inbox: std::path::PathBuf,
+    inbox: PathBuf,
     accept: Accept,
 }
 
@@ -68,15 +68,19 @@ impl Parts {
     }
 
     /// Takes up the work.
-    pub(crate) fn start(self) -> Result<Node, Part> {
+    pub(crate) fn start(self, confinement: Confinement) -> Result<Node, Part> {
         let Self { home, around, identity, peers, store, endpoint, inbox, accept } = self;
         let (peer_id, addresses) = (identity.peer_id(), endpoint.local_addrs());
+        let confined_to = match &confinement.writing {
+            Writing::Landlock { folders, .. } => Some(folders.iter().map(PathBuf::from).collect()),
+            Writing::Anywhere | Writing::NotSupported => None,
+        };
         let secret = identity.secret_for(session::RESUME_CONTEXT);
-        let sessions =
-            Sessions::start(around.workers, store, peers, endpoint, inbox.clone(), accept, secret)?;
+        let terms = Terms { inbox: inbox.clone(), accept, confined_to, secret };
+        let sessions = Sessions::start(around.workers, store, peers, endpoint, terms)?;
         let listen = addresses.iter().map(SocketAddr::to_string).collect();
-        let facts =
-            Facts { peer: peer_id, listen, home: home.path().to_owned(), inbox, started: Instant::now() };
+        let (home_path, started) = (home.path().to_owned(), Instant::now());
+        let facts = Facts { peer: peer_id, listen, home: home_path, inbox, started, confinement };
         let handlers = Arc::new(Handlers { sessions, facts });
         Ok(Node { handlers, addresses, peer_id, _home: home })
     }
@@ -102,7 +106,7 @@ impl Node {
     /// # Errors
     /// As [`Daemon::start`](crate::Daemon::start).
     pub fn start(options: &Options, around: Surroundings) -> Result<Self, StartError> {
-        Ok(Parts::open(options, around)?.start()?)
+        Ok(Parts::open(options, around)?.start(confine::nothing())?)
     }
 
     /// Carries out a request, as the local socket would; its events until the answer is complete. Whoever drops

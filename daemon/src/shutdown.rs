@@ -1,7 +1,8 @@
-//! The signals that ask the daemon to end.
+//! The signals that ask the daemon to end, and one that must not.
 
 use std::io;
 
+use rustix::process::Signal;
 use tokio::signal::unix::{self, SignalKind};
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +25,16 @@ pub(crate) fn signal() -> io::Result<CancellationToken> {
         cancelled.cancel();
     });
     Ok(token)
+}
+
+/// Lets a write beyond the limit on the size of files fail as on a full disk. By itself the signal that comes with it
+/// would end the process.
+///
+/// # Errors
+/// The system does not let the signal be handled.
+pub(crate) fn outlive_size_limits() -> io::Result<()> {
+    // What is installed once stays, whether anybody listens or not.
+    unix::signal(SignalKind::from_raw(Signal::XFSZ.as_raw())).map(drop)
 }
 
 #[cfg(test)]

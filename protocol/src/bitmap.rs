@@ -189,6 +189,7 @@ mod tests {
         assert_eq!(ChunkSet::new().first_missing(0), None);
     }
 
+    /// Fault 44.
     #[test]
     fn forged_ranges_are_refused() {
         for (start, count) in [(0, 0), (5, 1), (u32::MAX, 2), (0, 6)] {

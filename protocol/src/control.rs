@@ -463,6 +463,37 @@ pub struct Status {
     pub connections: u64,
     /// Shared files.
     pub shares: u64,
+    /// What it has given up.
+    pub confinement: Confinement,
+}
+
+/// What a daemon has given up, so that a hole in it would be worth less.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confinement {
+    /// Where it may write.
+    pub writing: Writing,
+    /// Whether no program that it starts can get rights that it has not.
+    pub no_new_privs: bool,
+    /// Whether another process of its user can read its memory, and a crash writes that to disk.
+    pub dumpable: bool,
+}
+
+/// Where a daemon may write.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Writing {
+    /// Wherever its user may.
+    Anywhere,
+    /// The same, although it was to be confined: the kernel cannot do that.
+    NotSupported,
+    /// In some folders, as Linux's Landlock sees to.
+    Landlock {
+        /// The version of Landlock.
+        abi: u32,
+        /// The folders.
+        folders: Vec<String>,
+        /// Whether TCP is refused too.
+        tcp_refused: bool,
+    },
 }
 
 /// What a peer is here.

@@ -140,6 +140,7 @@ const _: () = assert!(MAX_FILE_LEN.div_ceil(1 << MAX_CHUNK_LOG2) <= MAX_CHUNKS);
 mod tests {
     use super::*;
 
+    /// Faults 45 and 47.
     #[test]
     fn hostile_numbers_are_refused() {
         assert!(Geometry::new(u64::MAX, 18).is_err());

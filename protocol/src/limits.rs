@@ -84,6 +84,10 @@ pub const STRANGER_BUDGET: u64 = 16 * 1024 * 1024;
 /// Bytes a peer may send on a connection before the application has read them. What was lost comes a round trip later, so
 /// that twice what a path holds keeps it full: 450 Mbit/s at 300 ms. More would cost memory wherever a disk is slow.
 pub const CONNECTION_WINDOW: u64 = 32 * 1024 * 1024;
+/// The same before it is known who the peer is. A stranger's connection, and that of a peer that has many, gets no more.
+pub const FIRST_WINDOW: u64 = 4 * 1024 * 1024;
+/// Connections of one peer that get the whole window.
+pub const WIDE_CONNECTIONS_PER_PEER: usize = 4;
 /// Bytes a peer may send on one stream before the application has read them.
 pub const STREAM_WINDOW: u64 = MAX_CHUNK_LEN + 64 * 1024;
 /// Bytes a connection keeps for retransmission.
@@ -100,6 +104,8 @@ pub const MAX_STRANGER_REQUESTS: u32 = 16;
 pub const MAX_PENDING_PEERS: usize = 256;
 /// Most unfinished transfers at one daemon.
 pub const MAX_JOBS: usize = 16 * 1024;
+/// Most of them that run at a time to or from one target. The others wait their turn, which costs them no try.
+pub const MAX_RUNNING_PER_TARGET: usize = 128;
 /// Most unfinished transfers that one peer may have offered.
 pub const MAX_INCOMING_PER_PEER: usize = 256;
 /// Most clients on the local socket.
@@ -185,10 +191,12 @@ const _: () = {
     );
     assert!(HASHING_WORD.as_secs() * 4 < TRANSFER_PROGRESS_DEADLINE.as_secs());
     assert!(
-        MAX_EARLY_CHUNKS as u64 * MAX_EARLY_LEN <= CONNECTION_WINDOW / 8,
+        MAX_EARLY_CHUNKS as u64 * MAX_EARLY_LEN <= FIRST_WINDOW / 2 && FIRST_WINDOW <= CONNECTION_WINDOW,
         "what is early holds nobody up"
     );
     assert!(MAX_UNI_STREAMS >= MAX_STREAMS_PER_TRANSFER);
+    assert!(MAX_RUNNING_PER_TARGET < MAX_BIDI_STREAMS as usize, "none that runs waits for a stream");
+    assert!(MAX_RUNNING_PER_TARGET < MAX_INCOMING_PER_PEER, "none that runs is refused as one too many");
     assert!(KEEP_ALIVE.as_millis() * 2 < IDLE_TIMEOUT.as_millis());
     assert!(RESERVE_AHEAD >= WANT_WINDOW);
 };

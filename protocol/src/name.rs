@@ -139,6 +139,7 @@ mod tests {
         }
     }
 
+    /// Faults 52, 53, 55 and 57.
     #[test]
     fn dangerous_names_are_refused() {
         for name in [
@@ -194,6 +195,7 @@ mod tests {
         }
     }
 
+    /// Fault 54.
     #[test]
     fn foreign_text_cannot_move_the_cursor() {
         assert_eq!(printable("a\u{1b}[2Jb\n\u{202e}c"), "a\\u{1b}[2Jb\\u{a}\\u{202e}c");

@@ -72,8 +72,8 @@ pub enum AbortReason {
     /// The daemon is shutting down; the transfer can go on later.
     #[error("the peer is shutting down")]
     ShuttingDown,
-    /// What the receiver thought it had of an offer without File ID is not what it has. It takes the content now that
-    /// it has a name.
+    /// The receiver cannot go on with what it has: of an offer without File ID it is not what it thought it was, or it was
+    /// removed, or the machine was short of something. Offered again, it takes what is missing.
     #[error("the peer asks for the offer again")]
     OfferAgain,
 }

@@ -327,6 +327,7 @@ mod tests {
         }
     }
 
+    /// Fault 43.
     #[test]
     fn forged_lists_are_refused() {
         let g = Geometry::new((2 * PAGE_CHUNKS + 3) << 18, 18).unwrap();

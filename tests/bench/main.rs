@@ -8,6 +8,7 @@
 //!     cargo run --release -p p2p-tests --bin bench -- start [--sizes MIB,...] [--rounds N] [--rate MBIT] [--rtt MS]
 //!         [--json FILE]
 //!     cargo run --release -p p2p-tests --bin bench -- memory [--connections N] [--seconds S] [--json FILE]
+//!     cargo run --release -p p2p-tests --bin bench -- load [--connections N] [--transfers N] [--jobs N] [--shares N] [--json FILE]
 //!     cargo run --release -p p2p-tests --bin bench -- wan|lan [--rate MBIT] [--rtt MS] [--loss PERCENT]
 //!         [--queue-bdp X] [--size MIB] [--rounds N] [--json FILE]
 //!     cargo run --release -p p2p-tests --bin bench -- fair [--rate MBIT] [--rtt MS] [--queue-bdp X] [--seconds S]
@@ -21,6 +22,7 @@
 mod adapt;
 mod fair;
 mod https;
+mod load;
 mod loopback;
 mod machine;
 mod memory;
@@ -64,6 +66,8 @@ enum Bench {
     Start(start::Options),
     /// What connections cost that do nothing: the memory of a daemon that has many.
     Memory(memory::Options),
+    /// How a daemon answers while it has much to do: many connections and transfers, a long queue, many shares.
+    Load(load::Options),
     /// As fast as a long link allows: `p2p fetch`, HTTPS, iperf3, scp and rsync between two network namespaces. Needs
     /// root.
     Wan(wan::Options),
@@ -91,6 +95,7 @@ fn main() -> Result<()> {
         Bench::Small(options) => small::run(&options),
         Bench::Start(options) => start::run(&options),
         Bench::Memory(options) => memory::run(&options),
+        Bench::Load(options) => load::run(&options),
         Bench::Wan(options) | Bench::Lan(options) => wan::run(&options),
         Bench::Fair(options) => fair::run(&options),
         Bench::Adapt(options) => adapt::run(&options),

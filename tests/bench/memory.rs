@@ -125,7 +125,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 /// Connections that stay as long as this is kept.
-struct Peers {
+pub(crate) struct Peers {
     connections: Vec<quinn::Connection>,
     sockets: Vec<quinn::Endpoint>,
 }
@@ -139,7 +139,7 @@ impl Drop for Peers {
 }
 
 /// Connects one after the other, so that the daemon's bound on handshakes is none here.
-async fn connect(keys: &[Key], address: &str) -> Result<Peers> {
+pub(crate) async fn connect(keys: &[Key], address: &str) -> Result<Peers> {
     let address = address.parse()?;
     let mut transport = quinn::TransportConfig::default();
     transport.keep_alive_interval(Some(KEEP_ALIVE));

@@ -160,6 +160,11 @@ impl Running {
         }
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits for a JSON line that fits.
     ///
     /// # Panics

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -41,6 +41,8 @@ pub struct Place {
     inbox: PathBuf,
     listen: Vec<String>,
     more: Vec<String>,
+    env: Vec<(String, OsString)>,
+    filter: String,
     launcher: Vec<OsString>,
 }
 
@@ -53,7 +55,16 @@ impl Place {
             fs::DirBuilder::new().mode(0o700).create(root.path().join(folder)).expect("a temporary folder");
         }
         let listen = vec!["127.0.0.1:0".into()];
-        Self { root: Arc::new(root), home, inbox, listen, more: Vec::new(), launcher: Vec::new() }
+        Self {
+            root: Arc::new(root),
+            home,
+            inbox,
+            listen,
+            more: Vec::new(),
+            env: Vec::new(),
+            filter: "info,p2p_daemon=debug".to_owned(),
+            launcher: Vec::new(),
+        }
     }
 
     /// Another home, inside the same root.
@@ -77,6 +88,25 @@ impl Place {
     /// One more argument.
     pub fn arg(mut self, arg: impl Into<String>) -> Self {
         self.more.push(arg.into());
+        self
+    }
+
+    /// Another filter of its log.
+    pub fn log_filter(mut self, filter: &str) -> Self {
+        filter.clone_into(&mut self.filter);
+        self
+    }
+
+    /// A variable of its environment.
+    pub fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.env.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// What its config file says.
+    pub fn config(self, text: &str) -> Self {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.home).expect("a home");
+        fs::write(self.home.join("config.toml"), text).expect("a config file");
         self
     }
 
@@ -126,8 +156,9 @@ impl Place {
         for address in &self.listen {
             command.args(["--listen", address]);
         }
-        command.args(["--log", "info,p2p_daemon=debug"]).args(&self.more);
+        command.args(["--log", &self.filter]).args(&self.more);
         isolate(&mut command, self.root.path());
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }
 
@@ -171,6 +202,8 @@ pub(crate) fn isolate(command: &mut Command, root: &Path) {
     for name in ["XDG_STATE_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_DOWNLOAD_DIR"] {
         command.env_remove(name);
     }
+    // Who runs the tests may look at descriptors and memory, without being root.
+    command.env("P2P_DEBUGGABLE", "1");
     command.env("HOME", root).env("XDG_RUNTIME_DIR", root.join("run")).env("NO_COLOR", "1");
 }
 
@@ -277,6 +310,12 @@ impl Daemon {
         self.memory("VmRSS:")
     }
 
+    /// Descriptors that it has open.
+    pub fn descriptors(&self) -> usize {
+        let folder = format!("/proc/{}/fd", self.pid());
+        fs::read_dir(folder).expect("who runs the tests may look at the daemon's descriptors").count()
+    }
+
     fn memory(&self, field: &str) -> u64 {
         let status =
             fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a process has a status");
@@ -284,6 +323,25 @@ impl Daemon {
             status.lines().find_map(|line| line.strip_prefix(field)).expect("the kernel counts memory");
         let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number of KiB");
         kib << 10
+    }
+
+    /// Limits it from now on, as `setrlimit(2)` does; `None` takes the limit away. What the limit was at the start it
+    /// is allowed to be again.
+    pub fn limit(&self, what: Resource, at_most: Option<u64>) {
+        let pid = self.process();
+        let maximum = getrlimit(what).maximum;
+        let current = at_most.or(maximum);
+        // Only the limit that a process may raise again by itself.
+        prlimit(Some(pid), what, Rlimit { current, maximum }).expect("a child can be limited");
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.process(), signal).expect("a child that was not waited for can be signalled");
+    }
+
+    fn process(&self) -> Pid {
+        i32::try_from(self.pid()).ok().and_then(Pid::from_raw).expect("a process has a number")
     }
 
     /// Whether its process is there.
@@ -322,6 +380,14 @@ impl Daemon {
         let peer = self.peer.clone();
         self.spawn();
         assert_eq!(self.peer, peer, "the identity survives a restart");
+    }
+
+    /// Starts it again on the same home, at another port.
+    pub fn start_elsewhere(&mut self) {
+        let before = self.address.clone();
+        self.address = "127.0.0.1:0".to_owned();
+        self.start_again();
+        assert_ne!(self.address, before);
     }
 
     /// `kill -9` and a new start.

@@ -8,8 +8,11 @@
 pub mod architecture;
 pub mod binaries;
 pub mod cli;
+pub mod clock;
+pub mod control;
 pub mod daemon;
 pub mod data;
+pub mod ext4;
 pub mod fuzz;
 pub mod hostile;
 pub mod in_process;

@@ -1,5 +1,5 @@
 //! A network between two daemons: every datagram passes through this process, which can slow it down, hold it
-//! back, lose it, damage it, swallow everything, or show another source address.
+//! back, bring it out of order, double it, lose it, damage it, swallow everything, or show another source address.
 //!
 //! Which datagrams are lost or damaged depends on a seed and their order alone.
 
@@ -26,12 +26,20 @@ pub struct Weather {
     pub rate: u64,
     /// How long each datagram takes.
     pub delay: Duration,
+    /// Each datagram takes up to this much longer, so that some overtake others.
+    pub jitter: Duration,
     /// Datagrams that are lost, of 1000.
     pub loss: u32,
+    /// Datagrams that arrive twice, of 1000.
+    pub duplicates: u32,
     /// Datagrams of which a bit is inverted, of 1000.
     pub damage: u32,
+    /// The longest datagram that passes; 0 is no limit.
+    pub largest: usize,
     /// Nothing passes.
     pub black_hole: bool,
+    /// Nothing passes from the target to its clients.
+    pub mute: bool,
 }
 
 /// Time that a datagram may wait in the queue of a link with a limited rate …
@@ -168,7 +176,8 @@ impl Shared {
                 while !flow.over.load(Ordering::Relaxed) {
                     // A target that is down answers with an error, which a network would not pass on.
                     if let Ok(len) = flow.back.recv(&mut buffer) {
-                        let weather = *lock(&shared.weather);
+                        let mut weather = *lock(&shared.weather);
+                        weather.black_hole |= weather.mute;
                         flow.downward.push(&buffer[..len], &weather);
                     }
                 }
@@ -210,7 +219,7 @@ impl Pipe {
 
     /// Takes a datagram in, or loses it.
     fn push(&self, datagram: &[u8], weather: &Weather) {
-        if weather.black_hole {
+        if weather.black_hole || (weather.largest > 0 && datagram.len() > weather.largest) {
             return;
         }
         let mut state = lock(&self.state);
@@ -235,7 +244,11 @@ impl Pipe {
             leaves = start + takes(datagram.len() as f64);
             state.free_at = leaves;
         }
-        state.queue.push_back((leaves + weather.delay, datagram));
+        let copies = 1 + usize::from(state.chance(weather.duplicates));
+        for _ in 0..copies {
+            let late = weather.jitter.mul_f64(state.next() as u32 as f64 / f64::from(u32::MAX));
+            state.enqueue(leaves + weather.delay + late, datagram.clone());
+        }
         drop(state);
         self.filled.notify_one();
     }
@@ -262,6 +275,12 @@ impl Pipe {
 }
 
 impl PipeState {
+    /// Behind all that is due by then, which mostly is everything.
+    fn enqueue(&mut self, due: Instant, datagram: Vec<u8>) {
+        let later = self.queue.iter().rev().take_while(|(other, _)| *other > due).count();
+        self.queue.insert(self.queue.len() - later, (due, datagram));
+    }
+
     fn chance(&mut self, of_1000: u32) -> bool {
         of_1000 > 0 && self.next() % 1000 < u64::from(of_1000)
     }
@@ -292,6 +311,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
+    #[test]
+    fn what_is_due_first_comes_first() {
+        let (pipe, now) = (Pipe::new(1), Instant::now());
+        let mut state = lock(&pipe.state);
+        for late in [2, 0, 3, 0, 1] {
+            state.enqueue(now + Duration::from_secs(late), vec![late as u8]);
+        }
+        let order: Vec<u8> = state.queue.iter().map(|(_, datagram)| datagram[0]).collect();
+        assert_eq!(order, [0, 0, 1, 2, 3]);
+    }
+
     fn echo() -> (String, JoinHandle<SocketAddr>) {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap().to_string();
@@ -315,10 +345,13 @@ mod tests {
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         client.connect(relay.address()).unwrap();
         client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        let mut buffer = [0; 100];
-        let mut ask = |word: &[u8]| {
-            client.send(word).unwrap();
+        let hear = || {
+            let mut buffer = [0; 100];
             client.recv(&mut buffer).map(|len| buffer[..len].to_vec()).ok()
+        };
+        let ask = |word: &[u8]| {
+            client.send(word).unwrap();
+            hear()
         };
         assert_eq!(ask(b"hello").as_deref(), Some(&b"hello"[..]));
         relay.set(Weather { damage: 1000, ..Weather::default() });
@@ -332,7 +365,14 @@ mod tests {
             begun.elapsed() >= Duration::from_millis(30),
             "twice 10 bytes at 1000 a second, and two delays"
         );
+        relay.set(Weather { largest: 4, ..Weather::default() });
+        client.send(b"too long").unwrap();
+        assert_eq!(ask(b"fits").as_deref(), Some(&b"fits"[..]));
+        relay.set(Weather { duplicates: 1000, ..Weather::default() });
+        assert_eq!(ask(b"twice").as_deref(), Some(&b"twice"[..]));
         relay.set(Weather::default());
+        // Doubled on either way: three more are there already, or on their way.
+        assert_eq!([(); 3].map(|()| hear()), [(); 3].map(|()| Some(b"twice".to_vec())));
         relay.change_address();
         assert_eq!(ask(b"again").as_deref(), Some(&b"again"[..]));
         client.send(b"end").unwrap();

@@ -48,6 +48,13 @@ impl Tmpfs {
         self.folder.path()
     }
 
+    /// Whether it takes no more writes from now on.
+    pub fn set_read_only(&self, read_only: bool) {
+        let how = if read_only { "remount,ro" } else { "remount,rw" };
+        let remounted = Command::new("mount").args(["-o", how]).arg(self.path()).output();
+        assert!(remounted.as_ref().is_ok_and(|output| output.status.success()), "{how}: {remounted:?}");
+    }
+
     /// Takes all space that is left, into one file whose path is returned.
     pub fn fill(&self) -> PathBuf {
         let path = self.path().join("ballast");

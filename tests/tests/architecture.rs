@@ -13,10 +13,11 @@ use std::{
 
 use p2p_tests::architecture::{
     Source,
+    faults::{Tests, every_fault_has_its_tests, marks},
     rules::{
-        bincode_only_in_the_codec, cli_does_not_see_the_daemon, files_are_short, impure_dependencies,
-        layers_of_the_daemon, limits_are_used, no_leftovers, only_the_disk_changes_files, protocol_is_pure,
-        quic_only_in_transport, sqlite_only_in_the_store,
+        bincode_only_in_the_codec, cli_does_not_see_the_daemon, every_misbehaviour_is_provoked,
+        files_are_short, impure_dependencies, layers_of_the_daemon, limits_are_used, no_leftovers,
+        only_the_disk_changes_files, protocol_is_pure, quic_only_in_transport, sqlite_only_in_the_store,
     },
 };
 
@@ -26,6 +27,11 @@ fn root() -> PathBuf {
 
 /// All Rust files of the workspace, with their paths from its root.
 fn sources() -> Vec<Source> {
+    texts().iter().map(|(path, text)| Source::new(path, text)).collect()
+}
+
+/// The same as they are.
+fn texts() -> Vec<(String, String)> {
     let mut found = Vec::new();
     for package in ["protocol", "daemon", "cli", "tests"] {
         walk(&root(), &root().join(package), &mut found);
@@ -34,7 +40,7 @@ fn sources() -> Vec<Source> {
     found
 }
 
-fn walk(root: &Path, folder: &Path, found: &mut Vec<Source>) {
+fn walk(root: &Path, folder: &Path, found: &mut Vec<(String, String)>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
@@ -44,7 +50,7 @@ fn walk(root: &Path, folder: &Path, found: &mut Vec<Source>) {
             }
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let shown = path.strip_prefix(root).unwrap().to_str().unwrap();
-            found.push(Source::new(shown, &fs::read_to_string(&path).unwrap()));
+            found.push((shown.to_owned(), fs::read_to_string(&path).unwrap()));
         }
     }
 }
@@ -231,6 +237,75 @@ fn every_limit_is_used() {
     };
     assert_eq!(of("use p2p_protocol::limits::C;").len(), 0);
     assert_eq!(of("// C is a fine limit").len(), 1);
+}
+
+#[test]
+fn every_misbehaviour_is_provoked_by_a_hostile_peer() {
+    let complaints = every_misbehaviour_is_provoked(&sources());
+    assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
+    let reasons =
+        "pub enum PeerMisbehaved {\n    /// Text.\n    #[error(\"x\")]\n    Early(u32),\n    Late,\n}\n";
+    let of = |test: &str| {
+        every_misbehaviour_is_provoked(&[
+            Source::new("protocol/src/reason.rs", reasons),
+            Source::new("tests/tests/hostile/x.rs", test),
+        ])
+    };
+    assert_eq!(of("f(PeerMisbehaved::Early(1)); f(&PeerMisbehaved::Late)").len(), 0);
+    assert_eq!(of("f(PeerMisbehaved::Early(1))").len(), 1);
+    assert_eq!(of("// PeerMisbehaved::Early and PeerMisbehaved::Late").len(), 2);
+    assert_eq!(every_misbehaviour_is_provoked(&[]).len(), 1);
+}
+
+#[test]
+fn every_fault_has_a_test_that_says_so() {
+    let (mut marked, mut complaints) = (Tests::new(), Vec::new());
+    for (path, text) in texts() {
+        // The examples of what is no mark.
+        if path == "tests/tests/architecture.rs" {
+            continue;
+        }
+        let (tests, wrong) = marks(&text);
+        complaints.extend(wrong.into_iter().map(|complaint| format!("{path}: {complaint}")));
+        for (number, names) in tests {
+            marked.entry(number).or_default().extend(names);
+        }
+    }
+    let document = fs::read_to_string(root().join("docs/reliability.md")).unwrap();
+    complaints.extend(every_fault_has_its_tests(&marked, &document));
+    assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
+
+    for text in [
+        "/// Fault 1 and 2.\n#[test]\nfn a_test() {}",
+        "/// Faults 1, 2.\n#[test]\nfn a_test() {}",
+        "/// Fault 1\n#[test]\nfn a_test() {}",
+        "/// Fault 1.\nfn no_test() {}",
+        "/// Fault 1.\nconst X: u8 = 1;",
+    ] {
+        assert!(!marks(text).1.is_empty(), "no complaint of {text:?}");
+    }
+    let good = "/// Says more.\n///\n/// Faults 1, 2 and 3.\n#[tokio::test]\nasync fn holds_it() {}";
+    assert!(marks(good).1.is_empty());
+    let without = |word: &str| document.replacen(word, "", 1);
+    let mut more = marked.clone();
+    more.insert(82, BTreeSet::from(["of_nothing".to_owned()]));
+    let mut fewer = marked.clone();
+    fewer.remove(&41);
+    let mut early = marked.clone();
+    early.insert(24, BTreeSet::from(["of_folders".to_owned()]));
+    let listed = "`a_corrupt_chunk_is_dropped_counted_and_asked_for_again`";
+    for (marked, document, expected) in [
+        (&fewer, document.clone(), "fault 41 has no test"),
+        (&marked, without(listed), "which the list does not say"),
+        (&marked, document.replacen(listed, "`a_test_of_another_name`", 1), "no test of that name is marked"),
+        (&marked, without("\n41. "), "fault 41 is not listed"),
+        (&more, document.clone(), "there is no fault 82"),
+        (&early, document.clone(), "fault 24 has tests and is said to wait"),
+        (&fewer, document.replacen("\n41. ", "\n41. Waits for better days. ", 1), "fault 41 cannot wait"),
+    ] {
+        let found = every_fault_has_its_tests(marked, &document);
+        assert!(found.iter().any(|complaint| complaint.contains(expected)), "{expected}: {found:?}");
+    }
 }
 
 #[test]

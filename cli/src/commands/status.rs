@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use p2p_protocol::control::{Event, Request, Status};
+use p2p_protocol::control::{Confinement, Event, Request, Status, Writing};
 
 use crate::{client, context::Context, error::CliError, format, json::Line};
 
@@ -29,7 +29,22 @@ fn lines(status: &Status) -> Vec<String> {
     lines.push(format!("  transfers    {} unfinished", status.unfinished));
     lines.push(format!("  connections  {}", status.connections));
     lines.push(format!("  shares       {}", status.shares));
+    lines.push(format!("  confinement  {}", confinement(&status.confinement)));
     lines
+}
+
+fn confinement(given_up: &Confinement) -> String {
+    let writing = match &given_up.writing {
+        Writing::Anywhere => "none".to_owned(),
+        Writing::NotSupported => "not supported by this kernel".to_owned(),
+        Writing::Landlock { abi, folders, tcp_refused } => {
+            let tcp = if *tcp_refused { "; no TCP" } else { "" };
+            format!("landlock (abi {abi}): writes only in {}{tcp}", folders.join(", "))
+        }
+    };
+    let privileges = if given_up.no_new_privs { "no new privileges" } else { "new privileges possible" };
+    let memory = if given_up.dumpable { "memory open to debuggers" } else { "memory closed to others" };
+    format!("{writing}; {privileges}; {memory}")
 }
 
 #[cfg(test)]
@@ -49,7 +64,26 @@ mod tests {
             unfinished: 2,
             connections: 1,
             shares: 4,
+            confinement: Confinement { writing: Writing::Anywhere, no_new_privs: true, dumpable: false },
         };
         insta::assert_snapshot!(lines(&status).join("\n"));
+    }
+
+    #[test]
+    fn what_was_given_up_is_said_in_words() {
+        let of = |writing| confinement(&Confinement { writing, no_new_privs: true, dumpable: false });
+        let folders = vec!["/home/a/p2p".to_owned(), "/srv/drop".to_owned()];
+        let rest = "no new privileges; memory closed to others";
+        assert_eq!(
+            of(Writing::Landlock { abi: 7, folders: folders.clone(), tcp_refused: true }),
+            format!("landlock (abi 7): writes only in /home/a/p2p, /srv/drop; no TCP; {rest}")
+        );
+        assert_eq!(
+            of(Writing::Landlock { abi: 3, folders, tcp_refused: false }),
+            format!("landlock (abi 3): writes only in /home/a/p2p, /srv/drop; {rest}")
+        );
+        assert_eq!(of(Writing::NotSupported), format!("not supported by this kernel; {rest}"));
+        let open = Confinement { writing: Writing::Anywhere, no_new_privs: false, dumpable: true };
+        assert_eq!(confinement(&open), "none; new privileges possible; memory open to debuggers");
     }
 }

@@ -13,14 +13,15 @@ use toml::{
 };
 
 use super::{
-    Accept, ConfigError, ENV_CONFIG, ENV_HOME, FileProblem, Origin, Setting, check_filter, parse_listen,
+    Accept, ConfigError, ENV_CONFIG, ENV_HOME, FileProblem, Origin, Setting, WriteOnlyIn, check_filter,
+    parse_listen,
 };
 use crate::{Congestion, text::line_and_column};
 
 /// A config file has a few lines; whatever is larger, in bytes, is none.
 const MAX_LEN: u64 = 1 << 20;
 /// Every key that a config file may hold.
-const KEYS: [&str; 5] = ["accept", "congestion", "inbox", "listen", "log"];
+const KEYS: [&str; 7] = ["accept", "congestion", "debuggable", "inbox", "listen", "log", "write_only_in"];
 
 /// What a config file says.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub(super) struct Values {
     pub(super) log: Option<String>,
     pub(super) accept: Option<Accept>,
     pub(super) congestion: Option<Congestion>,
+    pub(super) write_only_in: Option<WriteOnlyIn>,
+    pub(super) debuggable: Option<bool>,
 }
 
 /// Reads the config file. The default one need not exist; `user` is what `~/` stands for.
@@ -67,7 +70,7 @@ fn parse(text: &str, user: Option<&Path>) -> Result<Values, Mistake> {
     for (key, value) in table.get_ref() {
         match key.get_ref().as_ref() {
             "listen" => values.listen = Some(listen(value)?),
-            "inbox" => values.inbox = Some(inbox(value, user)?),
+            "inbox" => values.inbox = Some(folder("inbox", value, user)?),
             "log" => {
                 let filter = string("log", value)?;
                 check_filter(filter).map_err(|why| mistake("log", value, why))?;
@@ -75,6 +78,11 @@ fn parse(text: &str, user: Option<&Path>) -> Result<Values, Mistake> {
             }
             "accept" => values.accept = Some(accept(value)?),
             "congestion" => values.congestion = Some(congestion(value)?),
+            "write_only_in" => values.write_only_in = Some(write_only_in(value, user)?),
+            "debuggable" => {
+                let problem = FileProblem::Type { key: "debuggable", wants: "true or false" };
+                values.debuggable = Some(value.get_ref().as_bool().ok_or((value.span(), problem))?);
+            }
             "home" => return Err((key.span(), FileProblem::NotHere { key: "home", env: ENV_HOME })),
             "config" => return Err((key.span(), FileProblem::NotHere { key: "config", env: ENV_CONFIG })),
             other => {
@@ -108,17 +116,31 @@ fn listen(value: &Spanned<DeValue<'_>>) -> Result<Vec<SocketAddr>, Mistake> {
     }
 }
 
-fn inbox(value: &Spanned<DeValue<'_>>, user: Option<&Path>) -> Result<PathBuf, Mistake> {
-    let text = string("inbox", value)?;
+/// The absolute path of a folder.
+fn folder(key: &'static str, value: &Spanned<DeValue<'_>>, user: Option<&Path>) -> Result<PathBuf, Mistake> {
+    let text = string(key, value)?;
     let path = match (text.strip_prefix("~/"), user) {
         (Some(below), Some(user)) => user.join(below),
         _ => PathBuf::from(text),
     };
     if path.is_relative() {
         let why = format!("{text:?} is not an absolute path, nor one that begins with ~/");
-        return Err(mistake("inbox", value, why));
+        return Err(mistake(key, value, why));
     }
     Ok(path)
+}
+
+fn write_only_in(value: &Spanned<DeValue<'_>>, user: Option<&Path>) -> Result<WriteOnlyIn, Mistake> {
+    let key = "write_only_in";
+    let wants = "an array of folders besides home and inbox, or \"anywhere\"";
+    match (value.get_ref().as_array(), value.get_ref().as_str()) {
+        (Some(array), _) => {
+            let folders = array.iter().map(|value| folder(key, value, user)).collect::<Result<_, _>>()?;
+            Ok(WriteOnlyIn::Folders(folders))
+        }
+        (None, Some("anywhere")) => Ok(WriteOnlyIn::Anywhere),
+        _ => Err((value.span(), FileProblem::Type { key, wants })),
+    }
 }
 
 fn accept(value: &Spanned<DeValue<'_>>) -> Result<Accept, Mistake> {

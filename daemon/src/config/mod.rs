@@ -28,6 +28,7 @@ const ENV_LISTEN: &str = "P2P_LISTEN";
 const ENV_INBOX: &str = "P2P_INBOX";
 const ENV_CONFIG: &str = "P2P_CONFIG";
 const ENV_LOG: &str = "P2P_LOG";
+const ENV_DEBUGGABLE: &str = "P2P_DEBUGGABLE";
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +79,15 @@ pub enum Accept {
     Ask,
 }
 
+/// Where the daemon may write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum WriteOnlyIn {
+    /// Wherever its user may.
+    Anywhere,
+    /// In its home, its inbox and these folders, absolute.
+    Folders(Vec<PathBuf>),
+}
+
 /// Everything that can be set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
@@ -95,6 +105,10 @@ pub(crate) struct Settings {
     pub(crate) accept: Setting<Accept>,
     /// What decides how much may be on its way to a peer.
     pub(crate) congestion: Setting<Congestion>,
+    /// Where the daemon may write.
+    pub(crate) write_only_in: Setting<WriteOnlyIn>,
+    /// Whether debuggers and profilers of the same user may look into it.
+    pub(crate) debuggable: Setting<bool>,
 }
 
 /// Why there are no settings.
@@ -249,7 +263,19 @@ impl Settings {
             Some(congestion) => Setting::new(congestion, from_file()),
             None => Setting::new(Congestion::default(), Origin::Default),
         };
-        Ok(Self { home, config, listen, inbox, log, accept, congestion })
+        let write_only_in = match file.write_only_in {
+            Some(write_only_in) => Setting::new(write_only_in, from_file()),
+            None => Setting::new(WriteOnlyIn::Anywhere, Origin::Default),
+        };
+        let debuggable = match (around.env_text(ENV_DEBUGGABLE)?, file.debuggable) {
+            (Some(text), _) => Setting::new(
+                parse_bool(&text).map_err(|why| ConfigError::Env { name: ENV_DEBUGGABLE, why })?,
+                Origin::Env(ENV_DEBUGGABLE),
+            ),
+            (None, Some(debuggable)) => Setting::new(debuggable, from_file()),
+            (None, None) => Setting::new(false, Origin::Default),
+        };
+        Ok(Self { home, config, listen, inbox, log, accept, congestion, write_only_in, debuggable })
     }
 }
 
@@ -260,6 +286,14 @@ fn absolute(path: &Path, name: &'static str) -> Result<PathBuf, ConfigError> {
 
 fn parse_list(list: &str) -> Result<Vec<SocketAddr>, String> {
     list.split(',').map(|text| parse_listen(text.trim())).collect()
+}
+
+fn parse_bool(text: &str) -> Result<bool, String> {
+    match text {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err(format!("{text:?} is neither true nor false")),
+    }
 }
 
 fn check_filter(filter: &str) -> Result<(), String> {

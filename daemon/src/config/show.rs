@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::Path};
 
 use serde::Serialize;
 
-use super::{Accept, Origin, Settings};
+use super::{Accept, Origin, Settings, WriteOnlyIn};
 
 /// The settings as one line of JSON.
 #[derive(Serialize)]
@@ -45,6 +45,8 @@ impl Settings {
             one("log", self.log.value.clone().into(), &self.log.origin),
             one("accept", self.accept.value.word().into(), &self.accept.origin),
             one("congestion", self.congestion.value.word().into(), &self.congestion.origin),
+            one("write_only_in", folders(&self.write_only_in.value), &self.write_only_in.origin),
+            one("debuggable", self.debuggable.value.into(), &self.debuggable.origin),
         ]
     }
 }
@@ -60,6 +62,13 @@ impl Accept {
 
 fn path(path: &Path) -> toml::Value {
     path.to_string_lossy().into_owned().into()
+}
+
+fn folders(write_only_in: &WriteOnlyIn) -> toml::Value {
+    match write_only_in {
+        WriteOnlyIn::Anywhere => "anywhere".into(),
+        WriteOnlyIn::Folders(folders) => folders.iter().map(|folder| path(folder)).collect::<Vec<_>>().into(),
+    }
 }
 
 fn addresses(addresses: &[SocketAddr]) -> toml::Value {

@@ -130,6 +130,38 @@ fn relative_paths_count_on_the_command_line_only() {
 }
 
 #[test]
+fn where_the_daemon_may_write_is_said_in_the_file() {
+    let settings = World::new().settings();
+    assert_eq!(settings.write_only_in, Setting::new(WriteOnlyIn::Anywhere, Origin::Default));
+    let world = World::new().file("write_only_in = ['/srv/drop', '~/out']");
+    let folders = WriteOnlyIn::Folders(vec!["/srv/drop".into(), world.path("out")]);
+    let settings = world.settings();
+    assert_eq!(settings.write_only_in.value, folders);
+    let (out, file) = (world.path("out"), world.path("state/config.toml"));
+    let line =
+        format!("write_only_in = [\"/srv/drop\", \"{}\"]  # from file {}", out.display(), file.display());
+    assert!(settings.for_people().lines().any(|shown| shown == line), "{}", settings.for_people());
+    let of = |text: &str| World::new().file(text).settings().write_only_in.value;
+    assert_eq!(of("write_only_in = []"), WriteOnlyIn::Folders(Vec::new()));
+    assert_eq!(of("write_only_in = 'anywhere'"), WriteOnlyIn::Anywhere);
+    let error = World::new().file("write_only_in = '/srv'").error();
+    assert!(error.contains("`write_only_in` must be an array of folders"), "{error}");
+    let error = World::new().file("write_only_in = ['srv']").error();
+    assert!(error.contains("\"srv\" is not an absolute path"), "{error}");
+}
+
+#[test]
+fn debuggers_are_let_in_by_the_file_or_the_environment() {
+    let world = World::new().file("debuggable = true");
+    assert!(world.settings().debuggable.value);
+    let settings = world.env(ENV_DEBUGGABLE, "0").settings();
+    assert_eq!(settings.debuggable, Setting::new(false, Origin::Env(ENV_DEBUGGABLE)));
+    assert!(World::new().env(ENV_DEBUGGABLE, "yes").error().starts_with("P2P_DEBUGGABLE: "));
+    let error = World::new().file("debuggable = 1").error();
+    assert!(error.ends_with("`debuggable` must be true or false"), "{error}");
+}
+
+#[test]
 fn a_config_file_that_was_named_must_exist() {
     let world = World::new();
     let args = Args { config: Some(world.path("none.toml")), ..Args::default() };
@@ -195,6 +227,8 @@ fn what_is_shown_tells_value_and_origin() {
         "log = \"debug\"  # from flag".to_owned(),
         "accept = \"always\"  # from default".to_owned(),
         "congestion = \"bbr\"  # from default".to_owned(),
+        "write_only_in = \"anywhere\"  # from default".to_owned(),
+        "debuggable = false  # from default".to_owned(),
     ];
     assert_eq!(settings.for_people().lines().collect::<Vec<_>>(), lines);
 

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use bytes::Bytes;
 use p2p_protocol::{
     PeerId,
-    control::{Event, Request, ShareRequest, Status, TransferEvent, WaitReason},
+    control::{Confinement, Event, Request, ShareRequest, Status, TransferEvent, WaitReason},
 };
 use tokio::{sync::mpsc, time::Instant};
 
@@ -24,6 +24,7 @@ pub(crate) struct Facts {
     pub(crate) home: PathBuf,
     pub(crate) inbox: PathBuf,
     pub(crate) started: Instant,
+    pub(crate) confinement: Confinement,
 }
 
 /// The client has gone.
@@ -132,6 +133,7 @@ impl Handlers {
             unfinished: self.sessions.registry().unfinished() as u64,
             connections: self.sessions.connections() as u64,
             shares: self.sessions.share_count().await?,
+            confinement: self.facts.confinement.clone(),
         }))
     }
 

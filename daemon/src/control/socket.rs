@@ -101,6 +101,15 @@ impl ControlSocket {
         Ok(Self { listener, _names: names })
     }
 
+    /// The folder that the socket of this home will be in, where it cannot be in the home itself; made now, so that a
+    /// daemon that may not write elsewhere can be let write in it.
+    pub(crate) fn folder_beside(home: &Path) -> Result<Option<PathBuf>, SocketError> {
+        if fits(&home.join(SOCKET)) {
+            return Ok(None);
+        }
+        Ok(place_for(home, &runtime_folders())?.parent().map(Path::to_owned))
+    }
+
     /// The next client, whoever it is.
     pub(super) async fn accept(&self) -> io::Result<Stream> {
         self.listener.accept().await
@@ -210,6 +219,7 @@ mod tests {
         assert!(!path.exists());
     }
 
+    /// Fault 9.
     #[tokio::test]
     async fn what_a_killed_daemon_left_is_replaced() {
         let temp = tempfile::tempdir().unwrap();

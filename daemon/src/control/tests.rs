@@ -146,6 +146,7 @@ async fn large_requests_and_answers_pass() {
     assert_eq!(refused(&answers[1..]), Failure::Other);
 }
 
+/// Fault 79.
 #[tokio::test]
 async fn garbage_ends_its_own_connection_only() {
     let server = Server::start(patient(), say_ok);
@@ -176,6 +177,7 @@ async fn garbage_ends_its_own_connection_only() {
     assert_eq!(next(&mut watching).await, Some(Event::Ok));
 }
 
+/// Fault 81.
 #[tokio::test]
 async fn another_version_is_told_ours() {
     let server = Server::start(patient(), say_ok);
@@ -186,6 +188,7 @@ async fn another_version_is_told_ours() {
     assert!(is_closed(&mut stream).await);
 }
 
+/// Fault 78.
 #[tokio::test]
 async fn another_user_is_refused() {
     let owner = rustix::process::geteuid().as_raw() + 1;
@@ -251,6 +254,7 @@ async fn a_slow_reader_gets_everything() {
     assert_eq!(bytes, one.repeat(8));
 }
 
+/// Fault 79.
 #[tokio::test]
 async fn when_a_client_goes_its_handler_learns_it_and_comes_to_its_end() {
     let (closed, done) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
@@ -323,6 +327,7 @@ async fn a_handler_that_fails_fails_its_client_only() {
     server.is_well().await;
 }
 
+/// Fault 38.
 #[tokio::test]
 async fn the_client_too_many_is_told_so() {
     let server = Server::start(Bounds { clients: 2, ..patient() }, |request, events| async move {

@@ -366,6 +366,7 @@ mod tests {
         assert_eq!((book, pending.iter().count()), (Book::default(), 0));
     }
 
+    /// Fault 76.
     #[test]
     fn damage_is_refused_with_its_place() {
         let of = |text: &str| {
@@ -397,6 +398,7 @@ mod tests {
         assert!(of(&pending).starts_with("4:11: not an IP address and port"));
     }
 
+    /// Fault 26.
     #[test]
     fn a_file_cut_anywhere_is_read_whole_or_refused() {
         let home = tempfile::tempdir().unwrap();

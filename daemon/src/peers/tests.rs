@@ -58,6 +58,7 @@ fn a_pin_is_known_after_a_restart_and_gives_no_right() {
     assert!(matches!(dial(&peers, "host.example", A, KeyPolicy::Known), Err(KeyError::Changed { .. })));
 }
 
+/// Fault 73.
 #[test]
 fn a_trusted_peer_answers_at_a_new_address_but_not_for_another() {
     let (_home, peers) = new();
@@ -194,6 +195,7 @@ fn if_the_disk_says_no_nothing_has_happened() {
     assert!(load(home.path()).unwrap().is_trusted(&B));
 }
 
+/// Fault 76.
 #[test]
 fn a_damaged_file_trusts_nobody() {
     let (home, peers) = new();

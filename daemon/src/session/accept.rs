@@ -378,6 +378,7 @@ impl Sessions {
                 // A peer learns no more of a file that cannot be served than that it cannot be had.
                 let reason = match error.failure {
                     Failure::Integrity => RefuseReason::SourceChanged,
+                    Failure::Conflict => RefuseReason::Busy,
                     Failure::Cancelled | Failure::Unreachable => RefuseReason::ShuttingDown,
                     _ => RefuseReason::NotFound,
                 };

@@ -1,12 +1,14 @@
 //! How a run of a transfer ends without success.
 
+use std::path::Path;
+
 use p2p_protocol::{
     PeerId,
     control::RequestError,
     reason::{AbortReason, Failure, PeerMisbehaved, RefuseReason},
 };
 
-use super::links::Link;
+use super::{Sessions, links::Link};
 use crate::{
     peers::{KeyError, PeersError},
     store::StoreError,
@@ -100,6 +102,26 @@ impl RunError {
     }
 }
 
+impl Sessions {
+    /// What it comes to that a destination could not be opened. Where that was forbidden because the daemon is confined, the
+    /// owner has to know of the setting.
+    pub(super) fn explain(&self, error: StoreError, folder: &Path) -> RunError {
+        let forbidden = error.is_forbidden();
+        let mut error = RunError::from(error);
+        if forbidden
+            && let Some(folders) = &self.confined_to
+            && !self.store.is_in_one_of(folder, folders)
+        {
+            let shown: Vec<_> = folders.iter().map(|folder| folder.display().to_string()).collect();
+            error.message.push_str(&format!(
+                "; this daemon may write only in {}: name the folder in `write_only_in` in its config file, and restart it",
+                shown.join(", ")
+            ));
+        }
+        error
+    }
+}
+
 impl From<PeerMisbehaved> for RunError {
     fn from(fault: PeerMisbehaved) -> Self {
         let failure = match fault {
@@ -125,12 +147,14 @@ impl From<TransportError> for RunError {
 impl From<StoreError> for RunError {
     fn from(error: StoreError) -> Self {
         let failure = error.failure();
+        // A partial that somebody removed under a run is begun anew by the next one.
+        let passing =
+            matches!(error, StoreError::Removed { .. } | StoreError::Busy { .. }) || error.is_exhausted();
         let tell = match failure {
+            _ if passing => AbortReason::OfferAgain,
             Failure::Integrity => AbortReason::SourceChanged,
             _ => AbortReason::Storage,
         };
-        // A partial that somebody removed under a run is begun anew by the next one.
-        let passing = matches!(error, StoreError::Removed { .. } | StoreError::Busy { .. });
         Self { tell: Some(tell), passing, ..Self::new(failure, error.to_string()) }
     }
 }

@@ -16,18 +16,22 @@ use p2p_protocol::{
     control::KeyPolicy,
     limits::{
         FIRST_FRAME_DEADLINE, MAX_CONNECTIONS, MAX_STRANGER_CONNECTIONS, MAX_STREAMS_PER_TRANSFER,
-        MAX_UNASKED_CHUNKS, POOL_IDLE, SEND_WINDOW,
+        MAX_UNASKED_CHUNKS, POOL_IDLE, SEND_WINDOW, WIDE_CONNECTIONS_PER_PEER,
     },
     reason::{Failure, PeerMisbehaved, close},
     wire::chunk::ChunkHeader,
 };
-use tokio::sync::{Semaphore, mpsc};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::Instant,
+};
 
 use super::{
     blocking,
     budget::{Allowance, Pool},
     early::{Early, Taken, Verdict},
     error::RunError,
+    lanes::{FailedDial, Lane, Lanes, Place},
     provide::MEMORY_UNIT,
 };
 use crate::{
@@ -261,13 +265,12 @@ pub(crate) struct Links {
     pool: Arc<Pool>,
     /// By their numbers, the oldest first.
     open: Mutex<BTreeMap<u64, Arc<Link>>>,
-    /// One dial at a time per target, so that two transfers to it share what the first one opens.
-    dialling: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    lanes: Lanes,
 }
 
 impl Links {
     pub(crate) fn new(workers: Workers, endpoint: Endpoint, peers: Peers, pool: Arc<Pool>) -> Self {
-        Self { workers, endpoint, peers, pool, open: Mutex::default(), dialling: Mutex::default() }
+        Self { workers, endpoint, peers, pool, open: Mutex::default(), lanes: Lanes::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Link>>> {
@@ -276,6 +279,11 @@ impl Links {
 
     pub(crate) fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    /// What transfers to a target share.
+    pub(crate) fn lane(&self, target: &str) -> Arc<Lane> {
+        self.lanes.of(target)
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -327,7 +335,15 @@ impl Links {
             outgoing: Semaphore::new((SEND_WINDOW / MEMORY_UNIT) as usize),
             strays: AtomicI64::new(i64::from(MAX_UNASKED_CHUNKS)),
         });
-        self.lock().insert(link.connection.id(), link.clone());
+        {
+            let mut open = self.lock();
+            // What is granted and not read costs memory, so that nobody gets it many times over.
+            let others = open.values().filter(|other| other.peer() == link.peer()).count();
+            if !dialled && others < WIDE_CONNECTIONS_PER_PEER && self.peers.is_trusted(&link.peer()) {
+                link.connection.widen();
+            }
+            open.insert(link.connection.id(), link.clone());
+        }
         tokio::spawn({
             let (link, peers, pool) = (link.clone(), self.peers.clone(), self.pool.clone());
             async move {
@@ -361,18 +377,31 @@ impl Links {
         self: &Arc<Self>,
         typed: &str,
         policy: KeyPolicy,
+        place: &Place,
     ) -> Result<(Arc<Link>, bool), RunError> {
-        let gate = {
-            let mut dialling = self.dialling.lock().unwrap_or_else(PoisonError::into_inner);
-            dialling.retain(|_, gate| Arc::strong_count(gate) > 1);
-            dialling.entry(typed.to_owned()).or_default().clone()
-        };
-        let _one_at_a_time = gate.lock().await;
+        let mut dial = place.dial().await?;
         let target = self.parse(typed)?;
         if let Some(link) = self.reusable(&target, policy).await {
             return Ok((link, false));
         }
-        let addresses = resolve(&target).await?;
+        let begun = Instant::now();
+        match self.dial_anew(&target, policy).await {
+            Ok(link) => {
+                *dial = None;
+                Ok((link, true))
+            }
+            Err(error) => {
+                // What is wrong with a key may be so for one command only.
+                if error.failure == Failure::Unreachable {
+                    *dial = Some(FailedDial { begun, error: error.clone() });
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn dial_anew(self: &Arc<Self>, target: &Target, policy: KeyPolicy) -> Result<Arc<Link>, RunError> {
+        let addresses = resolve(target).await?;
         let mut failed = None;
         for address in addresses {
             let attempt = tokio::time::timeout(DIAL_DEADLINE, self.endpoint.connect(address)).await;
@@ -404,10 +433,10 @@ impl Links {
                 connection.close(close::WRONG_PEER, "");
                 return Err(error.into());
             }
-            self.peers.remember_address(&found, &target, address);
-            return Ok((self.adopt(connection, true), true));
+            self.peers.remember_address(&found, target, address);
+            return Ok(self.adopt(connection, true));
         }
-        Err(failed.unwrap_or_else(|| no_address(&target)))
+        Err(failed.unwrap_or_else(|| no_address(target)))
     }
 
     /// An open connection to the peer that is meant, where it is certain that the target means that peer:

@@ -12,6 +12,7 @@ mod error;
 mod inbox;
 mod incoming;
 mod job;
+mod lanes;
 mod links;
 mod provide;
 mod receipts;
@@ -76,6 +77,18 @@ pub(crate) struct Begun {
     pub(crate) events: mpsc::Receiver<TransferEvent>,
 }
 
+/// What is settled before any transfer.
+pub(crate) struct Terms {
+    /// Where received files land.
+    pub(crate) inbox: PathBuf,
+    /// What happens to a trusted peer's offer.
+    pub(crate) accept: Accept,
+    /// Folders outside which this daemon may write nothing, where it is confined.
+    pub(crate) confined_to: Option<Vec<PathBuf>>,
+    /// Behind the resume keys of what this machine sends.
+    pub(crate) secret: [u8; 32],
+}
+
 /// All transfers of this daemon and what they work with.
 pub(crate) struct Sessions {
     workers: Workers,
@@ -86,6 +99,8 @@ pub(crate) struct Sessions {
     inbox: PathBuf,
     /// Whether what a trusted peer offers waits for the owner's yes.
     asks_owner: bool,
+    /// Folders outside which this daemon may write nothing, where it is confined.
+    confined_to: Option<Vec<PathBuf>>,
     /// Behind the resume keys of what this machine sends.
     secret: [u8; 32],
     pool: Arc<Pool>,
@@ -110,10 +125,9 @@ impl Sessions {
         store: Store,
         peers: Peers,
         endpoint: Endpoint,
-        inbox: PathBuf,
-        accept: Accept,
-        secret: [u8; 32],
+        terms: Terms,
     ) -> Result<Arc<Self>, RunError> {
+        let Terms { inbox, accept, confined_to, secret } = terms;
         let registry = Arc::new(Registry::load(store.clone())?);
         let pool = Pool::daemon();
         let sessions = Arc::new(Self {
@@ -124,6 +138,7 @@ impl Sessions {
             registry,
             inbox,
             asks_owner: accept == Accept::Ask,
+            confined_to,
             secret,
             pool,
             delivered: Mutex::default(),
@@ -428,6 +443,7 @@ impl StoreError {
     fn refusal(&self) -> RefuseReason {
         match self {
             Self::Busy { .. } => RefuseReason::Busy,
+            _ if self.is_exhausted() => RefuseReason::Busy,
             Self::NoSpace { need, free, .. } => RefuseReason::Space { need: *need, free: *free },
             _ => RefuseReason::Storage,
         }

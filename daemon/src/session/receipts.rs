@@ -123,7 +123,8 @@ async fn hear_name(
 }
 
 impl Sessions {
-    /// Completes an offer of what this peer has put here before, if it is that; false if it has to be received.
+    /// Completes an offer of what this peer has put here before, if it is that; false if it has to be received. What was
+    /// begun of it since, because it was not here for a while, is of no use any longer.
     #[expect(clippy::too_many_arguments, reason = "each is a different part of one conversation")]
     pub(super) async fn received_before(
         &self,
@@ -142,6 +143,7 @@ impl Sessions {
             if !self.is_still(&path, id, size).await? {
                 return Ok(false);
             }
+            self.clean_up(job).await;
             finish_at_once(job, link, control, permit, id, finished(path)).await?;
         } else {
             let Some(path) = self.receipt(peer, key.stand_in(), permit).await? else { return Ok(false) };
@@ -155,11 +157,8 @@ impl Sessions {
                     ..RunError::new(Failure::Conflict, message)
                 });
             }
-            be_done(job, control, permit, id, finished(path)).await?;
-        }
-        if matches!(key, PartialKey::Unsealed(..)) {
-            // Begun while nobody knew what it was.
             self.clean_up(job).await;
+            be_done(job, control, permit, id, finished(path)).await?;
         }
         Ok(true)
     }

@@ -49,11 +49,17 @@ pub(crate) struct Registry {
     jobs: Mutex<BTreeMap<u64, Arc<Job>>>,
     /// Numbers of transfers as they are made, for those who watch all.
     made: broadcast::Sender<u64>,
+    /// Most unfinished ones.
+    places: usize,
 }
 
 impl Registry {
     /// Reads the catalog.
     pub(crate) fn load(store: Store) -> Result<Self, RunError> {
+        Self::with_places(store, MAX_JOBS)
+    }
+
+    fn with_places(store: Store, places: usize) -> Result<Self, RunError> {
         let mut jobs = BTreeMap::new();
         for row in store.catalog().jobs()? {
             let parsed =
@@ -71,7 +77,7 @@ impl Registry {
                 ),
             }
         }
-        let registry = Self { store, jobs: Mutex::new(jobs), made: broadcast::Sender::new(64) };
+        let registry = Self { store, jobs: Mutex::new(jobs), made: broadcast::Sender::new(64), places };
         registry.prune();
         Ok(registry)
     }
@@ -91,10 +97,10 @@ impl Registry {
         if let Some(job) = jobs.values().find(|job| !job.is_over() && job.spec().same_work(&spec)) {
             return Ok((job.clone(), false));
         }
-        if jobs.values().filter(|job| !job.is_over()).count() >= MAX_JOBS {
+        if jobs.values().filter(|job| !job.is_over()).count() >= self.places {
             return Err(RunError::new(
                 Failure::Conflict,
-                format!("there are {MAX_JOBS} unfinished transfers already; cancel some, or wait"),
+                format!("there are {} unfinished transfers already; cancel some, or wait", self.places),
             ));
         }
         // The row is made first, with what little is known, to get a number that is never used again.
@@ -158,8 +164,12 @@ impl Registry {
         }
     }
 
+    /// Drops the oldest ended transfers from memory. It looks at all of them, and so not every time.
     fn prune(&self) {
         let mut jobs = self.lock();
+        if jobs.len() < ENDED_IN_MEMORY {
+            return;
+        }
         let ended: Vec<u64> =
             jobs.iter().filter(|(_, job)| job.is_over()).map(|(number, _)| *number).collect();
         for number in ended.iter().take(ended.len().saturating_sub(ENDED_IN_MEMORY)) {
@@ -240,4 +250,32 @@ fn row(job: &Job) -> Result<JobRow, RunError> {
         ended_ms: summary.ended_ms.or_else(|| job.is_over().then(now_ms)),
         summary: text(serde_json::to_string(&saved))?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use p2p_protocol::FileId;
+
+    use super::*;
+    use crate::{disk::System, workers::Workers};
+
+    /// Fault 38.
+    #[test]
+    fn a_full_queue_is_a_conflict_and_has_room_again_when_something_ends() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(Arc::new(System), Workers::Threads, home.path()).unwrap();
+        let registry = Registry::with_places(store, 3).unwrap();
+        let find = |n: u8| {
+            let spec = Spec::Receive { peer: PeerId([1; 32]), file_id: FileId([n; 32]) };
+            registry.find_or_make(spec, n.to_string(), "peer".into())
+        };
+        let jobs: Vec<_> = (0..3).map(|n| find(n).unwrap().0).collect();
+        let full = find(3).unwrap_err();
+        assert_eq!(full.failure, Failure::Conflict);
+        assert!(full.message.contains("3 unfinished"), "{full}");
+        assert!(!find(2).unwrap().1, "what is there already needs no place");
+        jobs[0].fail(&RunError::cancelled());
+        assert!(find(3).unwrap().1);
+        assert_eq!(find(4).unwrap_err().failure, Failure::Conflict);
+    }
 }

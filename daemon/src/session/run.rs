@@ -122,21 +122,6 @@ impl Sessions {
         }
     }
 
-    /// A connection to a target, with its own conversations attended to. Ends early when the job does.
-    async fn reach(
-        self: &Arc<Self>,
-        job: &Job,
-        target: &str,
-        stop: &CancellationToken,
-    ) -> Result<(Arc<Link>, bool), RunError> {
-        let dial = self.links.dial(target, job.spec().key_policy());
-        let (link, fresh) = while_wanted(job, stop, dial).await??;
-        if fresh {
-            tokio::spawn(self.clone().attend(link.clone()));
-        }
-        Ok((link, fresh))
-    }
-
     async fn send_once(
         self: &Arc<Self>,
         job: &Arc<Job>,
@@ -146,7 +131,7 @@ impl Sessions {
         kept: &mut Option<Arc<Source>>,
         stop: &CancellationToken,
     ) -> Result<(), RunError> {
-        let (link, fresh) = self.reach(job, target, stop).await?;
+        let (link, fresh, _place) = self.reach(job, target, stop).await?;
         let _used = link.hold();
         let source = self.source(job, path, kept.take(), stop).await?;
         *kept = Some(source.clone());
@@ -321,7 +306,7 @@ impl Sessions {
         output: &Output,
         stop: &CancellationToken,
     ) -> Result<(), RunError> {
-        let (link, fresh) = self.reach(job, target, stop).await?;
+        let (link, fresh, _place) = self.reach(job, target, stop).await?;
         let _used = link.hold();
         let mut control = open(job, &link, stop).await.map_err(|error| error.on(&link, fresh))?;
         let result = self.fetch_over(job, id, target, output, &link, &mut control, stop).await;
@@ -360,11 +345,14 @@ impl Sessions {
         if let Some(name) = &name
             && let Some(path) = self.is_there(&folder, name, id, &permit).await?
         {
+            // It may have come from elsewhere while this fetch was interrupted, and nobody opens the partial again.
+            self.clean_up(job).await;
             let fetch_from = Some(target.to_owned());
             let here = Finished { path, fetchable: false, fetch_from, eager: eager.is_some() };
             return finish_at_once(job, link, control, &permit, id, here).await;
         }
-        let partial = self.open_partial(folder, key, &permit).await??;
+        let opened = self.open_partial(folder.clone(), key, &permit).await?;
+        let partial = opened.map_err(|error| self.explain(error, &folder))?;
         if eager.is_some() && !partial.is_new() {
             // Somebody else has begun it meanwhile; the next try will say what is here.
             return Err(RunError {

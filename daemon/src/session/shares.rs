@@ -139,6 +139,7 @@ mod tests {
         assert!(named.admits(&A, FETCH) && !named.admits(&A, NONE) && !named.admits(&B, FETCH));
     }
 
+    /// Fault 76.
     #[test]
     fn an_unreadable_audience_admits_nobody() {
         let share =

@@ -156,6 +156,7 @@ impl StoreError {
                 Failure::Storage
             }
             Self::Misplaced { .. } => Failure::Storage,
+            _ if self.is_exhausted() => Failure::Conflict,
             Self::Io { .. } | Self::Catalog { .. } | Self::CatalogNewer { .. } => Failure::Storage,
             Self::Busy { .. } | Self::NoName { .. } => Failure::Conflict,
             Self::SourceChanged { .. } | Self::SizeConflict { .. } | Self::Impossible { .. } => {
@@ -179,6 +180,18 @@ impl StoreError {
             Self::Catalog { source, .. } => source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull),
             _ => false,
         }
+    }
+
+    /// Whether the operating system does not allow it.
+    pub(crate) fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
+    }
+
+    /// Whether the process or the machine has no file descriptor left, which passes when others are closed.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        use rustix::io::Errno;
+        let Self::Io { source, .. } = self else { return false };
+        matches!(Errno::from_io_error(source), Some(Errno::MFILE | Errno::NFILE))
     }
 
     /// Whether the destination went away, so that it may come back.

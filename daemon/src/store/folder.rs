@@ -19,10 +19,7 @@ use super::{
     error::StoreError,
     layout::{CVS, LOG, PART, PARTIALS},
 };
-use crate::disk::{Disk, PRIVATE_FILE, PRIVATE_FOLDER, make_folders, open_folder};
-
-/// Permissions of a destination folder: what the umask leaves.
-const AS_THE_USER_LIKES: Mode = Mode::RWXU.union(Mode::RWXG).union(Mode::RWXO);
+use crate::disk::{Disk, PRIVATE_FILE, PRIVATE_FOLDER, PUBLIC_FOLDER, make_folders, open_folder};
 
 /// A destination folder that holds, or may hold, partials.
 #[derive(Debug)]
@@ -45,7 +42,7 @@ impl Folder {
 
     /// Makes a folder, and those above it, durably; then opens it.
     pub(super) fn make(disk: &dyn Disk, path: &Path) -> Result<Self, StoreError> {
-        make_folders(disk, path, AS_THE_USER_LIKES).map_err(StoreError::io("make the folder", path))?;
+        make_folders(disk, path, PUBLIC_FOLDER).map_err(StoreError::io("make the folder", path))?;
         Self::open(path)
     }
 
@@ -136,7 +133,7 @@ pub(super) fn lock(file: &File, path: &Path) -> Result<(), StoreError> {
 }
 
 /// Whether a name in a folder still is this open file.
-pub(super) fn is_still(folder: &Dir, name: &str, file: &File) -> io::Result<bool> {
+pub(super) fn is_still(folder: &Dir, name: impl AsRef<Path>, file: &File) -> io::Result<bool> {
     use cap_std::fs::MetadataExt as _;
     let open = file.metadata()?;
     match folder.symlink_metadata(name) {

@@ -113,6 +113,13 @@ impl Store {
         path.is_dir()
     }
 
+    /// Whether a folder is one of these or lies below one, once all links are followed.
+    pub(crate) fn is_in_one_of(&self, path: &Path, folders: &[PathBuf]) -> bool {
+        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let path = real(path);
+        folders.iter().any(|folder| path.starts_with(real(folder)))
+    }
+
     /// Whether there is a regular file of this size.
     pub(crate) fn is_file_of(&self, path: &Path, size: u64) -> bool {
         path.symlink_metadata().is_ok_and(|found| found.is_file() && found.len() == size)

@@ -20,6 +20,7 @@ use rustix::fs::{Timespec, Timestamps, UTIME_OMIT};
 
 use super::{
     error::StoreError,
+    folder::is_still,
     import::{now_ns, rests},
     layout::PART,
     list::{List, RUN},
@@ -174,6 +175,7 @@ impl Partial {
                     }
                     Err(error) => return Err(StoreError::io("publish as", &path)(error)),
                 }
+                self.check_renamed(&new)?;
                 match self.sync_folders() {
                     Ok(()) => return Ok(published(false)),
                     Err(error) => {
@@ -200,6 +202,17 @@ impl Partial {
             tracing::warn!(path = %self.path_of(PART).display(), %error, "a published file keeps its first name too");
         }
         Ok(())
+    }
+
+    /// Whether what got the name is the file that was verified: a rename takes what has the old name at that moment.
+    fn check_renamed(&self, new: &OsStr) -> Result<(), StoreError> {
+        let path = self.folder.path.join(new);
+        if is_still(&self.folder.dir, new, &self.data).map_err(StoreError::io("look at", &path))? {
+            return Ok(());
+        }
+        tracing::warn!(path = %path.display(), "the partial file was swapped while it was published");
+        self.rename_back(new)?;
+        Err(StoreError::Removed { path: self.path_of(PART) })
     }
 
     /// Undoes a rename that could not be synced. A second sync of the same change would succeed and prove nothing;

@@ -231,7 +231,7 @@ fn open_locked(disk: &dyn Disk, at: &Located) -> Result<File, StoreError> {
             }
             locked => locked?,
         }
-        if is_still(&at.partials, &at.name(LOG), &log).map_err(StoreError::io("look at", &path))? {
+        if is_still(&at.partials, at.name(LOG), &log).map_err(StoreError::io("look at", &path))? {
             return Ok(log);
         }
     }

@@ -9,7 +9,12 @@ use std::{
     time::Duration,
 };
 
-use p2p_protocol::{PeerId, limits::TRANSFER_PROGRESS_DEADLINE, reason::close};
+use p2p_protocol::{
+    PeerId,
+    limits::{CONNECTION_WINDOW, TRANSFER_PROGRESS_DEADLINE},
+    reason::close,
+};
+use quinn::VarInt;
 use rustls::pki_types::CertificateDer;
 
 use super::{
@@ -74,6 +79,11 @@ impl Connection {
     /// Where the peer is now. It may change while the connection lives.
     pub(crate) fn remote_addr(&self) -> SocketAddr {
         socket::canonical(self.quic.remote_address())
+    }
+
+    /// Lets the peer send as much ahead as any. Until then it may less. What this side has dialled is wide from the start.
+    pub(crate) fn widen(&self) {
+        self.quic.set_receive_window(VarInt::from_u32(CONNECTION_WINDOW as u32));
     }
 
     /// Closes the connection at once, whatever is under way on it. The peer learns code and reason.

@@ -1,20 +1,18 @@
 //! The sockets of a daemon: connections come in on any of them and go out from one that reaches the other side.
 
 use std::{
+    collections::BTreeMap,
     io,
     net::SocketAddr,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use p2p_protocol::{
     PeerId,
     limits::{
-        CONNECTION_WINDOW, HANDSHAKE_DEADLINE, IDLE_TIMEOUT, KEEP_ALIVE, MAX_BIDI_STREAMS, MAX_CONNECTIONS,
-        MAX_UNI_STREAMS, SEND_WINDOW, STREAM_WINDOW,
+        CONNECTION_WINDOW, FIRST_WINDOW, HANDSHAKE_DEADLINE, IDLE_TIMEOUT, KEEP_ALIVE, MAX_BIDI_STREAMS,
+        MAX_CONNECTIONS, MAX_UNI_STREAMS, SEND_WINDOW, STREAM_WINDOW,
     },
 };
 use quinn::{
@@ -23,6 +21,7 @@ use quinn::{
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     congestion::{self, Congestion},
@@ -45,7 +44,8 @@ const MTU_INTERVAL: Duration = Duration::from_secs(300);
 const INITIAL_WINDOW: u64 = 32 * 1452;
 /// With this many handshakes under way, an address must first prove that it is not forged.
 const HANDSHAKES_ON_TRUST: usize = 32;
-/// With this many handshakes under way, nobody may begin another.
+/// With this many handshakes under way, the oldest has to make room for the next. So whoever begins many and ends none
+/// keeps nobody out who is quicker than that.
 const MAX_HANDSHAKES: usize = 256;
 /// Bytes kept of what arrives before a handshake has begun: the rest of a client's first flight.
 const INCOMING_BUFFER: u64 = 16 * 1024;
@@ -120,7 +120,7 @@ impl Endpoint {
             .incoming_buffer_size_total(INCOMING_BUFFER * MAX_HANDSHAKES as u64);
 
         let (sender, incoming) = mpsc::channel(HANDSHAKES_ON_TRUST);
-        let handshakes = Arc::new(AtomicUsize::new(0));
+        let handshakes = Arc::new(Handshakes::default());
         let mut listening = Vec::with_capacity(listen.len());
         for &address in listen {
             let failed = |source: io::Error| TransportError::Bind { address, source: Arc::new(source) };
@@ -162,7 +162,7 @@ impl Endpoint {
             .connect_with(self.0.client.clone(), remote, SERVER_NAME)
             .map_err(|error| context.connect(error))?;
         match tokio::time::timeout(HANDSHAKE_DEADLINE, connecting).await {
-            Ok(Ok(connection)) => Connection::new(connection, own),
+            Ok(Ok(connection)) => Connection::new(connection, own).inspect(Connection::widen),
             // Before there is a connection, silence means that nobody is there.
             Ok(Err(ConnectionError::TimedOut)) | Err(_) => {
                 Err(TransportError::NoAnswer { remote, after: HANDSHAKE_DEADLINE })
@@ -247,7 +247,7 @@ fn transport_config(congestion: Congestion) -> TransportConfig {
         .max_concurrent_bidi_streams(MAX_BIDI_STREAMS.into())
         .max_concurrent_uni_streams(MAX_UNI_STREAMS.into())
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW as u32))
-        .receive_window(VarInt::from_u32(CONNECTION_WINDOW as u32))
+        .receive_window(VarInt::from_u32(FIRST_WINDOW as u32))
         .send_window(SEND_WINDOW)
         .datagram_receive_buffer_size(None)
         .datagram_send_buffer_size(0)
@@ -261,7 +261,7 @@ fn transport_config(congestion: Congestion) -> TransportConfig {
 /// Lets handshakes begin, as many as there is room for.
 struct Gate {
     own: PeerId,
-    handshakes: Arc<AtomicUsize>,
+    handshakes: Arc<Handshakes>,
 }
 
 impl Gate {
@@ -283,36 +283,62 @@ impl Gate {
     }
 
     fn admit(&self, incoming: quinn::Incoming) -> Option<Incoming> {
-        let under_way = self.handshakes.load(Ordering::Relaxed);
-        if under_way >= HANDSHAKES_ON_TRUST && !incoming.remote_address_validated() {
+        if self.handshakes.count() >= HANDSHAKES_ON_TRUST && !incoming.remote_address_validated() {
             // The answer is smaller than the question, and nothing is remembered.
             let _ = incoming.retry();
             return None;
         }
-        if under_way >= MAX_HANDSHAKES {
-            tracing::debug!(remote = %incoming.remote_address(), "too many handshakes, refused");
-            incoming.refuse();
-            return None;
+        Some(Incoming { incoming, own: self.own, place: Handshakes::begin(&self.handshakes) })
+    }
+}
+
+/// The handshakes under way.
+#[derive(Debug, Default)]
+struct Handshakes(Mutex<Places>);
+
+#[derive(Debug, Default)]
+struct Places {
+    /// What ends each of them early, the oldest first.
+    taken: BTreeMap<u64, CancellationToken>,
+    next: u64,
+}
+
+impl Handshakes {
+    fn lock(&self) -> MutexGuard<'_, Places> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count(&self) -> usize {
+        self.lock().taken.len()
+    }
+
+    fn begin(this: &Arc<Self>) -> Place {
+        let given_up = CancellationToken::new();
+        let mut places = this.lock();
+        if places.taken.len() >= MAX_HANDSHAKES
+            && let Some((_, oldest)) = places.taken.pop_first()
+        {
+            oldest.cancel();
         }
-        let place = Place::take(&self.handshakes);
-        Some(Incoming { incoming, own: self.own, place })
+        let number = places.next;
+        places.next += 1;
+        places.taken.insert(number, given_up.clone());
+        drop(places);
+        Place { handshakes: this.clone(), number, given_up }
     }
 }
 
 /// One of the handshakes under way.
 #[derive(Debug)]
-struct Place(Arc<AtomicUsize>);
-
-impl Place {
-    fn take(handshakes: &Arc<AtomicUsize>) -> Self {
-        handshakes.fetch_add(1, Ordering::Relaxed);
-        Self(handshakes.clone())
-    }
+struct Place {
+    handshakes: Arc<Handshakes>,
+    number: u64,
+    given_up: CancellationToken,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.handshakes.lock().taken.remove(&self.number);
     }
 }
 
@@ -334,10 +360,14 @@ impl Incoming {
     /// the next one waiting.
     pub(crate) async fn finish(self) -> Result<Connection, TransportError> {
         let remote = self.remote_addr();
-        let Self { incoming, own, place: _place } = self;
+        let Self { incoming, own, place } = self;
         let context = Context { remote, own, closed_here: None };
         let connecting = incoming.accept().map_err(|error| context.connection(error))?;
-        match tokio::time::timeout(HANDSHAKE_DEADLINE, connecting).await {
+        let ended = tokio::select! {
+            ended = tokio::time::timeout(HANDSHAKE_DEADLINE, connecting) => ended,
+            () = place.given_up.cancelled() => return Err(TransportError::Crowded { remote }),
+        };
+        match ended {
             Ok(Ok(connection)) => Connection::new(connection, own),
             Ok(Err(ConnectionError::TimedOut)) | Err(_) => {
                 Err(TransportError::NoAnswer { remote, after: HANDSHAKE_DEADLINE })
@@ -354,6 +384,7 @@ mod tests {
     use super::*;
     use crate::transport::tests::{bind, loopback};
 
+    /// Faults 66 and 67.
     #[tokio::test]
     async fn under_load_an_address_must_prove_itself_and_others_still_get_in() {
         let identity = Identity::ephemeral();

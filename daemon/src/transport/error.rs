@@ -55,6 +55,9 @@ pub(crate) enum TransportError {
     /// The peer takes no connection now.
     #[error("{remote} takes no more connections now; try again later")]
     Busy { remote: SocketAddr },
+    /// A peer that dialled had not finished its handshake when many others began one.
+    #[error("{remote} was given up: too many handshakes are under way, and its was the oldest")]
+    Crowded { remote: SocketAddr },
     /// What runs at the address has no protocol in common with this side.
     #[error(
         "{remote} speaks another protocol, or another version, than {}; the two machines need versions of p2p \
@@ -105,6 +108,7 @@ impl TransportError {
             | Self::Lost { .. }
             | Self::Restarted { .. }
             | Self::Busy { .. }
+            | Self::Crowded { .. }
             | Self::Broken { .. }
             | Self::ShuttingDown => Failure::Unreachable,
             Self::BadAddress(_) => Failure::Usage,

@@ -69,6 +69,7 @@ mod tests {
         assert_eq!(decode::<(u16, String)>(&bytes[4..16]), Err(PeerMisbehaved::MalformedFrame));
     }
 
+    /// Fault 50.
     #[test]
     fn lengths_are_not_trusted() {
         assert_eq!(body_len([1, 1, 0, 0], 256), Err(PeerMisbehaved::FrameTooLong(257)));

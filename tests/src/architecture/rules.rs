@@ -115,7 +115,10 @@ pub fn only_the_disk_changes_files(source: &Source) -> Vec<String> {
         return Vec::new();
     }
     // Tests may do as they like; they stand at the end of a file.
-    let code = source.code.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let code = match source.code.rsplit_once("#[cfg(test)]") {
+        Some((code, tests)) if tests.contains("mod tests {") => code,
+        _ => &source.code,
+    };
     const CHANGES: [&str; 27] = [
         "OpenOptions",
         "DirBuilder",
@@ -231,4 +234,27 @@ pub fn limits_are_used(sources: &[Source]) -> Vec<String> {
         .filter(|(name, value)| !used_elsewhere(name) && !used_here(name) && !follows(name, value))
         .map(|(name, _)| format!("the limit {name} limits nothing"))
         .collect()
+}
+
+/// Every way to misbehave is provoked by a test with a hostile peer: its name stands in that suite.
+pub fn every_misbehaviour_is_provoked(sources: &[Source]) -> Vec<String> {
+    let declared = sources
+        .iter()
+        .find(|source| source.path == "protocol/src/reason.rs")
+        .and_then(|source| source.code.split_once("pub enum PeerMisbehaved {"))
+        .map_or("", |(_, rest)| rest.split("\n}").next().unwrap_or_default());
+    let variants: Vec<&str> = declared
+        .lines()
+        .map(str::trim)
+        .filter(|line| line.starts_with(|c: char| c.is_ascii_uppercase()))
+        .filter_map(|line| line.split(|c: char| !c.is_alphanumeric()).next())
+        .collect();
+    if variants.is_empty() {
+        return vec!["no way to misbehave was found".to_owned()];
+    }
+    let suite = || sources.iter().filter(|source| source.path.starts_with("tests/tests/hostile/"));
+    let is_provoked =
+        |variant: &str| suite().any(|source| source.names(&format!("PeerMisbehaved::{variant}")));
+    let missing = variants.into_iter().filter(|variant| !is_provoked(variant));
+    missing.map(|variant| format!("no hostile peer misbehaves as PeerMisbehaved::{variant}")).collect()
 }

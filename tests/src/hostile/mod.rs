@@ -3,11 +3,13 @@
 
 mod content;
 mod conversation;
+mod raw;
 mod scene;
 pub mod tls;
 
 pub use content::Content;
 pub use conversation::{Conversation, Ended, Heard};
+pub use raw::Raw;
 pub use scene::Scene;
 
 use std::{
@@ -77,6 +79,16 @@ impl Hostile {
             Err(error) => Ended::from(error),
             // The client believes the handshake complete before the server has judged its certificate.
             Ok(connection) => Connection(connection).ended().await,
+        }
+    }
+
+    /// Waits for a daemon that dials, however long that takes.
+    pub async fn accept_any(&self) -> Connection {
+        loop {
+            let incoming = self.endpoint.accept().await.expect("the endpoint is open");
+            if let Ok(connection) = incoming.await {
+                return Connection(connection);
+            }
         }
     }
 

@@ -2,8 +2,16 @@
 
 use std::path::PathBuf;
 
+use p2p_protocol::limits::{CONNECTION_WINDOW, OUTGOING_BUDGET, UNVERIFIED_BUDGET};
+
 use super::Hostile;
 use crate::{Daemon, data, trust_each_other, words};
+
+/// What an attacked daemon may have grown by, whatever was done to it by one peer on one connection: what may be
+/// unverified, what one connection may hold unread, and what is read to be sent.
+const MEMORY: u64 = UNVERIFIED_BUDGET + CONNECTION_WINDOW + OUTGOING_BUDGET / 4;
+/// Descriptors that it may have open: a few for each of the transfers that a test begins.
+const DESCRIPTORS: usize = 192;
 
 /// A daemon that trusts a hostile peer, and an honest one beside it.
 #[derive(Debug)]
@@ -16,6 +24,10 @@ pub struct Scene {
     pub hostile: Hostile,
     /// What was there before.
     before: Vec<PathBuf>,
+    /// The memory that the victim had before, in bytes.
+    memory: u64,
+    /// What it may grow by.
+    bound: u64,
 }
 
 impl Scene {
@@ -35,11 +47,17 @@ impl Scene {
         let (victim, honest) = (Daemon::start("victim"), Daemon::start("honest"));
         trust_each_other(&[&victim, &honest]);
         let before = outside(&victim);
-        Self { victim, honest, hostile: Hostile::new(), before }
+        let memory = victim.resident_memory();
+        Self { victim, honest, hostile: Hostile::new(), before, memory, bound: MEMORY }
     }
 
-    /// Fails unless the victim lives, has logged these words, has written nothing outside its inbox and home, and
-    /// still takes a file from the honest peer.
+    /// Lets the victim's memory grow by this much, for an attack by more than one connection.
+    pub fn allow_memory(&mut self, bound: u64) {
+        self.bound = bound;
+    }
+
+    /// Fails unless the victim lives, has logged these words, has written nothing outside its inbox and home, has kept
+    /// within its memory all the time, and still takes a file from the honest peer.
     pub fn check(&mut self, logged: &[&str]) {
         let seed = 0xbeef;
         let file = self.honest.new_file("honest.bin", seed, 3 * data::CHUNK + 17);
@@ -53,6 +71,10 @@ impl Scene {
         assert!(self.victim.is_alive(), "the attacked daemon has ended");
         assert!(!self.victim.log().contains("panicked"), "the attacked daemon has panicked");
         assert_eq!(outside(&self.victim), self.before, "files outside inbox and home");
+        let grown = self.victim.peak_memory().saturating_sub(self.memory);
+        assert!(grown < self.bound, "{grown} bytes of memory more, at most");
+        let descriptors = self.victim.descriptors();
+        assert!(descriptors < DESCRIPTORS, "{descriptors} descriptors are open");
         for path in data::files_below(self.victim.inbox()) {
             assert!(!path.is_symlink(), "{} is a link", path.display());
         }

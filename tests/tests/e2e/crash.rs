@@ -94,6 +94,7 @@ fn assert_only_what_was_missing(again: &Output, missing: u64) {
     assert!(again.moved() <= allowed, "{} moved, {missing} were missing\n{again}", again.moved());
 }
 
+/// Fault 1.
 #[test]
 fn a_killed_send_goes_on_early() {
     for killed in Killed::ALL {
@@ -101,6 +102,7 @@ fn a_killed_send_goes_on_early() {
     }
 }
 
+/// Fault 1.
 #[test]
 fn a_killed_send_goes_on_in_the_middle() {
     for killed in Killed::ALL {
@@ -108,6 +110,7 @@ fn a_killed_send_goes_on_in_the_middle() {
     }
 }
 
+/// Fault 1.
 #[test]
 fn a_killed_send_goes_on_late() {
     for killed in Killed::ALL {
@@ -115,6 +118,7 @@ fn a_killed_send_goes_on_late() {
     }
 }
 
+/// Fault 1.
 #[test]
 fn a_killed_fetch_goes_on() {
     for (killed, at) in Killed::ALL.into_iter().zip([2 * MIB, 8 * MIB, 14 * MIB]) {
@@ -122,6 +126,7 @@ fn a_killed_fetch_goes_on() {
     }
 }
 
+/// Fault 1.
 #[test]
 fn a_send_moves_again_only_what_was_missing() {
     for killed in [Killed::Receiver, Killed::Both] {
@@ -130,12 +135,14 @@ fn a_send_moves_again_only_what_was_missing() {
     }
 }
 
+/// Fault 1.
 #[test]
 fn a_fetch_moves_again_only_what_was_missing() {
     let (again, missing) = fetch_killed(Killed::Receiver, 56 * MIB, 46 * MIB);
     assert_only_what_was_missing(&again, missing);
 }
 
+/// Fault 1.
 #[test]
 fn a_killed_sender_costs_nothing_that_was_verified() {
     let (again, missing) = send_killed(Killed::Provider, 24 * MIB, 12 * MIB);
@@ -143,6 +150,7 @@ fn a_killed_sender_costs_nothing_that_was_verified() {
     assert!(moved <= missing + IN_FLIGHT, "{moved} moved, {missing} were missing\n{again}");
 }
 
+/// Fault 60.
 #[test]
 fn a_waiting_sender_outlives_the_receivers_restart() {
     let (Pair { a, mut b }, relay) = Pair::with_relay();
@@ -163,6 +171,7 @@ fn a_waiting_sender_outlives_the_receivers_restart() {
     data::assert_same(&file, &b.inbox().join("big.bin"));
 }
 
+/// Fault 79.
 #[test]
 fn a_waiting_command_outlives_its_own_daemons_restart() {
     let (Pair { mut a, b }, relay) = Pair::with_relay();
@@ -188,6 +197,7 @@ fn a_waiting_command_gives_up_a_daemon_that_stays_away() {
     assert_eq!(given_up.event("failed")["exit_code"], 3, "{given_up}");
 }
 
+/// Fault 28.
 #[test]
 fn unfinished_work_is_taken_up_without_being_asked() {
     let (Pair { mut a, b }, relay) = Pair::with_relay();
@@ -261,6 +271,7 @@ fn damaged_partial(damage: impl Fn(&Daemon)) {
     assert!(b.partials().is_empty(), "{:?}", b.partials());
 }
 
+/// Fault 21.
 #[test]
 fn flipped_bytes_in_a_partial_are_found() {
     damaged_partial(|b| {
@@ -272,6 +283,7 @@ fn flipped_bytes_in_a_partial_are_found() {
     });
 }
 
+/// Fault 4.
 #[test]
 fn a_damaged_record_of_chunks_is_not_believed() {
     damaged_partial(|b| {
@@ -284,6 +296,7 @@ fn a_damaged_record_of_chunks_is_not_believed() {
     });
 }
 
+/// Fault 4.
 #[test]
 fn a_record_that_was_cut_short_is_not_believed() {
     damaged_partial(|b| {
@@ -294,6 +307,7 @@ fn a_record_that_was_cut_short_is_not_believed() {
     });
 }
 
+/// Fault 8.
 #[test]
 fn a_partial_that_was_cut_short_is_fetched_again() {
     damaged_partial(|b| {
@@ -303,6 +317,7 @@ fn a_partial_that_was_cut_short_is_fetched_again() {
     });
 }
 
+/// Fault 4.
 #[test]
 fn a_partial_without_its_record_is_hashed() {
     damaged_partial(|b| {
@@ -325,6 +340,7 @@ fn a_partial_whose_data_was_swapped_is_found_out() {
     });
 }
 
+/// Fault 60.
 #[test]
 fn a_peer_that_was_restarted_is_dialled_anew_at_once() {
     let Pair { a, mut b } = Pair::new();
@@ -337,6 +353,7 @@ fn a_peer_that_was_restarted_is_dialled_anew_at_once() {
     }
 }
 
+/// Fault 34.
 #[test]
 fn one_file_sent_twice_at_once_to_one_peer_arrives() {
     let (Pair { a, b }, relay) = Pair::with_relay();

@@ -1,6 +1,16 @@
 //! Transfers as things with a number: detached, listed, shown, waited for, cancelled, taken up again.
 
-use p2p_tests::{Daemon, Pair, Relay, data, data::MIB, until::until, words};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use p2p_tests::{
+    Daemon, Pair, Relay, data,
+    data::MIB,
+    until::{until, until_true},
+    words,
+};
 use serde_json::Value;
 
 const RATE: u64 = 6 * MIB;
@@ -47,6 +57,7 @@ fn waiting_for_a_failure_has_its_exit_code() {
     a.cli().json(words!["wait", number]).exits(5);
 }
 
+/// Fault 79.
 #[test]
 fn a_transfer_goes_on_without_its_command() {
     let (pair, relay) = Pair::with_relay();
@@ -72,6 +83,7 @@ fn a_transfer_goes_on_without_its_command() {
     assert_eq!(received["state"], "done", "{received}");
 }
 
+/// Fault 79.
 #[test]
 fn ctrl_c_leaves_the_transfer_running() {
     let (pair, relay) = Pair::with_relay();
@@ -107,6 +119,7 @@ fn ctrl_c_says_how_to_go_on() {
     }
 }
 
+/// Fault 37.
 #[test]
 fn cancelled_by_the_sender_nothing_is_left() {
     let (pair, relay) = Pair::with_relay();
@@ -122,6 +135,7 @@ fn cancelled_by_the_sender_nothing_is_left() {
     pair.a.cli().json(words!["cancel", transfer]).exits(9);
 }
 
+/// Fault 37.
 #[test]
 fn cancelled_by_the_receiver_nothing_is_left() {
     let (pair, relay) = Pair::with_relay();
@@ -133,6 +147,7 @@ fn cancelled_by_the_receiver_nothing_is_left() {
     assert!(pair.b.received().is_empty() && pair.b.partials().is_empty(), "{:?}", pair.b.partials());
 }
 
+/// Fault 37.
 #[test]
 fn a_fetch_that_is_cancelled_leaves_nothing() {
     let Pair { a, b } = Pair::new();
@@ -149,6 +164,7 @@ fn a_fetch_that_is_cancelled_leaves_nothing() {
     a.settled();
 }
 
+/// Fault 37.
 #[test]
 fn a_transfer_that_waits_for_its_peer_can_be_cancelled() {
     let (mut pair, relay) = Pair::with_relay();
@@ -173,6 +189,7 @@ fn a_cancelled_transfer_can_be_taken_up_again() {
     pair.a.cli().json(words!["retry", transfer]).exits(9);
 }
 
+/// Fault 34.
 #[test]
 fn one_file_queued_twice_is_one_transfer() {
     let (pair, relay) = Pair::with_relay();
@@ -210,4 +227,57 @@ fn what_is_not_there_is_not_found() {
         let answer = a.cli().json(words![verb, "999"]).exits(6);
         assert_eq!(answer.event("failed")["code"], "not_found", "{answer}");
     }
+}
+
+/// Interrupts a transfer to `b`, which runs as `start` says, and puts the very file in place before it goes on.
+fn comes_from_elsewhere_meanwhile(
+    pair: &mut Pair,
+    relay: &Relay,
+    file: &Path,
+    start: impl FnOnce(&Pair, &str),
+) {
+    relay.set_rate(4 * MIB);
+    start(pair, &relay.address());
+    until_true("some of it is verified", || {
+        let verified = |line: &serde_json::Value| line["verified_bytes"].as_u64() >= Some(MIB);
+        pair.b.transfers().iter().any(|line| line["state"] == "active" && verified(line))
+    });
+    pair.b.kill9();
+    assert!(!pair.b.partials().is_empty());
+    fs::create_dir_all(pair.b.inbox()).unwrap();
+    fs::copy(file, pair.b.inbox().join(file.file_name().unwrap())).unwrap();
+    relay.set_rate(0);
+    pair.b.start_again();
+    pair.a.settled();
+    let ended = pair.b.settled();
+    assert!(ended.iter().all(|line| line["state"] == "done"), "{ended:?}");
+    assert_eq!(pair.b.received().len(), 1);
+    assert_eq!(pair.b.partials(), Vec::<PathBuf>::new(), "a partial that nobody will open again");
+}
+
+#[test]
+fn a_fetch_that_finds_its_file_there_leaves_no_partial() {
+    let mut pair = Pair::new();
+    let relay = Relay::to(pair.a.address());
+    let file = pair.a.new_file("found.bin", 41, 12 * MIB);
+    let id = pair.a.cli().run(words!["share", file]).success().text();
+    comes_from_elsewhere_meanwhile(&mut pair, &relay, &file, |pair, from| {
+        pair.b.cli().run(words!["fetch", id, "--from", from, "--accept-new-key", "--detach"]).success();
+    });
+}
+
+#[test]
+fn an_offer_of_what_is_there_again_leaves_no_partial() {
+    let mut pair = Pair::new();
+    let relay = Relay::to(pair.b.address());
+    let file = pair.a.new_file("found.bin", 42, 12 * MIB);
+    let send = |pair: &Pair| {
+        let to = relay.address();
+        pair.a.cli().run(words!["send", file, "--to", to, "--accept-new-key", "--detach"]).success();
+    };
+    send(&pair);
+    pair.a.settled();
+    pair.b.settled();
+    fs::remove_file(pair.b.inbox().join("found.bin")).unwrap();
+    comes_from_elsewhere_meanwhile(&mut pair, &relay, &file, |pair, _| send(pair));
 }

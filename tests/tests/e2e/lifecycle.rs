@@ -122,6 +122,7 @@ fn settings_say_where_they_come_from() {
     assert!(config.text().contains("default"), "{config}");
 }
 
+/// Fault 10.
 #[test]
 fn a_second_daemon_on_one_home_is_refused() {
     let mut first = Daemon::start("first");
@@ -141,6 +142,7 @@ fn a_port_that_is_taken_is_a_clear_refusal() {
     assert!(said.contains(first.address()), "the address is not named: {said}");
 }
 
+/// Fault 9.
 #[test]
 fn what_a_killed_daemon_left_is_in_nobodys_way() {
     let mut daemon = Daemon::start("a");
@@ -189,6 +191,7 @@ fn a_home_with_a_very_long_path_works() {
     assert_eq!(daemon.status()["peer"], daemon.peer());
 }
 
+/// Fault 26.
 #[test]
 fn a_damaged_identity_is_never_replaced() {
     let mut daemon = Daemon::start("a");
@@ -213,6 +216,7 @@ fn a_damaged_identity_is_never_replaced() {
     daemon.start_again();
 }
 
+/// Faults 26 and 76.
 #[test]
 fn a_damaged_trust_file_fails_closed() {
     let Pair { a: mut daemon, b: _b } = Pair::new();
@@ -227,6 +231,7 @@ fn a_damaged_trust_file_fails_closed() {
     daemon.start_again();
 }
 
+/// Fault 25.
 #[test]
 fn a_damaged_catalog_is_set_aside() {
     let Pair { mut a, b } = Pair::new();
@@ -250,6 +255,7 @@ fn a_damaged_catalog_is_set_aside() {
     data::assert_same(&again, &b.inbox().join("g.bin"));
 }
 
+/// Fault 79.
 #[test]
 fn garbage_on_the_socket_does_no_harm() {
     let mut daemon = Daemon::start("a");
@@ -271,6 +277,7 @@ fn garbage_on_the_socket_does_no_harm() {
     assert!(daemon.is_alive() && !daemon.log().contains("panicked"), "{}", daemon.log());
 }
 
+/// Fault 81.
 #[test]
 fn a_command_of_another_version_is_told_so() {
     use std::io::Read;

@@ -3,18 +3,23 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
 
+mod confine;
 mod crash;
 mod in_process;
 mod inbox;
 mod jobs;
 mod lifecycle;
+mod load;
 mod names;
 mod network;
 mod output;
+mod scarcity;
+mod secrets;
 mod shares;
 mod source;
 mod space;
 mod stdin;
+mod swapped;
 mod transfer;
 mod trust;
 mod unsealed;

@@ -4,6 +4,7 @@ use std::{fs, os::unix::fs::symlink};
 
 use p2p_tests::{Daemon, Pair, data, data::MIB, trust_each_other, words};
 
+/// Fault 23.
 #[test]
 fn another_content_under_the_same_name_gets_a_number() {
     let Pair { a, b } = Pair::new();
@@ -43,6 +44,7 @@ fn a_small_file_goes_along_with_its_offer_and_counts_once() {
     assert!(b.partials().is_empty(), "{:?}", b.partials());
 }
 
+/// Fault 21.
 #[test]
 fn a_copy_that_was_changed_meanwhile_is_not_taken_for_the_same() {
     let Pair { a, b } = Pair::new();
@@ -70,6 +72,7 @@ fn what_the_owner_has_already_is_not_doubled() {
     assert_eq!(b.received().len(), 1, "{:?}", b.received());
 }
 
+/// Fault 36.
 #[test]
 fn two_senders_of_one_content_do_not_mix() {
     let (a, b, c) = (Daemon::start("a"), Daemon::start("b"), Daemon::start("c"));
@@ -83,6 +86,7 @@ fn two_senders_of_one_content_do_not_mix() {
     assert!(b.partials().is_empty(), "{:?}", b.partials());
 }
 
+/// Fault 57.
 #[test]
 fn the_name_can_be_chosen() {
     let Pair { a, b } = Pair::new();
@@ -95,6 +99,7 @@ fn the_name_can_be_chosen() {
     assert_eq!(b.received().len(), 1, "{:?}", b.received());
 }
 
+/// Fault 23.
 #[test]
 fn a_fetch_goes_where_it_is_told() {
     let Pair { a, b } = Pair::new();
@@ -117,6 +122,7 @@ fn a_fetch_goes_where_it_is_told() {
     assert!(b.received().is_empty(), "{:?}", b.received());
 }
 
+/// Fault 56.
 #[test]
 fn a_link_in_the_way_is_not_followed() {
     let Pair { a, b } = Pair::new();
@@ -129,6 +135,7 @@ fn a_link_in_the_way_is_not_followed() {
     data::assert_same(&file, &b.inbox().join("f (1).bin"));
 }
 
+/// Fault 56.
 #[test]
 fn a_link_in_the_place_of_the_partials_is_not_followed() {
     let Pair { a, b } = Pair::new();
@@ -173,4 +180,34 @@ fn what_is_no_file_is_not_fetched_to() {
     symlink("/nowhere/at/all", &link).unwrap();
     let refused = b.cli().json(words!["fetch", id, "--from", a.address(), "-o", link]).exits(2);
     assert!(refused.message().contains("link"), "the path is named\n{refused}");
+}
+
+/// Fault 56.
+#[test]
+fn links_put_in_the_place_of_folders_while_a_file_comes_are_not_followed() {
+    let (Pair { a, b }, relay) = Pair::with_relay();
+    relay.set_rate(6 * MIB);
+    let file = a.new_file("f.bin", 1, 24 * MIB);
+    let elsewhere = b.file("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    let mut sending = a.cli().start_json(words!["send", file, "--to", relay.address()]);
+    sending.wait_for_verified(2 * MIB);
+    // First the folder of partial files, which is open and stays what it is; then the inbox, which is missed.
+    let (partials, inbox) = (b.inbox().join(".p2p"), b.inbox().to_owned());
+    let (own_partials, own_inbox) = (b.file("own-partials"), b.file("own-inbox"));
+    fs::rename(&partials, &own_partials).unwrap();
+    symlink(&elsewhere, &partials).unwrap();
+    let verified = sending.wait_for_verified(6 * MIB);
+    fs::remove_file(&partials).unwrap();
+    fs::rename(&own_partials, &partials).unwrap();
+    fs::rename(&inbox, &own_inbox).unwrap();
+    symlink(&elsewhere, &inbox).unwrap();
+    sending.wait_for("a pause", |event| event["event"] == "waiting" && event["reason"] == "space");
+    fs::remove_file(&inbox).unwrap();
+    fs::rename(&own_inbox, &inbox).unwrap();
+    relay.set_rate(0);
+    let sent = sending.finish().success();
+    assert!(sent.moved() >= verified, "{sent}");
+    assert!(data::files_below(&elsewhere).is_empty(), "{:?}", data::files_below(&elsewhere));
+    data::assert_same(&file, &b.inbox().join("f.bin"));
 }

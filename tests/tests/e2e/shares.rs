@@ -13,6 +13,7 @@ fn words_of(refused: &Output, id: &str) -> String {
     refused.message().replace(id, "ID")
 }
 
+/// Fault 75.
 #[test]
 fn what_is_not_shared_answers_as_what_is_not_there() {
     let Pair { a, b } = Pair::new();
@@ -25,6 +26,7 @@ fn what_is_not_shared_answers_as_what_is_not_there() {
     assert_eq!(private.event("failed")["code"], nothing.event("failed")["code"]);
 }
 
+/// Fault 75.
 #[test]
 fn a_share_for_one_is_not_for_another() {
     let (a, b, c) = (Daemon::start("a"), Daemon::start("b"), Daemon::start("c"));
@@ -40,6 +42,7 @@ fn a_share_for_one_is_not_for_another() {
     assert!(c.received().is_empty());
 }
 
+/// Fault 72.
 #[test]
 fn a_public_share_is_for_everyone_and_nothing_else_is() {
     let (a, stranger) = (Daemon::start("a"), Daemon::start("stranger"));
@@ -60,6 +63,7 @@ fn a_public_share_is_for_everyone_and_nothing_else_is() {
     assert_ne!(a.standing_of(stranger.peer()).as_deref(), Some("trusted"));
 }
 
+/// Fault 72.
 #[test]
 fn a_stranger_gets_nothing_where_nothing_is_public() {
     let (a, stranger) = (Daemon::start("a"), Daemon::start("stranger"));
@@ -120,6 +124,7 @@ fn the_next_source_is_tried_when_one_fails() {
     data::assert_same(&file, &b.inbox().join("f.bin"));
 }
 
+/// Fault 60.
 #[test]
 fn a_fetch_goes_on_from_another_peer() {
     let (mut a, b, c) = (Daemon::start("a"), Daemon::start("b"), Daemon::start("c"));
@@ -142,6 +147,7 @@ fn a_fetch_goes_on_from_another_peer() {
     data::assert_same(&file, &b.inbox().join("f.bin"));
 }
 
+/// Fault 35.
 #[test]
 fn two_fetches_of_one_content_make_one_writer() {
     let Pair { a, b } = Pair::new();

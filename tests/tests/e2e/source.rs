@@ -28,21 +28,25 @@ fn changed_while_sent(change: impl Fn(&Path)) {
     assert!(b.received().is_empty(), "{:?} from a changed source", b.received());
 }
 
+/// Fault 29.
 #[test]
 fn a_byte_changed_in_the_middle_is_noticed() {
     changed_while_sent(|file| data::flip(file, LEN * 3 / 4));
 }
 
+/// Fault 29.
 #[test]
 fn a_byte_changed_where_it_was_sent_already_is_noticed() {
     changed_while_sent(|file| data::flip(file, 10));
 }
 
+/// Fault 30.
 #[test]
 fn a_truncated_source_is_noticed() {
     changed_while_sent(|file| fs::File::options().write(true).open(file).unwrap().set_len(LEN / 2).unwrap());
 }
 
+/// Fault 29.
 #[test]
 fn a_source_that_grew_is_noticed() {
     changed_while_sent(|file| {
@@ -51,6 +55,7 @@ fn a_source_that_grew_is_noticed() {
     });
 }
 
+/// Fault 31.
 #[test]
 fn a_source_replaced_by_a_link_is_noticed() {
     changed_while_sent(|file| {
@@ -60,6 +65,7 @@ fn a_source_replaced_by_a_link_is_noticed() {
     });
 }
 
+/// Fault 29.
 #[test]
 fn a_source_replaced_by_another_file_is_noticed() {
     changed_while_sent(|file| {
@@ -69,6 +75,7 @@ fn a_source_replaced_by_another_file_is_noticed() {
     });
 }
 
+/// Fault 21.
 #[test]
 fn a_shared_file_that_rotted_is_not_served() {
     let Pair { a, b } = Pair::new();
@@ -79,6 +86,7 @@ fn a_shared_file_that_rotted_is_not_served() {
     assert!(b.received().is_empty(), "{:?}", b.received());
 }
 
+/// Fault 29.
 #[test]
 fn a_shared_file_that_changes_while_it_is_fetched_is_noticed() {
     let Pair { a, b } = Pair::new();
@@ -94,6 +102,7 @@ fn a_shared_file_that_changes_while_it_is_fetched_is_noticed() {
     assert!(b.received().is_empty(), "{:?}", b.received());
 }
 
+/// Fault 31.
 #[test]
 fn what_is_no_file_is_refused_before_anything_is_sent() {
     let Pair { a, b } = Pair::new();
@@ -123,6 +132,7 @@ fn one_file_can_be_sent_to_several_peers() {
     data::assert_same(&file, &c.inbox().join("big.bin"));
 }
 
+/// Faults 33 and 37.
 #[test]
 fn hashing_can_be_cancelled_and_takes_no_memory() {
     let Pair { a, b } = Pair::new();
@@ -140,6 +150,7 @@ fn hashing_can_be_cancelled_and_takes_no_memory() {
     a.settled();
 }
 
+/// Faults 33 and 37.
 #[test]
 fn hashing_on_the_way_can_be_cancelled_and_takes_no_memory() {
     let Pair { a, b } = Pair::new();

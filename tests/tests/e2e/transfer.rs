@@ -29,6 +29,7 @@ fn send_and_fetch(pair: &Pair, name: &str, seed: u64, len: u64) {
     assert!(b.partials().is_empty(), "{:?}", b.partials());
 }
 
+/// Fault 32.
 #[test]
 fn sizes_around_every_boundary_are_exact() {
     let pair = Pair::new();
@@ -74,6 +75,7 @@ fn the_file_id_is_that_of_blake3() {
     assert_eq!(shared.text(), "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85");
 }
 
+/// Fault 58.
 #[test]
 fn mode_and_time_travel_but_no_privilege() {
     use std::{

@@ -14,6 +14,7 @@ fn an_unknown_key_is_not_dialled_unasked() {
     assert!(b.received().is_empty());
 }
 
+/// Fault 72.
 #[test]
 fn an_untrusted_sender_is_refused_and_listed() {
     let (a, b) = (Daemon::start("a"), Daemon::start("b"));
@@ -64,6 +65,7 @@ fn a_changed_key_is_refused_loudly() {
     data::assert_same(&file, &second.inbox().join("f.bin"));
 }
 
+/// Fault 73.
 #[test]
 fn a_changed_key_behind_a_trusted_peers_pin_is_refused() {
     let Pair { a, mut b } = Pair::new();
@@ -78,6 +80,7 @@ fn a_changed_key_behind_a_trusted_peers_pin_is_refused() {
     assert!(other.received().is_empty());
 }
 
+/// Fault 73.
 #[test]
 fn a_trusted_peer_is_not_another_one() {
     let Pair { a, b } = Pair::new();
@@ -138,6 +141,7 @@ fn rights_are_apart() {
     assert!(!a.file("again.bin").exists());
 }
 
+/// Fault 74.
 #[test]
 fn trust_that_is_withdrawn_ends_a_transfer() {
     let (Pair { a, b }, relay) = Pair::with_relay();

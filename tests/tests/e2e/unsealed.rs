@@ -133,6 +133,7 @@ fn killed_unnamed(kill: impl Fn(&mut Daemon, &mut Daemon)) -> (Output, u64, u64)
     (again, len, verified)
 }
 
+/// Fault 1.
 #[test]
 fn a_sender_killed_before_the_end_finds_its_transfer_again() {
     let (again, len, verified) = killed_unnamed(|a, _| {
@@ -152,6 +153,7 @@ fn a_receiver_stopped_before_the_end_goes_on_without_a_second_moving() {
     assert!(again.moved() <= len - verified + IN_FLIGHT, "{verified} of {len} were verified\n{again}");
 }
 
+/// Fault 1.
 #[test]
 fn both_killed_before_the_end_move_only_what_was_not_durable() {
     let (again, len, verified) = killed_unnamed(|a, b| {
@@ -163,6 +165,7 @@ fn both_killed_before_the_end_move_only_what_was_not_durable() {
     assert!(again.moved() <= len - verified + 2 * RATE + IN_FLIGHT, "{verified} of {len}\n{again}");
 }
 
+/// Faults 1 and 6.
 #[test]
 fn daemons_killed_between_the_name_and_the_end_move_nothing_twice() {
     for (kill_a, kill_b) in [(true, false), (false, true), (true, true)] {
@@ -193,6 +196,7 @@ fn daemons_killed_between_the_name_and_the_end_move_nothing_twice() {
     }
 }
 
+/// Fault 29.
 #[test]
 fn a_changed_file_is_another_transfer() {
     let (Pair { mut a, b }, relay) = Pair::with_relay();
@@ -209,6 +213,7 @@ fn a_changed_file_is_another_transfer() {
     data::assert_same(&file, &b.inbox().join("big.bin"));
 }
 
+/// Fault 34.
 #[test]
 fn one_large_file_sent_twice_at_once_moves_once() {
     let (Pair { a, b }, relay) = Pair::with_relay();
@@ -222,6 +227,7 @@ fn one_large_file_sent_twice_at_once_moves_once() {
     assert_arrived(&b, &file);
 }
 
+/// Fault 37.
 #[test]
 fn a_receiver_cancels_what_has_no_name_and_keeps_nothing_of_it() {
     let (Pair { a, b }, relay) = Pair::with_relay();

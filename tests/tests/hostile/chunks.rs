@@ -70,6 +70,7 @@ async fn spoiled_once(spoil: impl Fn(&Content, &Conversation, u32) -> Vec<u8>, e
     scene.check(&["chunk failed"]);
 }
 
+/// Fault 41.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_corrupt_chunk_is_dropped_counted_and_asked_for_again() {
     let spoil =
@@ -77,6 +78,7 @@ async fn a_corrupt_chunk_is_dropped_counted_and_asked_for_again() {
     spoiled_once(spoil, ChunkFailure::Corrupt).await;
 }
 
+/// Fault 42.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_right_chunk_at_a_wrong_index_is_rejected() {
     let spoil = |content: &Content, conversation: &Conversation, chunk: u32| {
@@ -86,6 +88,7 @@ async fn a_right_chunk_at_a_wrong_index_is_rejected() {
     spoiled_once(spoil, ChunkFailure::Corrupt).await;
 }
 
+/// Fault 41.
 #[tokio::test(flavor = "multi_thread")]
 async fn zeros_that_are_none_are_rejected() {
     let spoil = |content: &Content, conversation: &Conversation, chunk| {
@@ -94,6 +97,7 @@ async fn zeros_that_are_none_are_rejected() {
     spoiled_once(spoil, ChunkFailure::Corrupt).await;
 }
 
+/// Fault 49.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chunk_that_is_cut_short_is_asked_for_again() {
     let spoil = |content: &Content, conversation: &Conversation, chunk| {
@@ -104,6 +108,7 @@ async fn a_chunk_that_is_cut_short_is_asked_for_again() {
     spoiled_once(spoil, ChunkFailure::Truncated).await;
 }
 
+/// Fault 49.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chunk_that_goes_on_too_long_is_asked_for_again() {
     let spoil = |content: &Content, conversation: &Conversation, chunk| {
@@ -114,6 +119,7 @@ async fn a_chunk_that_goes_on_too_long_is_asked_for_again() {
     spoiled_once(spoil, ChunkFailure::Truncated).await;
 }
 
+/// Fault 41.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chunk_that_never_verifies_ends_the_connection() {
     let (mut scene, content) = (Scene::new(), content());
@@ -148,6 +154,7 @@ async fn condemned(stream: impl Fn(&Content, &Conversation) -> Vec<u8>, fault: P
     scene.check(&["peer misbehaved", &fault.to_string()]);
 }
 
+/// Fault 42.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chunk_beyond_the_file_ends_the_connection() {
     let beyond = CHUNKS as u32;
@@ -158,6 +165,7 @@ async fn a_chunk_beyond_the_file_ends_the_connection() {
     condemned(stream, PeerMisbehaved::ChunkHeader(beyond)).await;
 }
 
+/// Fault 49.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_length_that_contradicts_the_offer_ends_the_connection() {
     for len in [0, 1, CHUNK as u32 - 1, CHUNK as u32 + 1, u32::MAX] {
@@ -168,11 +176,13 @@ async fn a_length_that_contradicts_the_offer_ends_the_connection() {
     }
 }
 
+/// Fault 50.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_header_that_is_too_long_ends_the_connection() {
     condemned(|_, _| vec![0xff; 200], PeerMisbehaved::FrameTooLong(0xffff)).await;
 }
 
+/// Fault 50.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_header_that_does_not_decode_ends_the_connection() {
     let stream = |content: &Content, conversation: &Conversation| {
@@ -185,6 +195,7 @@ async fn a_header_that_does_not_decode_ends_the_connection() {
     condemned(stream, PeerMisbehaved::MalformedFrame).await;
 }
 
+/// Fault 48.
 #[tokio::test(flavor = "multi_thread")]
 async fn chunks_that_nobody_asked_for_are_ignored_within_a_quota() {
     let (mut scene, content) = (Scene::new(), content());
@@ -199,6 +210,7 @@ async fn chunks_that_nobody_asked_for_are_ignored_within_a_quota() {
     scene.check(&[]);
 }
 
+/// Fault 48.
 #[tokio::test(flavor = "multi_thread")]
 async fn too_many_chunks_that_nobody_asked_for_end_the_connection() {
     let (mut scene, content) = (Scene::new(), content());
@@ -211,6 +223,7 @@ async fn too_many_chunks_that_nobody_asked_for_end_the_connection() {
     scene.check(&["peer misbehaved", &fault.to_string()]);
 }
 
+/// Fault 48.
 #[tokio::test(flavor = "multi_thread")]
 async fn chunks_for_no_conversation_end_the_connection() {
     let (mut scene, content) = (Scene::new(), content());
@@ -223,6 +236,7 @@ async fn chunks_for_no_conversation_end_the_connection() {
     scene.check(&["peer misbehaved", &fault.to_string()]);
 }
 
+/// Fault 68.
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_that_are_left_open_hold_up_nobody() {
     let (mut scene, content) = (Scene::new(), content());

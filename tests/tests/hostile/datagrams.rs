@@ -15,6 +15,7 @@ fn shoot(socket: &UdpSocket, datagram: &[u8]) {
     let _ = socket.send(datagram);
 }
 
+/// Fault 71.
 #[tokio::test(flavor = "multi_thread")]
 async fn random_datagrams_do_no_harm() {
     let mut scene = Scene::new();
@@ -29,6 +30,7 @@ async fn random_datagrams_do_no_harm() {
     scene.check(&[]);
 }
 
+/// Fault 71.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_looks_like_a_handshake_does_no_harm() {
     let mut scene = Scene::new();
@@ -50,6 +52,7 @@ async fn what_looks_like_a_handshake_does_no_harm() {
     scene.check(&[]);
 }
 
+/// Fault 71.
 #[test]
 fn a_transfer_goes_on_under_fire() {
     let (a, mut b) = (Daemon::start("a"), Daemon::start("b"));

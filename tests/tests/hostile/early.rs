@@ -46,6 +46,7 @@ async fn the_only_chunk_may_come_before_its_offer_is_taken() {
     scene.check(&[]);
 }
 
+/// Fault 48.
 #[tokio::test(flavor = "multi_thread")]
 async fn early_chunks_of_refused_offers_are_no_fault() {
     let (mut scene, content) = (Scene::new(), content());
@@ -69,6 +70,7 @@ async fn early_chunks_of_refused_offers_are_no_fault() {
     scene.check(&[]);
 }
 
+/// Fault 48.
 #[tokio::test(flavor = "multi_thread")]
 async fn only_so_many_early_chunks_find_room() {
     let mut scene = Scene::new();
@@ -100,6 +102,7 @@ async fn only_so_many_early_chunks_find_room() {
     scene.check(&[]);
 }
 
+/// Fault 48.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_early_chunk_and_those_of_larger_files_are_not_asked_for() {
     let (mut scene, content) = (Scene::new(), content());

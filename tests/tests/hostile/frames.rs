@@ -45,27 +45,32 @@ fn whole(message: &Message) -> Vec<u8> {
     codec::frame(message, MAX_FRAME_LEN).unwrap()
 }
 
+/// Fault 50.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_first_frame_that_is_too_long_is_not_read() {
     let len = MAX_FIRST_FRAME_LEN as u32 + 1;
     condemned_first(&len.to_le_bytes(), PeerMisbehaved::FrameTooLong(len.into())).await;
 }
 
+/// Fault 50.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_later_frame_that_is_too_long_is_not_read() {
     condemned_later(&[0xff; 4], PeerMisbehaved::FrameTooLong(u32::MAX.into())).await;
 }
 
+/// Fault 51.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_message_is_refused() {
     condemned_first(&frame(&99u32.to_le_bytes()), PeerMisbehaved::MalformedFrame).await;
 }
 
+/// Fault 50.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_frame_is_refused() {
     condemned_first(&frame(b""), PeerMisbehaved::MalformedFrame).await;
 }
 
+/// Fault 50.
 #[tokio::test(flavor = "multi_thread")]
 async fn bytes_left_over_are_refused() {
     let offer = whole(&Message::Offer(content().offer()));
@@ -73,6 +78,7 @@ async fn bytes_left_over_are_refused() {
     condemned_first(&frame(&longer), PeerMisbehaved::MalformedFrame).await;
 }
 
+/// Fault 50.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_length_inside_a_frame_is_not_believed() {
     // An offer whose name claims to have 2^64 - 1 bytes.
@@ -80,6 +86,7 @@ async fn a_length_inside_a_frame_is_not_believed() {
     condemned_first(&frame(&bomb), PeerMisbehaved::MalformedFrame).await;
 }
 
+/// Fault 55.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_is_no_text_is_refused() {
     let mut offer = whole(&Message::Offer(content().offer()));
@@ -115,6 +122,7 @@ async fn a_conversation_begins_with_an_offer_or_a_request() {
     condemned_first(&first, PeerMisbehaved::UnexpectedMessage("Abort")).await;
 }
 
+/// Fault 68.
 #[tokio::test(flavor = "multi_thread")]
 async fn silence_holds_up_nobody() {
     let (mut scene, content) = (Scene::new(), content());
@@ -130,6 +138,7 @@ async fn silence_holds_up_nobody() {
     scene.check(&[]);
 }
 
+/// Fault 60.
 #[tokio::test(flavor = "multi_thread")]
 async fn vanishing_at_any_moment_leaves_a_transfer_that_can_go_on() {
     let (mut scene, content) = (Scene::new(), content());

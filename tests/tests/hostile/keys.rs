@@ -9,6 +9,7 @@ use p2p_tests::{
     hostile::{Content, Ended, Heard, Scene, tls},
 };
 
+/// Fault 72.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_certificate_is_no_connection() {
     let mut scene = Scene::new();
@@ -17,6 +18,7 @@ async fn no_certificate_is_no_connection() {
     scene.check(&[]);
 }
 
+/// Faults 51 and 72.
 #[tokio::test(flavor = "multi_thread")]
 async fn another_protocol_is_no_connection() {
     let mut scene = Scene::new();
@@ -28,6 +30,7 @@ async fn another_protocol_is_no_connection() {
     scene.check(&[]);
 }
 
+/// Fault 72.
 #[tokio::test(flavor = "multi_thread")]
 async fn somebody_elses_certificate_is_no_identity() {
     let mut scene = Scene::with_stranger();
@@ -42,6 +45,7 @@ async fn somebody_elses_certificate_is_no_identity() {
     scene.check(&[]);
 }
 
+/// Fault 72.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stolen_certificate_of_a_stranger_lists_nobody() {
     let mut scene = Scene::with_stranger();
@@ -52,6 +56,7 @@ async fn a_stolen_certificate_of_a_stranger_lists_nobody() {
     scene.check(&[]);
 }
 
+/// Fault 72.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stranger_is_shown_out_before_it_can_say_anything() {
     let mut scene = Scene::with_stranger();
@@ -61,6 +66,7 @@ async fn a_stranger_is_shown_out_before_it_can_say_anything() {
     scene.check(&["refused"]);
 }
 
+/// Faults 72 and 75.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stranger_gets_the_same_end_whatever_it_asks() {
     let mut scene = Scene::with_stranger();
@@ -91,6 +97,7 @@ async fn a_stranger_gets_the_same_end_whatever_it_asks() {
     scene.check(&[]);
 }
 
+/// Fault 67.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_strangers_leave_room_for_friends() {
     let mut scene = Scene::with_stranger();

@@ -43,6 +43,7 @@ fn assert_nothing_kept(scene: &Scene) {
     }
 }
 
+/// Fault 43.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_forged_page_is_refused_before_any_data() {
     let forge = |content: &Content| {
@@ -53,6 +54,7 @@ async fn a_forged_page_is_refused_before_any_data() {
     forged_page(forge, PeerMisbehaved::ForgedList(TreeError::Mismatch)).await;
 }
 
+/// Fault 43.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_of_the_wrong_length_is_refused() {
     let forge = |content: &Content| {
@@ -93,6 +95,7 @@ async fn large(scene: &Scene) -> Conversation {
     conversation
 }
 
+/// Fault 43.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_forged_top_is_refused_before_any_data() {
     for (values, fault) in [
@@ -111,6 +114,7 @@ async fn a_forged_top_is_refused_before_any_data() {
     }
 }
 
+/// Fault 46.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_claimed_size_occupies_nothing() {
     let mut scene = Scene::new();

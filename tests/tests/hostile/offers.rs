@@ -3,12 +3,12 @@
 use p2p_protocol::{
     FileId, Geometry, ResumeKey, SafeName,
     limits::{MAX_CHUNK_LEN, MAX_FILE_LEN},
-    reason::RefuseReason,
+    reason::{PeerMisbehaved, RefuseReason},
     wire::peer::{Message, Offer},
 };
 use p2p_tests::{
     data::CHUNK,
-    hostile::{Content, Heard, Scene},
+    hostile::{Content, Ended, Heard, Scene},
     words,
 };
 
@@ -24,6 +24,7 @@ async fn refused(scene: &Scene, offer: Offer, reason: RefuseReason) {
     assert_eq!(conversation.hear().await, Heard::Message(Message::Refuse(reason)), "{shown}");
 }
 
+/// Faults 45 and 47.
 #[tokio::test(flavor = "multi_thread")]
 async fn impossible_sizes_are_refused() {
     let mut scene = Scene::new();
@@ -40,13 +41,14 @@ async fn impossible_sizes_are_refused() {
         (1, 64),
         (1, 255),
     ] {
-        let fault = Geometry::new(size, chunk_log2).unwrap_err();
+        let fault = PeerMisbehaved::Geometry(Geometry::new(size, chunk_log2).unwrap_err());
         refused(&scene, Offer { size, chunk_log2, allocated: 0, ..offer.clone() }, RefuseReason::Size).await;
         scene.victim.wait_for_log(&fault.to_string());
     }
     scene.check(&["peer misbehaved"]);
 }
 
+/// Faults 52, 53, 54, 55 and 57.
 #[tokio::test(flavor = "multi_thread")]
 async fn unsafe_names_are_refused() {
     let mut scene = Scene::new();
@@ -75,7 +77,7 @@ async fn unsafe_names_are_refused() {
         "trailing ",
         &long,
     ] {
-        let fault = SafeName::parse(name).unwrap_err();
+        let fault = PeerMisbehaved::Name(SafeName::parse(name).unwrap_err());
         refused(&scene, Offer { name: name.to_owned(), ..offer.clone() }, RefuseReason::Name).await;
         scene.victim.wait_for_log(&fault.to_string());
     }
@@ -85,6 +87,7 @@ async fn unsafe_names_are_refused() {
     scene.check(&["peer misbehaved"]);
 }
 
+/// Faults 11 and 46.
 #[tokio::test(flavor = "multi_thread")]
 async fn more_than_the_disk_has_is_refused_with_the_numbers() {
     let mut scene = Scene::new();
@@ -101,6 +104,7 @@ async fn more_than_the_disk_has_is_refused_with_the_numbers() {
     scene.check(&[]);
 }
 
+/// Fault 46.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_false_claim_of_what_it_occupies_is_no_harm() {
     let mut scene = Scene::new();
@@ -114,6 +118,7 @@ async fn a_false_claim_of_what_it_occupies_is_no_harm() {
     scene.check(&[]);
 }
 
+/// Fault 51.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_offer_without_identity_or_key_or_list_is_refused_as_unsupported() {
     let mut scene = Scene::new();
@@ -127,6 +132,7 @@ async fn an_offer_without_identity_or_key_or_list_is_refused_as_unsupported() {
     scene.check(&[]);
 }
 
+/// Fault 43.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_offer_under_a_false_identity_is_never_published() {
     let mut scene = Scene::new();
@@ -162,11 +168,12 @@ async fn the_answer_to_a_fetch_must_be_what_was_asked_for() {
     let request = conversation.expect().await;
     assert!(matches!(&request, Message::Fetch(fetch) if fetch.file_id.to_string() == asked), "{request:?}");
     conversation.say(Message::Offer(content.offer())).await;
-    conversation.expect_closed().await;
+    let fault = PeerMisbehaved::WrongFile;
+    assert_eq!(conversation.expect_closed().await, Ended::misbehaved(&fault));
     let fetched = tokio::task::spawn_blocking(move || fetching.finish()).await.unwrap().exits(7);
     assert_eq!(fetched.event("failed")["code"], "integrity", "{fetched}");
     assert!(scene.victim.received().is_empty() && scene.victim.partials().is_empty());
-    scene.check(&["peer misbehaved"]);
+    scene.check(&["peer misbehaved", &fault.to_string()]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

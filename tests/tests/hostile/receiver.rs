@@ -64,6 +64,7 @@ fn outside(start: u32, count: u32) -> PeerMisbehaved {
     PeerMisbehaved::Ranges(RangesError::Outside(ChunkRange { start, count }))
 }
 
+/// Fault 44.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_false_done_is_no_success() {
     let done = |offer: &Offer| {
@@ -73,6 +74,7 @@ async fn a_false_done_is_no_success() {
     condemned(done, PeerMisbehaved::FalseDone).await;
 }
 
+/// Fault 44.
 #[tokio::test(flavor = "multi_thread")]
 async fn verified_chunks_outside_the_file_are_a_lie() {
     for (start, count) in [(8, 1), (0, 9), (0, 0), (u32::MAX, 2)] {
@@ -87,6 +89,7 @@ async fn wanting_what_is_not_there_is_refused() {
     condemned(|_| want(8, 1, 1), outside(8, 1)).await;
 }
 
+/// Fault 45.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_credit_beyond_the_limits_is_refused() {
     for credit in [0, MAX_STREAMS_PER_TRANSFER + 1, u32::MAX] {
@@ -123,6 +126,7 @@ async fn bad_accept(accept: impl Fn(&Offer) -> Accept, is_fault: impl Fn(u64) ->
     check(&mut scene, &["peer misbehaved"]);
 }
 
+/// Faults 44 and 47.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_impossible_acceptance_is_refused() {
     let code = |fault: &PeerMisbehaved| u64::from(fault.close_code());
@@ -177,6 +181,7 @@ async fn a_complaint_about_a_chunk_is_shown_and_answered() {
     check(&mut scene, &["damaged on the way"]);
 }
 
+/// Fault 69.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_that_never_wants_anything_holds_up_nobody() {
     let mut scene = attacked();
@@ -186,6 +191,7 @@ async fn a_receiver_that_never_wants_anything_holds_up_nobody() {
     check(&mut scene, &[]);
 }
 
+/// Fault 69.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_that_never_reads_holds_up_nobody() {
     let mut scene = attacked();

@@ -111,6 +111,7 @@ async fn a_chunk_without_its_value_ends_the_connection() {
     scene.check(&["peer misbehaved"]);
 }
 
+/// Fault 41.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chunk_that_is_not_what_its_header_says_is_asked_for_again() {
     let (mut scene, content) = (Scene::new(), content());
@@ -127,6 +128,7 @@ async fn a_chunk_that_is_not_what_its_header_says_is_asked_for_again() {
     scene.check(&["chunk failed"]);
 }
 
+/// Fault 41.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chunk_that_the_list_contradicts_is_asked_for_again() {
     let (mut scene, content) = (Scene::new(), content());
@@ -156,6 +158,7 @@ async fn a_chunk_that_the_list_contradicts_is_asked_for_again() {
     scene.check(&[]);
 }
 
+/// Fault 46.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_seal_of_another_size_ends_the_connection() {
     let content = content();
@@ -185,6 +188,7 @@ async fn lists_before_the_seal_end_the_connection() {
     condemned(vec![Message::Top(content.top())], PeerMisbehaved::UnexpectedMessage("Top")).await;
 }
 
+/// Fault 43.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_seal_under_a_false_name_ends_the_connection() {
     let content = content();

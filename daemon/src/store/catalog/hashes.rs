@@ -37,7 +37,8 @@ impl Catalog {
     /// hold any longer, whose lists of chaining values are of no use.
     pub(crate) fn put_hash(&self, stamp: Stamp, id: FileId) -> Result<Vec<FileId>, StoreError> {
         self.ask(move |database| {
-            let transaction = database.connection.transaction()?;
+            // Inside another transaction, where it is asked together with others.
+            let transaction = database.connection.savepoint()?;
             let (dev, ino) = (stamp.dev.cast_signed(), stamp.ino.cast_signed());
             let mut dropped: Vec<FileId> = transaction
                 .prepare_cached("DELETE FROM hashes WHERE dev = ?1 AND ino = ?2 RETURNING file_id")?

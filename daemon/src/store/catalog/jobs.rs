@@ -7,6 +7,8 @@ use super::{Catalog, StoreError};
 
 /// Ended jobs that are kept; the oldest go first.
 pub(super) const ENDED_JOBS_KEPT: i64 = 10_000;
+/// So many more may be there before they do: finding the oldest means looking at all.
+const ENDED_BEFORE_PRUNING: u32 = 256;
 
 /// One job as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +63,14 @@ impl Catalog {
         self.ask(move |database| {
             write(&database.connection, &row)?;
             database.highest_job = database.highest_job.max(row.number);
-            if row.ended_ms.is_some() { prune(&database.connection) } else { Ok(()) }
+            if row.ended_ms.is_some() {
+                database.ended += 1;
+            }
+            if database.ended >= ENDED_BEFORE_PRUNING {
+                prune(&database.connection)?;
+                database.ended = 0;
+            }
+            Ok(())
         })
     }
 }

@@ -5,6 +5,7 @@
 
 mod hashes;
 mod jobs;
+mod queue;
 mod schema;
 mod shares;
 
@@ -23,10 +24,8 @@ use super::{error::StoreError, layout::Home};
 use crate::disk::{self, Disk, PRIVATE_FILE, place_of};
 
 pub(crate) use jobs::JobRow;
+use queue::{Asked, Question};
 pub(crate) use shares::Share;
-
-/// A question to the catalog's thread, which answers for itself.
-type Question = Box<dyn FnOnce(&mut Database) + Send>;
 
 /// The catalog; clones share one thread and one connection.
 #[derive(Clone, Debug)]
@@ -37,7 +36,7 @@ pub(crate) struct Catalog {
 #[derive(Debug)]
 struct Worker {
     /// `None` only while dropping.
-    questions: Option<mpsc::Sender<Question>>,
+    questions: Option<mpsc::Sender<Box<dyn Question>>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -58,37 +57,31 @@ struct Database {
     connection: Connection,
     /// The highest job number ever given, also by a catalog that was set aside since.
     highest_job: u64,
+    /// Jobs that were written as ended since old ones were dropped.
+    ended: u32,
 }
 
 impl Catalog {
     /// Opens the catalog, or makes one. A damaged one is renamed and replaced by an empty one.
     pub(crate) fn open(home: &Home, disk: Arc<dyn Disk>) -> Result<Self, StoreError> {
         let mut database = Database::open(home, &disk)?;
-        let (questions, asked) = mpsc::channel::<Question>();
+        let (questions, asked) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("catalog".into())
-            .spawn(move || {
-                for question in asked {
-                    question(&mut database);
-                }
-            })
+            .spawn(move || queue::answer_all(&mut database, &asked))
             .map_err(StoreError::io("start the catalog's thread", &home.catalog()))?;
         Ok(Self { worker: Arc::new(Worker { questions: Some(questions), thread: Some(thread) }) })
     }
 
-    /// Asks the thread, and waits. `ask` runs a second time if the catalog turned out to be damaged and was
-    /// replaced.
+    /// Asks the thread, and waits until the answer is durable. `ask` runs again if what it was asked together with failed,
+    /// or the catalog turned out to be damaged and was replaced.
     fn ask<T: Send + 'static>(
         &self,
         ask: impl Fn(&mut Database) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (answer, answered) = mpsc::sync_channel(1);
-        let question: Question = Box::new(move |database| {
-            // Nobody waits if the asking thread is gone, and then nobody needs the answer.
-            let _ = answer.send(database.answer(ask));
-        });
         let questions = self.worker.questions.as_ref().ok_or(StoreError::CatalogClosed)?;
-        questions.send(question).map_err(|_| StoreError::CatalogClosed)?;
+        questions.send(Box::new(Asked::new(ask, answer))).map_err(|_| StoreError::CatalogClosed)?;
         answered.recv().map_err(|_| StoreError::CatalogClosed)?
     }
 }
@@ -119,7 +112,7 @@ impl Database {
         })?;
         let highest_job = jobs::highest(&connection).map_err(&failed)?;
         jobs::prune(&connection).and_then(|()| shares::prune(&connection)).map_err(&failed)?;
-        Ok(Self { home: home.clone(), disk: disk.clone(), connection, highest_job })
+        Ok(Self { home: home.clone(), disk: disk.clone(), connection, highest_job, ended: 0 })
     }
 
     fn answer<T>(&mut self, ask: impl Fn(&mut Self) -> rusqlite::Result<T>) -> Result<T, StoreError> {

@@ -80,6 +80,7 @@ fn the_catalog_is_private() {
     }
 }
 
+/// Fault 25.
 #[test]
 fn a_damaged_catalog_is_set_aside_at_the_start() {
     let (_folder, home) = home();
@@ -90,6 +91,7 @@ fn a_damaged_catalog_is_set_aside_at_the_start() {
     assert_eq!(set_aside_files(&home), 1);
 }
 
+/// Fault 25.
 #[test]
 fn a_catalog_without_its_tables_is_set_aside() {
     let (_folder, home) = home();
@@ -101,6 +103,7 @@ fn a_catalog_without_its_tables_is_set_aside() {
     assert_eq!(set_aside_files(&home), 1);
 }
 
+/// Fault 25.
 #[test]
 fn a_catalog_damaged_while_it_is_open_is_replaced_and_numbers_go_on() {
     let (_folder, home) = home();
@@ -115,6 +118,34 @@ fn a_catalog_damaged_while_it_is_open_is_replaced_and_numbers_go_on() {
     assert_eq!(catalog.jobs().unwrap().len(), 2, "a job that still runs writes itself down again");
 }
 
+/// What a crash leaves in the middle of the first schema's making, with all that SQLite had written by then.
+///
+/// Fault 7.
+#[test]
+fn a_crash_while_the_tables_are_made_leaves_nothing_in_the_way() {
+    let (_crashed, before) = home();
+    let mut connection = Connection::open(before.catalog()).unwrap();
+    connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).unwrap();
+    // So that pages go to the log before there is a commit.
+    connection.pragma_update(None, "cache_size", 1).unwrap();
+    let half = connection.transaction().unwrap();
+    half.execute_batch("CREATE TABLE jobs (half); CREATE TABLE filler (bytes BLOB)").unwrap();
+    for _ in 0..50 {
+        half.execute("INSERT INTO filler VALUES (randomblob(9000))", []).unwrap();
+    }
+    let (_folder, after) = home();
+    for ending in ["", "-wal"] {
+        let bytes = std::fs::read(with_ending(&before.catalog(), ending)).unwrap();
+        assert!(ending.is_empty() || bytes.len() > 9000, "nothing was written yet");
+        std::fs::write(with_ending(&after.catalog(), ending), bytes).unwrap();
+    }
+    drop(half);
+    let catalog = Catalog::open(&after, Arc::new(System)).unwrap();
+    assert_eq!(catalog.insert_job(&row(State::Done)).unwrap(), 1);
+    assert_eq!(set_aside_files(&after), 0, "what was half done is undone, and nothing lost");
+}
+
+/// Fault 7.
 #[test]
 fn a_newer_catalog_is_refused_and_left_alone() {
     let (_folder, home) = home();
@@ -155,6 +186,7 @@ fn old_history_is_dropped_but_nothing_unfinished() {
     assert_eq!(last.cast_signed(), jobs::ENDED_JOBS_KEPT + extra + 2);
 }
 
+/// Fault 13.
 #[test]
 fn a_full_disk_is_told_and_loses_nothing() {
     let (_folder, home) = home();
@@ -176,4 +208,59 @@ fn a_full_disk_is_told_and_loses_nothing() {
     limit(&catalog, u32::MAX);
     catalog.update_job(&large).unwrap();
     assert_eq!(catalog.jobs().unwrap(), [large]);
+}
+
+/// Asks all of this while the thread is busy with something else, so that it finds all of it waiting.
+fn at_once<T: Send + 'static>(
+    home: &Home,
+    ask: impl Fn(&mut Database, u64) -> rusqlite::Result<T> + Clone + Send + 'static,
+) -> Vec<Result<T, StoreError>> {
+    let mut database = Database::open(home, &(Arc::new(System) as Arc<dyn Disk>)).unwrap();
+    let (questions, asked) = mpsc::channel::<Box<dyn Question>>();
+    let answers: Vec<_> = (0..16)
+        .map(|n| {
+            let (answer, answered) = mpsc::sync_channel(1);
+            let ask = ask.clone();
+            let question = Asked::new(move |database: &mut Database| ask(database, n), answer);
+            questions.send(Box::new(question)).unwrap();
+            answered
+        })
+        .collect();
+    drop(questions);
+    queue::answer_all(&mut database, &asked);
+    assert!(database.connection.is_autocommit(), "no transaction is left open");
+    answers.iter().map(|answered| answered.recv().unwrap()).collect()
+}
+
+fn insert(database: &Database, n: u64) -> rusqlite::Result<bool> {
+    let query =
+        "INSERT INTO hashes (dev, ino, size, mtime_ns, ctime_ns, file_id) VALUES (0, ?1, 0, 0, 0, x'')";
+    database.connection.execute(query, [n.cast_signed()])?;
+    Ok(!database.connection.is_autocommit())
+}
+
+fn count(home: &Home) -> i64 {
+    let other = Connection::open(home.catalog()).unwrap();
+    other.query_row("SELECT count(*) FROM hashes", [], |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn what_waits_at_the_same_time_shares_a_transaction() {
+    let (_folder, home) = home();
+    let answers = at_once(&home, |database, n| insert(database, n));
+    assert!(answers.into_iter().all(|answer| answer.unwrap()), "each was asked in a transaction");
+    assert_eq!(count(&home), 16);
+}
+
+#[test]
+fn one_that_fails_spoils_none_of_the_others() {
+    let (_folder, home) = home();
+    let answers = at_once(&home, |database, n| match n {
+        7 => Err(rusqlite::Error::InvalidQuery),
+        _ => insert(database, n),
+    });
+    let good: Vec<_> = answers.iter().map(Result::is_ok).collect();
+    assert_eq!(good.iter().filter(|good| **good).count(), 15);
+    assert!(!good[7]);
+    assert_eq!(count(&home), 15);
 }

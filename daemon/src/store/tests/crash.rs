@@ -74,6 +74,7 @@ fn change_log(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
+    /// Faults 2, 3, 4 and 5.
     #[test]
     fn a_chunk_that_counts_has_the_right_bytes(
         steps in prop::collection::vec((step(), any::<bool>()), 1..40),

@@ -14,6 +14,7 @@ fn lost(error: StoreError) -> p2p_protocol::ChunkSet {
     }
 }
 
+/// Fault 16.
 #[test]
 fn a_failed_sync_loses_its_window_and_nothing_else() {
     let bed = Bed::new();
@@ -77,6 +78,7 @@ fn a_write_that_saw_a_failed_sync_is_done_again() {
     assert!(!partial.recheck(1, content.expected(1)).unwrap());
 }
 
+/// Fault 16.
 #[test]
 fn the_page_cache_is_no_proof_after_a_failed_sync() {
     let bed = Bed::new();
@@ -99,6 +101,7 @@ fn the_page_cache_is_no_proof_after_a_failed_sync() {
     assert!(partial.recheck(1, content.expected(1)).unwrap(), "it was written anew before it counted");
 }
 
+/// Fault 16.
 #[test]
 fn a_claim_does_not_outlive_a_rewrite_whose_sync_fails() {
     use std::os::unix::fs::FileExt;
@@ -133,6 +136,7 @@ fn a_claim_does_not_outlive_a_rewrite_whose_sync_fails() {
     assert!(partial.recheck(0, content.expected(0)).unwrap());
 }
 
+/// Fault 16.
 #[test]
 fn a_failed_sync_of_the_log_or_a_folder_loses_the_window_too() {
     for (op, after) in [(Op::SyncData, 0), (Op::SyncFolder, 0), (Op::SyncFolder, 1), (Op::SyncAll, 0)] {
@@ -151,6 +155,7 @@ fn a_failed_sync_of_the_log_or_a_folder_loses_the_window_too() {
     }
 }
 
+/// Faults 12 and 20.
 #[test]
 fn a_full_disk_loses_nothing_that_was_written() {
     let bed = Bed::new();
@@ -179,6 +184,7 @@ fn a_full_disk_loses_nothing_that_was_written() {
     assert!(other.has_room());
 }
 
+/// Faults 15 and 17.
 #[test]
 fn an_io_error_while_writing_is_neither_full_nor_gone() {
     let bed = Bed::new();
@@ -222,6 +228,7 @@ fn an_unreadable_log_stops_the_transfer_and_is_kept() {
     assert_eq!(bed.open(&content).verified(), set([0]));
 }
 
+/// Fault 15.
 #[test]
 fn a_disk_that_fails_at_any_one_point_never_leads_to_a_wrong_file() {
     // Each operation of a whole life, in turn, fails once; the life is then lived again until it ends well.

@@ -16,6 +16,7 @@ fn remember(bed: &Bed, path: &Path) -> FileId {
     source.file_id().unwrap()
 }
 
+/// Fault 32.
 #[test]
 fn every_size_gets_the_file_id_that_b3sum_prints() {
     let bed = Bed::new();
@@ -75,6 +76,7 @@ fn a_file_just_written_is_hashed_again_and_right() {
     assert_eq!(second.0, *blake3::hash(&read(&path)).as_bytes());
 }
 
+/// Fault 39.
 #[test]
 fn only_times_well_past_are_believed() {
     let second = 1_000_000_000;
@@ -105,6 +107,7 @@ fn a_damaged_or_missing_list_is_made_anew() {
     assert_eq!(bed.store.import(&path, GO).unwrap().page(content.geometry, 0).unwrap(), content.chunks);
 }
 
+/// Fault 13.
 #[test]
 fn a_home_without_room_does_not_stop_a_send() {
     let bed = Bed::new();
@@ -118,6 +121,7 @@ fn a_home_without_room_does_not_stop_a_send() {
     assert_eq!(unfinished.filter(|entry| entry.path().is_file()).count(), 0);
 }
 
+/// Fault 33.
 #[test]
 fn a_sparse_file_is_hashed_without_being_read() {
     let bed = Bed::new();
@@ -163,6 +167,7 @@ fn progress_is_told_and_can_cancel() {
     assert_eq!(unfinished.filter(|entry| entry.path().is_file()).count(), 0);
 }
 
+/// Fault 31.
 #[test]
 fn what_is_no_regular_file_is_refused_by_name() {
     let bed = Bed::new();
@@ -194,6 +199,7 @@ fn what_is_no_regular_file_is_refused_by_name() {
     assert!(bed.store.is_folder(&bed.path("folder")) && !bed.store.is_folder(&target));
 }
 
+/// Fault 29.
 #[test]
 fn a_source_that_changes_is_noticed() {
     let bed = Bed::new();
@@ -231,6 +237,7 @@ fn a_source_that_changes_is_noticed() {
     }
 }
 
+/// Fault 29.
 #[test]
 fn a_source_rewritten_while_it_is_hashed_is_noticed() {
     let bed = Bed::new();
@@ -242,6 +249,7 @@ fn a_source_rewritten_while_it_is_hashed_is_noticed() {
     assert!(matches!(bed.store.import(&path, GO).unwrap_err(), StoreError::SourceChanged { .. }));
 }
 
+/// Fault 30.
 #[test]
 fn a_source_cut_short_is_an_error_and_not_zeros() {
     let bed = Bed::new();
@@ -256,6 +264,7 @@ fn a_source_cut_short_is_an_error_and_not_zeros() {
     }
 }
 
+/// Fault 14.
 #[test]
 fn an_unreadable_source_names_its_path() {
     let bed = Bed::new();

@@ -24,6 +24,7 @@ fn chunks_count_once_a_checkpoint_has_returned_them() {
     assert_eq!(partial.checkpoint().unwrap(), set([0, 3, 4]));
 }
 
+/// Fault 2.
 #[test]
 fn data_is_synced_before_the_record_and_the_folder_before_the_first() {
     let bed = Bed::new();
@@ -98,6 +99,7 @@ fn an_unclean_end_makes_everything_doubtful() {
     assert_eq!(partial.checkpoint().unwrap(), set([1, 3]));
 }
 
+/// Fault 21.
 #[test]
 fn damage_to_the_data_is_found_and_mended() {
     let bed = Bed::new();
@@ -143,6 +145,7 @@ fn what_was_still_doubtful_at_an_orderly_end_stays_so() {
     assert_eq!((partial.verified(), partial.doubtful()), (set([1]), set([0, 3, 4])));
 }
 
+/// Fault 8.
 #[test]
 fn a_truncated_data_file_loses_only_what_was_cut() {
     let bed = Bed::new();
@@ -177,6 +180,7 @@ fn a_replaced_data_file_is_hashed_and_its_old_log_not_used() {
     assert!(bed.disk.trace().contains(&"write part".into()), "the copy may be in memory only");
 }
 
+/// Fault 4.
 #[test]
 fn the_log_may_be_cut_or_damaged_at_any_byte() {
     let bed = Bed::new();
@@ -259,6 +263,7 @@ fn the_chunk_size_of_the_partial_wins() {
     assert_eq!(partial.verified(), set([2]));
 }
 
+/// Fault 46.
 #[test]
 fn a_size_that_was_proven_cannot_be_contradicted_and_one_that_was_not_can() {
     let bed = Bed::new();
@@ -321,6 +326,7 @@ fn zeros_replace_what_was_there() {
     }
 }
 
+/// Fault 35.
 #[test]
 fn one_writer_at_a_time() {
     let bed = Bed::new();
@@ -374,6 +380,7 @@ fn a_discarded_partial_leaves_nothing() {
     assert!(!bed.inbox().join(PARTIALS).exists());
 }
 
+/// Fault 56.
 #[test]
 fn planted_links_are_not_followed() {
     let content = five();
@@ -416,6 +423,7 @@ fn planted_links_are_not_followed() {
     }
 }
 
+/// Fault 11.
 #[test]
 fn space_is_checked_before_anything_is_made() {
     let bed = Bed::new();
@@ -459,6 +467,7 @@ fn reservation_is_only_for_what_is_not_sparse() {
     assert!(partial.reserve(2 * GROUP_LEN).unwrap_err().is_full());
 }
 
+/// Fault 19.
 #[test]
 fn a_folder_that_goes_away_is_noticed() {
     let bed = Bed::new();

@@ -22,6 +22,7 @@ fn publish(bed: &Bed, content: &Content, as_name: &PublishName) -> Published {
     partial.publish(as_name).unwrap()
 }
 
+/// Fault 32.
 #[test]
 fn every_size_arrives_as_it_was() {
     let group = GROUP_LEN as usize;
@@ -39,6 +40,7 @@ fn every_size_arrives_as_it_was() {
     }
 }
 
+/// Faults 2 and 6.
 #[test]
 fn data_is_synced_before_the_rename_and_folders_after_it() {
     let bed = Bed::new();
@@ -54,6 +56,7 @@ fn data_is_synced_before_the_rename_and_folders_after_it() {
     assert_eq!(trace[4..], unlinks);
 }
 
+/// Fault 23.
 #[test]
 fn nothing_is_replaced() {
     let bed = Bed::new();
@@ -70,6 +73,30 @@ fn nothing_is_replaced() {
     let again = publish(&bed, &content, &name("a.txt"));
     assert_eq!((again.name.as_str(), again.already), ("a (3).txt", true));
     assert!(!bed.inbox().join(PARTIALS).exists());
+}
+
+#[test]
+fn only_the_file_that_was_verified_gets_the_name() {
+    let bed = Bed::new();
+    let content = small();
+    let victim = bed.file("victim", b"precious");
+    let partial = bed.open(&content);
+    content.write_all(&partial);
+    let part = bed.partial_file(&content, PART);
+    for planted in ["link", "file"] {
+        std::fs::rename(&part, bed.inbox().join("aside")).unwrap();
+        match planted {
+            "link" => symlink(&victim, &part).unwrap(),
+            _ => std::fs::write(&part, b"something else").unwrap(),
+        }
+        let error = partial.publish(&name("a.txt")).unwrap_err();
+        assert!(matches!(error, StoreError::Removed { .. }), "{planted}: {error}");
+        assert!(bed.inbox().join("a.txt").symlink_metadata().is_err(), "{planted} got the name");
+        std::fs::rename(bed.inbox().join("aside"), &part).unwrap();
+    }
+    assert_eq!(partial.publish(&name("a.txt")).unwrap().name, "a.txt");
+    assert_eq!(read(&bed.inbox().join("a.txt")), content.bytes);
+    assert_eq!(read(&victim), b"precious");
 }
 
 #[test]
@@ -104,6 +131,7 @@ fn identical_content_that_is_there_is_made_durable() {
     assert_eq!(trace.iter().filter(|said| said.starts_with("sync")).count(), 3, "{trace:?}");
 }
 
+/// Fault 58.
 #[test]
 fn mode_and_time_are_those_that_were_asked_for() {
     let bed = Bed::new();
@@ -231,6 +259,7 @@ fn a_failed_sync_of_the_data_publishes_nothing() {
     assert_eq!(read(&partial.publish(&name("x")).unwrap().path), content.bytes);
 }
 
+/// Fault 6.
 #[test]
 fn a_rename_that_cannot_be_synced_is_made_again() {
     let bed = Bed::new();
@@ -274,6 +303,7 @@ fn a_file_system_without_no_replace_gets_a_link() {
     }
 }
 
+/// Fault 6.
 #[test]
 fn a_crash_between_link_and_unlink_leaves_the_published_file_alone() {
     let bed = Bed::new();
@@ -291,6 +321,7 @@ fn a_crash_between_link_and_unlink_leaves_the_published_file_alone() {
     assert!(bed.store.is_identical(&published, content.id, content.geometry.size()).unwrap());
 }
 
+/// Fault 6.
 #[test]
 fn a_crash_after_the_rename_leaves_the_file_and_what_is_swept() {
     for removed in 0..2 {

@@ -1,13 +1,14 @@
 use std::time::Duration;
 
 use p2p_protocol::{
-    limits::{CONNECTION_WINDOW, MAX_BIDI_STREAMS, MAX_UNI_STREAMS, STREAM_WINDOW},
+    limits::{CONNECTION_WINDOW, FIRST_WINDOW, MAX_BIDI_STREAMS, MAX_UNI_STREAMS, STREAM_WINDOW},
     reason::{Failure, PeerMisbehaved, close},
 };
 
 use super::*;
 use crate::transport::tls;
 
+/// Fault 54.
 #[tokio::test]
 async fn close_codes_say_what_to_do() {
     type Check = fn(&TransportError) -> bool;
@@ -92,6 +93,7 @@ async fn a_dual_stack_socket_dials_both_families() {
     }
 }
 
+/// Fault 62.
 #[tokio::test]
 async fn a_transfer_survives_a_change_of_address() {
     let pair = pair().await;
@@ -144,6 +146,7 @@ async fn initial_packet() -> Vec<u8> {
     packet
 }
 
+/// Fault 71.
 #[tokio::test]
 async fn hostile_datagrams_do_no_harm() {
     let pair = pair().await;
@@ -195,6 +198,7 @@ async fn hostile_datagrams_do_no_harm() {
     refusing.abort();
 }
 
+/// Fault 68.
 #[tokio::test]
 async fn a_peer_gets_no_more_streams_than_granted() {
     let pair = pair().await;
@@ -226,11 +230,16 @@ async fn a_peer_sends_no_more_than_the_windows_hold() {
     let client = quinn::Endpoint::client(loopback()).unwrap();
     let dialling = client.connect_with(config, server.local_addrs()[0], "p2p").unwrap();
     let (dialled, accepted) = tokio::join!(dialling, accept(&server));
-    let (dialled, _reads_nothing) = (dialled.unwrap(), accepted.unwrap());
+    let (dialled, reads_nothing) = (dialled.unwrap(), accepted.unwrap());
     let (mut streams, mut taken) = (Vec::new(), 0);
-    for _ in 0..CONNECTION_WINDOW / STREAM_WINDOW + 2 {
+    for n in 0..CONNECTION_WINDOW / STREAM_WINDOW + 3 {
         let mut stream = dialled.open_uni().await.unwrap();
         let mut of_stream = 0;
+        if n == 1 {
+            assert_eq!(taken, FIRST_WINDOW);
+            reads_nothing.widen();
+            of_stream = stream.write(&[7; 1024]).await.unwrap() as u64;
+        }
         // What is not taken at once waits for somebody to read.
         while let Ok(written) =
             tokio::time::timeout(Duration::from_millis(20), stream.write(&[7; 64 * 1024])).await

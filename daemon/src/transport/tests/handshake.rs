@@ -86,6 +86,7 @@ async fn both_sides_learn_whom_they_speak_to() {
     }
 }
 
+/// Fault 72.
 #[tokio::test]
 async fn a_client_without_a_certificate_is_refused() {
     let (here, server) = (Identity::ephemeral(), endpoint());
@@ -108,6 +109,7 @@ async fn a_client_without_a_certificate_is_refused() {
     assert_eq!(accepted.failure(), Failure::Refused);
 }
 
+/// Fault 51.
 #[tokio::test]
 async fn another_protocol_is_refused_in_clear_words() {
     for alpn in [vec![], vec![b"h3".to_vec()], vec![b"p2p/2".to_vec()]] {
@@ -129,6 +131,7 @@ async fn another_protocol_is_refused_in_clear_words() {
     }
 }
 
+/// Fault 72.
 #[tokio::test]
 async fn a_client_with_somebody_elses_certificate_is_refused() {
     let (victim, thief) = (Identity::ephemeral(), Identity::ephemeral());
@@ -139,6 +142,7 @@ async fn a_client_with_somebody_elses_certificate_is_refused() {
     assert!(matches!(accepted, TransportError::Unproven { .. }), "{accepted}");
 }
 
+/// Fault 73.
 #[tokio::test]
 async fn a_server_with_somebody_elses_certificate_is_refused() {
     let (victim, thief) = (Identity::ephemeral(), Identity::ephemeral());

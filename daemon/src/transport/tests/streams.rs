@@ -60,6 +60,7 @@ async fn arriving_bytes_are_counted() {
     assert!(calls.into_inner() > 1);
 }
 
+/// Faults 49 and 69.
 #[tokio::test]
 async fn chunks_cut_short_too_long_or_stalled_have_their_names() {
     let pair = pair().await;
@@ -91,6 +92,7 @@ async fn chunks_cut_short_too_long_or_stalled_have_their_names() {
     move_chunk(&pair.dialled, &pair.accepted, 9, payload(1000)).await;
 }
 
+/// Fault 46.
 #[tokio::test]
 async fn no_header_makes_anybody_reserve_more_than_a_chunk() {
     let pair = pair().await;
@@ -132,6 +134,7 @@ async fn bad_chunk_headers_are_misbehaviour() {
     }
 }
 
+/// Fault 68.
 #[tokio::test]
 async fn a_chunk_stream_left_idle_is_reaped() {
     let pair = pair().await;
@@ -204,6 +207,7 @@ async fn conversations_carry_whole_messages_both_ways() {
     assert_eq!(ids.len(), 3);
 }
 
+/// Fault 50.
 #[tokio::test]
 async fn bad_frames_are_misbehaviour() {
     let pair = pair().await;

@@ -244,6 +244,7 @@ fn a_forged_list_is_named_before_any_chunk_is_taken() {
     assert!(matches!(error, PeerMisbehaved::ForgedList(_)), "{error}");
 }
 
+/// Fault 48.
 #[test]
 fn unasked_and_misfitting_chunks_are_named() {
     let (file, mut receiver) = fresh_receiver(9);
@@ -319,6 +320,7 @@ fn a_receiver_that_breaks_the_rules_is_named() {
     }
 }
 
+/// Fault 69.
 #[test]
 fn deadlines_measure_progress() {
     let mut provider = fresh_provider(9);
@@ -346,6 +348,7 @@ fn deadlines_measure_progress() {
     assert_eq!(receiver.next_action(), Some(ReceiverAction::Stalled));
 }
 
+/// Fault 12.
 #[test]
 fn a_full_disk_pauses_both_sides_for_as_long_as_it_takes() {
     let mut world = World::new(30, ChunkSet::new());
@@ -421,6 +424,7 @@ fn no_more_chunks_are_admitted_than_the_largest_credit() {
     assert_eq!(admitted.count(), 3);
 }
 
+/// Fault 44.
 #[test]
 fn complaints_about_chunks_are_bounded() {
     let mut provider = fresh_provider(9);
@@ -440,6 +444,7 @@ fn complaints_about_chunks_are_bounded() {
     assert_eq!(error, PeerMisbehaved::BadChunks(MAX_CHUNK_FAILURES + 1));
 }
 
+/// Fault 55.
 #[test]
 fn a_name_as_long_as_a_book_is_no_name() {
     let file = File::new(9);
