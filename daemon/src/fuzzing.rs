@@ -1,6 +1,8 @@
 //! What the fuzz targets check of the parts that no other crate can see: functions from any bytes to a panic where
 //! something is not as it must be. They are in no program; this crate's tests replay the corpora through them.
 
+#![allow(clippy::expect_used, clippy::panic, reason = "a panic is how a check fails")]
+
 pub use crate::{config::fuzzing::config, peers::fuzzing::trust, store::fuzzing::Recovery};
 
 use std::{

@@ -1,5 +1,7 @@
 //! Any bytes as a config file.
 
+#![allow(clippy::expect_used, clippy::panic, reason = "a panic is how a check fails")]
+
 use std::{fs, path::Path};
 
 use super::{ConfigError, FileProblem, Origin, Setting, file};

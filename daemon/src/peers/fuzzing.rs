@@ -1,5 +1,7 @@
 //! Any bytes as a trust file.
 
+#![allow(clippy::expect_used, clippy::panic, reason = "a panic is how a check fails")]
+
 use std::{fs, path::Path, sync::Arc};
 
 use p2p_protocol::limits::MAX_PENDING_PEERS;

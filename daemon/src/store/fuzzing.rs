@@ -1,5 +1,7 @@
 //! Any bytes as what an earlier run left of a partial.
 
+#![allow(clippy::expect_used, clippy::panic, reason = "a panic is how a check fails")]
+
 use std::{
     fs::{self, File, OpenOptions},
     os::unix::fs::{FileExt, MetadataExt},

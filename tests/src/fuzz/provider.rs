@@ -393,7 +393,7 @@ impl Run {
                     assert!(self.verified.len() + self.unnamed >= geometry.chunks(), "a false completion");
                     self.completed = true;
                 }
-                ProviderAction::Paused(_) | ProviderAction::Resumed => {}
+                ProviderAction::Paused | ProviderAction::Resumed => {}
                 ProviderAction::Aborted(_) | ProviderAction::Stalled => return false,
             }
         }

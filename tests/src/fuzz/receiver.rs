@@ -411,7 +411,7 @@ impl Run {
                 }
                 ReceiverAction::Completed => self.completed = true,
                 ReceiverAction::ChunkFailed { chunk, .. } => assert!(geometry.has(chunk)),
-                ReceiverAction::Paused(_) | ReceiverAction::PollSpace => {}
+                ReceiverAction::Paused | ReceiverAction::PollSpace => {}
                 ReceiverAction::Aborted(_) | ReceiverAction::Stalled | ReceiverAction::GaveUp { .. } => {
                     return false;
                 }
