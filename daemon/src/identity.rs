@@ -152,6 +152,9 @@ impl Identity {
             Err(error) => return Err(failed("read", path)(error)),
         }
         let key = KeyPair::from_pem(&text).map_err(|error| damaged(error.to_string()))?;
+        if !key.is_compatible(&rcgen::PKCS_ED25519) {
+            return Err(damaged("a key of another kind than Ed25519".to_owned()));
+        }
         Self::from_key(&key).map(Some)
     }
 
@@ -356,6 +359,17 @@ mod tests {
         }
         check(b"", "empty");
         check(&[0xff; 4096], "not text");
+    }
+
+    /// Its certificate would be another after every start, as ECDSA signatures are random.
+    #[test]
+    fn a_key_of_another_kind_is_no_identity() {
+        let home = tempfile::tempdir().unwrap();
+        Identity::load_or_create(&System, home.path()).unwrap();
+        let other = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+        fs::write(home.path().join(KEY_FILE), other.serialize_pem()).unwrap();
+        let error = Identity::load_or_create(&System, home.path()).unwrap_err();
+        assert!(error.to_string().contains("another kind than Ed25519"), "{error}");
     }
 
     #[test]

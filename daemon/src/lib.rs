@@ -6,6 +6,8 @@ mod config;
 mod confine;
 mod control;
 pub mod disk;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod home;
 mod identity;
 mod logging;

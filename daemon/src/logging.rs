@@ -9,8 +9,22 @@ use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
 ///
 /// # Errors
 /// The text is no filter.
-pub(crate) fn parse_filter(text: &str) -> Result<EnvFilter, ParseError> {
-    EnvFilter::builder().parse(text)
+pub(crate) fn parse_filter(text: &str) -> Result<EnvFilter, FilterError> {
+    if !text.is_ascii() {
+        return Err(FilterError::NotAscii);
+    }
+    Ok(EnvFilter::builder().parse(text)?)
+}
+
+/// Why a text is no filter.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FilterError {
+    /// It makes no sense.
+    #[error(transparent)]
+    Parse(#[from] ParseError),
+    /// Nothing that a filter could name has such a name, and tracing-subscriber panics at some.
+    #[error("it is not all ASCII")]
+    NotAscii,
 }
 
 /// Begins to log for the whole process.
@@ -32,7 +46,8 @@ mod tests {
         for good in ["info", "off", "debug,quinn=warn", "p2p_daemon::session=trace,info"] {
             assert!(parse_filter(good).is_ok(), "{good}");
         }
-        for bad in ["p2p_daemon=loud", "a=b=c"] {
+        // The last one has made the parser panic.
+        for bad in ["p2p_daemon=loud", "a=b=c", "größe=info", " \t\t\u{feff}a=bG]=c+"] {
             assert!(parse_filter(bad).is_err(), "{bad}");
         }
     }

@@ -223,7 +223,8 @@ pub fn check_page(
     page: u32,
     values: &[Cv],
 ) -> Result<(), TreeError> {
-    let expected = geometry.page_chunks(page).len();
+    // A file of one chunk has a value and no page.
+    let expected = if page < geometry.pages() { geometry.page_chunks(page).len() } else { 0 };
     if values.len() != expected || expected == 0 {
         return Err(TreeError::Length { expected, got: values.len() });
     }
@@ -346,5 +347,7 @@ mod tests {
         assert_eq!(check_page(g, id, &top, 2, &forged), Err(TreeError::Mismatch));
         assert!(check_page(g, id, &top, 1, &page).is_err());
         assert!(check_page(g, id, &top, 9, &[]).is_err());
+        let one = Geometry::new(5, 18).unwrap();
+        assert!(check_page(one, id, &values[..1], 0, &values[..1]).is_err(), "one chunk has no page");
     }
 }

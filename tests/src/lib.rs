@@ -13,6 +13,7 @@ pub mod control;
 pub mod daemon;
 pub mod data;
 pub mod ext4;
+pub mod fuzz;
 pub mod hostile;
 pub mod in_process;
 pub mod link;

@@ -2,6 +2,8 @@
 //! origin.
 
 mod file;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod show;
 
 use std::{

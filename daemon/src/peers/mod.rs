@@ -7,6 +7,8 @@
 
 mod book;
 mod file;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod pending;
 mod target;
 

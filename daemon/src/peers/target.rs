@@ -5,7 +5,7 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-use p2p_protocol::PeerId;
+use p2p_protocol::{PeerId, name::printable};
 
 /// The port of a target that names none.
 pub(crate) const DEFAULT_PORT: u16 = 4419;
@@ -97,9 +97,9 @@ impl Place {
         if let Some(rest) = typed.strip_prefix('[') {
             let (inside, after) = rest
                 .split_once(']')
-                .ok_or_else(|| TargetError::Address { typed: owned(), inside: rest.into() })?;
+                .ok_or_else(|| TargetError::Address { typed: owned(), inside: printable(rest) })?;
             let host = parse_ipv6(inside)
-                .ok_or_else(|| TargetError::Address { typed: owned(), inside: inside.into() })?;
+                .ok_or_else(|| TargetError::Address { typed: owned(), inside: printable(inside) })?;
             let port = match after.strip_prefix(':') {
                 Some(port) => parse_port(typed, port)?,
                 None if after.is_empty() => DEFAULT_PORT,
@@ -166,7 +166,7 @@ fn unbracketed(typed: &str) -> TargetError {
     });
     let whole = || parse_ipv6(typed).map(|address| format!("[{address}]:{DEFAULT_PORT}"));
     let example = with_port.or_else(whole).unwrap_or_else(|| format!("[2001:db8::1]:{DEFAULT_PORT}"));
-    TargetError::Unbracketed { typed: p2p_protocol::name::printable(typed), example }
+    TargetError::Unbracketed { typed: printable(typed), example }
 }
 
 fn check_host(host: &str) -> Result<(), HostFault> {
@@ -242,6 +242,7 @@ mod tests {
         {
             assert!(matches!(Place::parse(typed), Err(TargetError::Address { .. })), "{typed}");
         }
+        assert!(!error("[\u{1b}[2J]:5").contains('\u{1b}') && !error("[\u{1b}").contains('\u{1b}'));
     }
 
     #[test]

@@ -27,6 +27,8 @@ mod checkpoint;
 mod draft;
 mod error;
 mod folder;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod hashing;
 mod import;
 mod layout;

@@ -13,6 +13,7 @@ mod lists;
 mod masses;
 mod offers;
 mod packets;
+mod quotas;
 mod receiver;
 mod steps;
 mod unsealed;

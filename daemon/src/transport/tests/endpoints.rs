@@ -1,11 +1,12 @@
 use std::time::Duration;
 
 use p2p_protocol::{
-    limits::MAX_UNI_STREAMS,
+    limits::{CONNECTION_WINDOW, FIRST_WINDOW, MAX_BIDI_STREAMS, MAX_UNI_STREAMS, STREAM_WINDOW},
     reason::{Failure, PeerMisbehaved, close},
 };
 
 use super::*;
+use crate::transport::tls;
 
 /// Fault 54.
 #[tokio::test]
@@ -207,7 +208,49 @@ async fn a_peer_gets_no_more_streams_than_granted() {
     }
     let one_more = tokio::time::timeout(Duration::from_millis(20), pair.dialled.open_chunk()).await;
     assert!(one_more.is_err(), "more streams than the peer granted");
+    let mut conversations = Vec::new();
+    for _ in 0..MAX_BIDI_STREAMS {
+        conversations.push(pair.dialled.quic().open_bi().await.unwrap());
+    }
+    let one_more = tokio::time::timeout(Duration::from_millis(20), pair.dialled.quic().open_bi()).await;
+    assert!(one_more.is_err(), "more conversations than the peer granted");
     assert_eq!(pair.dialled.quic().max_datagram_size(), None);
+}
+
+#[tokio::test]
+async fn a_peer_sends_no_more_than_the_windows_hold() {
+    let server = endpoint();
+    let crypto = tls::client_config(&Identity::ephemeral()).unwrap();
+    let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(crypto).unwrap();
+    let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+    let mut transport = quinn::TransportConfig::default();
+    // Nothing on its own side holds it back.
+    transport.send_window(u64::MAX);
+    config.transport_config(Arc::new(transport));
+    let client = quinn::Endpoint::client(loopback()).unwrap();
+    let dialling = client.connect_with(config, server.local_addrs()[0], "p2p").unwrap();
+    let (dialled, accepted) = tokio::join!(dialling, accept(&server));
+    let (dialled, reads_nothing) = (dialled.unwrap(), accepted.unwrap());
+    let (mut streams, mut taken) = (Vec::new(), 0);
+    for n in 0..CONNECTION_WINDOW / STREAM_WINDOW + 3 {
+        let mut stream = dialled.open_uni().await.unwrap();
+        let mut of_stream = 0;
+        if n == 1 {
+            assert_eq!(taken, FIRST_WINDOW);
+            reads_nothing.widen();
+            of_stream = stream.write(&[7; 1024]).await.unwrap() as u64;
+        }
+        // What is not taken at once waits for somebody to read.
+        while let Ok(written) =
+            tokio::time::timeout(Duration::from_millis(20), stream.write(&[7; 64 * 1024])).await
+        {
+            of_stream += written.unwrap() as u64;
+            assert!(of_stream <= STREAM_WINDOW, "more than a stream's window");
+        }
+        taken += of_stream;
+        streams.push(stream);
+    }
+    assert_eq!(taken, CONNECTION_WINDOW);
 }
 
 #[tokio::test]
