@@ -2,6 +2,7 @@
 //!
 //!     cargo run --release -p p2p-sim -- --seeds 1000                 # simulated, a process for each seed
 //!     cargo run --release -p p2p-sim -- --seed 17 --trace            # one of them, with all that happens in it
+//!     cargo run --release -p p2p-sim -- everywhere                   # a transfer, crashed and failing at every point
 //!     cargo run --release -p p2p-sim -- kill9 --rounds 100           # real processes, killed at random moments
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]

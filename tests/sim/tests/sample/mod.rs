@@ -1,0 +1,27 @@
+//! A sample of all points, taken by the program, as each of its processes gives its clock and its randomness away.
+
+use std::process::Command;
+
+/// What the program said.
+pub struct Runs {
+    pub said: String,
+}
+
+/// Runs every `every`-th point.
+pub fn of(kind: &str, every: u64) -> Runs {
+    let output = Command::new(env!("CARGO_BIN_EXE_sim"))
+        .args(["everywhere", "--kind", kind, "--every", &every.to_string()])
+        .output()
+        .expect("the program can be started");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    Runs { said }
+}
+
+impl Runs {
+    /// How often something happened.
+    pub fn count(&self, what: &str) -> u64 {
+        let counts = self.said.lines().filter_map(|line| line.trim().split_once(' '));
+        counts.filter(|(_, named)| *named == what).filter_map(|(count, _)| count.parse::<u64>().ok()).sum()
+    }
+}
