@@ -3,6 +3,8 @@
 //!
 //! `cargo run --release -p p2p-sim -- everywhere --kind fail` takes all of them.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
+
 mod sample;
 
 #[test]
