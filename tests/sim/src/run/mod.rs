@@ -169,6 +169,7 @@ impl Run {
         self.storm();
         self.calm_down();
         self.see_it_through();
+        self.look_for_leftovers();
         self.pull_the_plug();
     }
 
@@ -454,6 +455,21 @@ impl Run {
                 };
                 let what = self.without_roots(&what);
                 self.problem(&format!("transfer {number} does not come to a good end: {what}"));
+            }
+        }
+    }
+
+    /// Where all that was to come has come, nothing is left of its coming. What was cancelled may be, at a peer that was not
+    /// there to hear of it, and so may the beginning of a content that its source has not any more.
+    fn look_for_leftovers(&mut self) {
+        for host in 0..self.plan.hosts {
+            let mut coming = self.transfers.iter().filter(|transfer| transfer.wish.to == host);
+            let whole = |transfer: &Transfer| {
+                matches!(transfer.state, State::Done) && !transfer.cancelled && transfer.versions.len() == 1
+            };
+            let left = oracle::leftovers(self.world.hosts[host].disk.root());
+            if coming.all(whole) && !left.is_empty() {
+                self.problem(&format!("host{host}: left behind: {left:?}"));
             }
         }
     }
