@@ -42,7 +42,10 @@ pub(super) async fn pair() -> Pair {
     let (client, server) = (endpoint(), endpoint());
     let address = server.local_addrs()[0];
     let (dialled, accepted) = tokio::join!(client.connect(address), accept(&server));
-    Pair { client, server, dialled: dialled.unwrap(), accepted: accepted.unwrap() }
+    let (dialled, accepted) = (dialled.unwrap(), accepted.unwrap());
+    // As a peer that is let in.
+    accepted.widen();
+    Pair { client, server, dialled, accepted }
 }
 
 fn header(index: u32, len: usize) -> ChunkHeader {
