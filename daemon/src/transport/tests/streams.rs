@@ -60,6 +60,11 @@ async fn arriving_bytes_are_counted() {
     assert!(calls.into_inner() > 1);
 }
 
+/// What has a deadline does not wait for ever.
+async fn in_time<T>(waiting: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(30), waiting).await.expect("the deadline is of no effect")
+}
+
 /// Faults 49 and 69.
 #[tokio::test]
 async fn chunks_cut_short_too_long_or_stalled_have_their_names() {
@@ -83,7 +88,7 @@ async fn chunks_cut_short_too_long_or_stalled_have_their_names() {
         }
         let mut stream = pair.accepted.accept_chunk().await.unwrap();
         let header = stream.header().await.unwrap();
-        let result = stream.payload_within(&header, &|_| {}, SOON).await;
+        let result = in_time(stream.payload_within(&header, &|_| {}, SOON)).await;
         assert_eq!(result.unwrap_err(), expected, "{sent} bytes, finished: {finish}");
         if expected == ChunkStreamError::Stalled {
             assert_eq!(raw.stopped().await, Ok(Some(close::DEADLINE.into())));
@@ -141,7 +146,7 @@ async fn a_chunk_stream_left_idle_is_reaped() {
     let mut raw = pair.dialled.quic().open_uni().await.unwrap();
     raw.write_all(&[5]).await.unwrap();
     let mut stream = pair.accepted.accept_chunk().await.unwrap();
-    let error = stream.header_within(SOON).await.unwrap_err();
+    let error = in_time(stream.header_within(SOON)).await.unwrap_err();
     assert!(matches!(error, TransportError::Stalled { .. }), "{error}");
     assert_eq!(raw.stopped().await, Ok(Some(close::DEADLINE.into())));
 }
