@@ -1,10 +1,9 @@
 //! The sockets of a daemon: connections come in on any of them and go out from one that reaches the other side.
 
 use std::{
-    collections::BTreeMap,
     io,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -21,12 +20,12 @@ use quinn::{
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 use super::{
     congestion::{self, Congestion},
     connection::Connection,
     error::{Context, TransportError},
+    handshakes::{Handshakes, MAX_HANDSHAKES, Place},
     network::Network,
     reset, socket, tls,
 };
@@ -44,9 +43,6 @@ const MTU_INTERVAL: Duration = Duration::from_secs(300);
 const INITIAL_WINDOW: u64 = 32 * 1452;
 /// With this many handshakes under way, an address must first prove that it is not forged.
 const HANDSHAKES_ON_TRUST: usize = 32;
-/// With this many handshakes under way, the oldest has to make room for the next. So whoever begins many and ends none
-/// keeps nobody out who is quicker than that.
-const MAX_HANDSHAKES: usize = 256;
 /// Bytes kept of what arrives before a handshake has begun: the rest of a client's first flight.
 const INCOMING_BUFFER: u64 = 16 * 1024;
 /// TLS wants a name to dial. It is not sent, and no certificate is held against it.
@@ -283,62 +279,18 @@ impl Gate {
     }
 
     fn admit(&self, incoming: quinn::Incoming) -> Option<Incoming> {
+        let remote = socket::canonical(incoming.remote_address());
         if self.handshakes.count() >= HANDSHAKES_ON_TRUST && !incoming.remote_address_validated() {
             // The answer is smaller than the question, and nothing is remembered.
             let _ = incoming.retry();
             return None;
         }
-        Some(Incoming { incoming, own: self.own, place: Handshakes::begin(&self.handshakes) })
-    }
-}
-
-/// The handshakes under way.
-#[derive(Debug, Default)]
-struct Handshakes(Mutex<Places>);
-
-#[derive(Debug, Default)]
-struct Places {
-    /// What ends each of them early, the oldest first.
-    taken: BTreeMap<u64, CancellationToken>,
-    next: u64,
-}
-
-impl Handshakes {
-    fn lock(&self) -> MutexGuard<'_, Places> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn count(&self) -> usize {
-        self.lock().taken.len()
-    }
-
-    fn begin(this: &Arc<Self>) -> Place {
-        let given_up = CancellationToken::new();
-        let mut places = this.lock();
-        if places.taken.len() >= MAX_HANDSHAKES
-            && let Some((_, oldest)) = places.taken.pop_first()
-        {
-            oldest.cancel();
-        }
-        let number = places.next;
-        places.next += 1;
-        places.taken.insert(number, given_up.clone());
-        drop(places);
-        Place { handshakes: this.clone(), number, given_up }
-    }
-}
-
-/// One of the handshakes under way.
-#[derive(Debug)]
-struct Place {
-    handshakes: Arc<Handshakes>,
-    number: u64,
-    given_up: CancellationToken,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.handshakes.lock().taken.remove(&self.number);
+        let Some(place) = Handshakes::begin(&self.handshakes, remote.ip()) else {
+            tracing::debug!(%remote, "too many handshakes, refused");
+            incoming.refuse();
+            return None;
+        };
+        Some(Incoming { incoming, own: self.own, place })
     }
 }
 
@@ -365,7 +317,7 @@ impl Incoming {
         let connecting = incoming.accept().map_err(|error| context.connection(error))?;
         let ended = tokio::select! {
             ended = tokio::time::timeout(HANDSHAKE_DEADLINE, connecting) => ended,
-            () = place.given_up.cancelled() => return Err(TransportError::Crowded { remote }),
+            () = place.given_up() => return Err(TransportError::Crowded { remote }),
         };
         match ended {
             Ok(Ok(connection)) => Connection::new(connection, own),

@@ -9,6 +9,7 @@ mod connection;
 mod control_stream;
 mod endpoint;
 mod error;
+mod handshakes;
 mod network;
 mod reset;
 mod socket;

@@ -67,6 +67,14 @@ pub fn complaints(root: &Path, expected: &Expected) -> Vec<String> {
     wrong
 }
 
+/// Data of files that are not complete. A log without data, of a daemon that died just after publishing, is swept when
+/// the folder is next used.
+pub fn leftovers(root: &Path) -> Vec<String> {
+    let mut names = names(&root.join("inbox").join(PARTIALS));
+    names.retain(|name| name.ends_with(".part"));
+    names
+}
+
 /// What is in a folder; nothing where there is none.
 fn names(folder: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };

@@ -198,12 +198,12 @@ async fn hostile_datagrams_do_no_harm() {
     refusing.abort();
 }
 
-/// Fault 68.
 /// What there is room for comes at once.
 async fn granted<T>(opening: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(10), opening).await.expect("fewer streams than the limits say")
 }
 
+/// Fault 68.
 #[tokio::test]
 async fn a_peer_gets_no_more_streams_than_granted() {
     let pair = pair().await;

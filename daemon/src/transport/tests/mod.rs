@@ -51,7 +51,7 @@ pub(super) async fn pair() -> Pair {
     let address = server.local_addrs()[0];
     let (dialled, accepted) = tokio::join!(client.connect(address), accept(&server));
     let (dialled, accepted) = (dialled.unwrap(), accepted.unwrap());
-    // As a peer's that was let in.
+    // As a peer that is let in.
     accepted.widen();
     Pair { client, server, dialled, accepted }
 }

@@ -1,5 +1,7 @@
 //! A sample of all points, taken by the program, as each of its processes gives its clock and its randomness away.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
+
 use std::process::Command;
 
 /// What the program said.

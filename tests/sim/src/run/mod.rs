@@ -7,6 +7,8 @@
 //!                                  what is on the disk is judged              the power fails, and again
 //! ```
 
+mod troubles;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -25,14 +27,15 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::{
-    disk::{Fault, Loss},
+    disk::Loss,
     network::Weather,
     oracle::{self, Expected, Known, id_of},
-    plan::{Plan, Recipe, Trouble, Way},
+    plan::{Plan, Recipe, Way},
     takeover,
     transfer::{News, State, Transfer},
     world::World,
 };
+use troubles::Later;
 
 /// How long a transfer may take after everything was mended.
 const PATIENCE: Duration = Duration::from_secs(30 * 60);
@@ -95,18 +98,6 @@ pub fn run(seed: u64, print: bool) -> Outcome {
 
 fn descriptors() -> usize {
     fs::read_dir("/proc/self/fd").unwrap().count()
-}
-
-/// What is to be done later.
-enum Later {
-    Trouble(Trouble),
-    Start(usize),
-    KillIfAlive(usize),
-    Uncut(usize, usize),
-    Space(usize),
-    Speed(usize),
-    Whole(usize),
-    Trust { host: usize, peer: usize },
 }
 
 struct Run {
@@ -178,6 +169,7 @@ impl Run {
         self.storm();
         self.calm_down();
         self.see_it_through();
+        self.look_for_leftovers();
         self.pull_the_plug();
     }
 
@@ -392,164 +384,6 @@ impl Run {
         text
     }
 
-    fn act(&mut self, what: Later) {
-        match what {
-            Later::Trouble(trouble) => {
-                self.world.note(format_args!("{trouble:?}"));
-                self.trouble(trouble);
-            }
-            Later::Start(host) => self.start(host),
-            Later::KillIfAlive(host) => {
-                if self.dying.contains_key(&host) {
-                    self.bury(host);
-                }
-            }
-            Later::Uncut(from, to) => self.world.internet.cut(from, to, false),
-            Later::Space(host) => self.world.hosts[host].disk.set_room(None),
-            Later::Speed(host) => self.world.hosts[host].disk.set_delay(Duration::ZERO),
-            Later::Whole(host) => self.world.hosts[host].disk.set_short(false),
-            Later::Trust { host, peer } => {
-                let request = self.trust_request(peer);
-                self.errands.extend(self.world.hosts[host].ask(request));
-            }
-        }
-    }
-
-    fn trouble(&mut self, trouble: Trouble) {
-        match trouble {
-            Trouble::Crash { host, after_changes, power, down } => {
-                if !self.world.hosts[host].is_up() || self.dying.contains_key(&host) {
-                    return;
-                }
-                self.count(if power.is_some() { "power losses" } else { "kills" });
-                self.dying.insert(host, (power, down));
-                if after_changes == 0 {
-                    self.bury(host);
-                } else {
-                    self.world.hosts[host].disk.freeze_after(after_changes);
-                    self.later(Duration::from_secs(3), Later::KillIfAlive(host));
-                }
-            }
-            Trouble::Restart { host, down } => {
-                if self.world.hosts[host].is_up() && !self.stopping.contains_key(&host) {
-                    self.count("restarts");
-                    self.stopping.insert(host, down);
-                    self.world.hosts[host].stop();
-                }
-            }
-            Trouble::Cut { from, to, both, lasts } => {
-                self.count("partitions");
-                for (from, to) in [(from, to), (to, from)].into_iter().take(if both { 2 } else { 1 }) {
-                    self.world.internet.cut(from, to, true);
-                    self.later(lasts, Later::Uncut(from, to));
-                }
-            }
-            Trouble::Move { host } => {
-                self.count("moves");
-                let last = self.serial as u8;
-                self.world.internet.move_to(host, std::net::Ipv4Addr::new(10, 1, host as u8, last));
-                for peer in (0..self.plan.hosts).filter(|peer| *peer != host) {
-                    self.later(Duration::from_secs(2), Later::Trust { host: peer, peer: host });
-                }
-            }
-            Trouble::Cancel { wish } => {
-                let transfer = &mut self.transfers[wish];
-                if let Some(number) = transfer.number
-                    && !transfer.is_settled()
-                    && let Some(answer) = self.world.hosts[transfer.owner()].ask(Request::Cancel(number))
-                {
-                    transfer.cancelled = true;
-                    self.errands.push(answer);
-                    self.count("cancelled");
-                }
-            }
-            Trouble::Change { wish } => self.change(wish),
-            Trouble::Full { host, room, lasts } => {
-                self.count("full disks");
-                self.ill[host] = true;
-                self.world.hosts[host].disk.set_room(Some(room));
-                self.later(lasts, Later::Space(host));
-            }
-            Trouble::Broken { host, what, after, times, errno } => {
-                self.count("disk faults");
-                self.ill[host] = true;
-                self.world.hosts[host].disk.fail(Fault { which: what.which(), after, times, error: errno });
-            }
-            Trouble::Slow { host, delay, lasts } => {
-                self.count("slow disks");
-                self.world.hosts[host].disk.set_delay(delay);
-                self.later(lasts, Later::Speed(host));
-            }
-            Trouble::Short { host, lasts } => {
-                self.count("short reads and writes");
-                self.world.hosts[host].disk.set_short(true);
-                self.later(lasts, Later::Whole(host));
-            }
-            Trouble::Distrust { host, peer, lasts } => {
-                self.count("trust withdrawn");
-                let name = self.world.hosts[peer].name.clone();
-                self.errands.extend(self.world.hosts[host].ask(Request::Forget(name)));
-                self.later(lasts, Later::Trust { host, peer });
-            }
-        }
-    }
-
-    /// Gives the source of a transfer another content, in place or under its name.
-    fn change(&mut self, number: usize) {
-        let transfer = &self.transfers[number];
-        if transfer.wish.way == Way::Fetch || transfer.is_settled() {
-            return;
-        }
-        let mut bytes = transfer.versions[transfer.versions.len() - 1].bytes.to_vec();
-        self.count("sources changed");
-        let at = self.rng.random_range(0..=bytes.len());
-        if self.rng.random_bool(0.5) {
-            bytes.truncate(at);
-            bytes.extend_from_slice(b"another end");
-        }
-        if let Some(byte) = bytes.get_mut(at / 2) {
-            *byte ^= 1;
-        }
-        let source = self.transfers[number].source.clone();
-        if self.rng.random_bool(0.5) {
-            fs::remove_file(&source).unwrap();
-        }
-        self.write_source(&source, &bytes);
-        let known = Known { id: id_of(&bytes), bytes: Arc::new(bytes) };
-        self.expected[self.transfers[number].wish.to].welcome.push(known.clone());
-        self.transfers[number].versions.push(known);
-    }
-
-    /// A host is dead.
-    fn bury(&mut self, host: usize) {
-        let (power, down) = self.dying.remove(&host).unwrap_or((None, Duration::from_secs(1)));
-        self.stopping.remove(&host);
-        self.world.hosts[host].kill();
-        self.world.note(format_args!("host{host} is dead, and its power: {power:?}"));
-        if let Some(loss) = power {
-            let mut rng = StdRng::seed_from_u64(self.rng.next_u64());
-            self.world.hosts[host].disk.power_loss(loss, &mut rng).unwrap();
-        }
-        self.judge(host);
-        self.later(down, Later::Start(host));
-    }
-
-    fn start(&mut self, host: usize) {
-        if self.world.hosts[host].is_up() {
-            return;
-        }
-        if let Err(error) = self.world.start(host) {
-            if self.world.hosts[host].disk.is_frozen() {
-                self.bury(host);
-            } else if self.is_calm || !self.ill[host] {
-                let shown = self.without_roots(&error);
-                self.problem(&format!("host{host} does not start: {shown}"));
-            } else {
-                self.later(Duration::from_secs(2), Later::Start(host));
-            }
-        }
-    }
-
     /// Looks at what is on a host's disk.
     fn judge(&mut self, host: usize) {
         for wrong in oracle::complaints(self.world.hosts[host].disk.root(), &self.expected[host]) {
@@ -621,6 +455,21 @@ impl Run {
                 };
                 let what = self.without_roots(&what);
                 self.problem(&format!("transfer {number} does not come to a good end: {what}"));
+            }
+        }
+    }
+
+    /// Where all that was to come has come, nothing is left of its coming. What was cancelled may be, at a peer that was not
+    /// there to hear of it, and so may the beginning of a content that its source has not any more.
+    fn look_for_leftovers(&mut self) {
+        for host in 0..self.plan.hosts {
+            let mut coming = self.transfers.iter().filter(|transfer| transfer.wish.to == host);
+            let whole = |transfer: &Transfer| {
+                matches!(transfer.state, State::Done) && !transfer.cancelled && transfer.versions.len() == 1
+            };
+            let left = oracle::leftovers(self.world.hosts[host].disk.root());
+            if coming.all(whole) && !left.is_empty() {
+                self.problem(&format!("host{host}: left behind: {left:?}"));
             }
         }
     }
