@@ -29,6 +29,7 @@ impl Partial {
 
     fn checkpoint_with(&self, journal: &mut Journal) -> Result<ChunkSet, StoreError> {
         let disk = &**self.store.disk();
+        self.settle_length()?;
         let window = {
             let mut state = self.state();
             state.syncing = std::mem::take(&mut state.pending);
@@ -55,6 +56,16 @@ impl Partial {
         state.claimed.subtract(&window);
         state.durable.union(&window);
         Ok(state.durable.clone())
+    }
+
+    /// Sets the data's length once more, where it may not be known to the disk, for the sync that follows.
+    pub(super) fn settle_length(&self) -> Result<(), StoreError> {
+        if self.state().length_in_doubt {
+            let sized = self.store.disk().set_len(&self.data, self.geometry().size());
+            sized.map_err(self.io("size the partial file"))?;
+            self.state().length_in_doubt = false;
+        }
+        Ok(())
     }
 
     /// Makes the names of the partial's files durable, before the first record: a record is of no use without them.

@@ -91,14 +91,21 @@ pub(super) struct State {
     pub(super) claimed: ChunkSet,
     /// Doubtful ones that have not been hashed yet.
     pub(super) unchecked: ChunkSet,
+    /// Whether the file's length may be in memory only. A sync that failed may have lost it like anything else, and a
+    /// content that ends with a hole has nothing else that would bring it back.
+    pub(super) length_in_doubt: bool,
+    /// Whether what shows as a hole is one on the disk too: the file is of this run, and no sync of it has failed. Another
+    /// may have been punched, and the disk may not know of it.
+    holes_hold: bool,
     /// Counts failed syncs. A write that saw one does not know which of its pages that took.
     generation: u64,
 }
 
 impl State {
-    /// The state right after opening.
-    pub(super) fn found(durable: ChunkSet, claimed: ChunkSet, unchecked: ChunkSet) -> Self {
-        Self { durable, claimed, unchecked, ..Self::default() }
+    /// The state right after opening a file of an earlier run, or after making one.
+    pub(super) fn found(durable: ChunkSet, claimed: ChunkSet, unchecked: ChunkSet, is_new: bool) -> Self {
+        let (length_in_doubt, holes_hold) = (!is_new, is_new);
+        Self { durable, claimed, unchecked, length_in_doubt, holes_hold, ..Self::default() }
     }
 
     pub(super) fn is_stored(&self, chunk: u32) -> bool {
@@ -119,6 +126,8 @@ impl State {
     /// After a failed sync: takes back everything that was not durable before.
     pub(super) fn lose(&mut self) -> ChunkSet {
         self.generation += 1;
+        self.length_in_doubt = true;
+        self.holes_hold = false;
         let mut lost = std::mem::take(&mut self.syncing);
         lost.union(&std::mem::take(&mut self.pending));
         lost
@@ -359,10 +368,14 @@ impl Partial {
                 let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
                 write_all(disk, &self.data, bytes, range.start).map_err(self.io("write"))?;
             }
-            Payload::Zeros(_) if is_hole(&self.data, range.clone()) => {}
+            Payload::Zeros(_) if self.holes_hold() && is_hole(&self.data, range.clone()) => {}
             Payload::Zeros(_) => self.put_zeros(range).map_err(self.io("write"))?,
         }
         self.put_values(chunk)
+    }
+
+    fn holes_hold(&self) -> bool {
+        self.state().holes_hold
     }
 
     fn put_values(&self, chunk: &VerifiedChunk<Bytes>) -> Result<(), StoreError> {

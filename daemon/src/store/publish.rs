@@ -137,6 +137,7 @@ impl Partial {
     /// Sets mode and times, and syncs the data with them.
     fn settle(&self) -> Result<(), StoreError> {
         self.reserve_no_more();
+        self.settle_length()?;
         let allowed = if self.spec.executable { 0o777 } else { 0o666 };
         let (disk, mode) = (self.store.disk(), self.store.file_mode() & allowed);
         disk.set_mode(&self.data, mode).map_err(self.io("set the permissions of"))?;

@@ -89,7 +89,12 @@ impl Store {
             values,
             log,
             anchored: found.log_fits && contents.has_records,
-            state: State::found(found.verified.clone(), found.claimed, found.doubtful.clone()),
+            state: State::found(
+                found.verified.clone(),
+                found.claimed,
+                found.doubtful.clone(),
+                stamp.size == 0,
+            ),
             geometry: found.geometry,
             verified: found.verified,
             doubtful: found.doubtful,

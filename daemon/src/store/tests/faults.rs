@@ -39,6 +39,59 @@ fn a_failed_sync_loses_its_window_and_nothing_else() {
     assert_eq!(good, [0, 1]);
 }
 
+/// A hole that was punched shows as one also where the disk never heard of it.
+/// Fault 16.
+#[test]
+fn zeros_are_made_again_after_a_failed_sync() {
+    let bed = Bed::new();
+    let content = Content::new(vec![0; 4 * GROUP_LEN as usize]);
+    let partial = bed.open(&content);
+    partial.write(content.chunk(0)).unwrap();
+    assert_eq!(bed.disk.count(Op::Punch), 0);
+    // Something else was there, and durable.
+    let file = std::fs::File::options().write(true).open(bed.partial_file(&content, ".part")).unwrap();
+    bed.disk.write_at(&file, &[7; 4096], GROUP_LEN).unwrap();
+    bed.disk.sync_all(&file).unwrap();
+    partial.write(content.chunk(1)).unwrap();
+    bed.disk.fail(Op::SyncAll, Errno::IO, 0, 1);
+    assert_eq!(lost(partial.checkpoint().unwrap_err()), set([0, 1]));
+    partial.write(content.chunk(1)).unwrap();
+    assert_eq!(partial.checkpoint().unwrap(), set([1]));
+    drop(partial);
+    bed.disk.power_loss(|| false);
+    let partial = bed.open(&content);
+    assert!(partial.recheck(1, content.expected(1)).unwrap());
+}
+
+/// A content that ends with a hole has its length from nothing else.
+/// Fault 16.
+#[test]
+fn the_length_is_set_again_after_a_failed_sync_and_after_a_crash() {
+    let bed = Bed::new();
+    let mut bytes = vec![0; 4 * GROUP_LEN as usize];
+    bytes[..GROUP_LEN as usize].fill(7);
+    let content = Content::new(bytes);
+    let partial = bed.open(&content);
+    partial.write(content.chunk(0)).unwrap();
+    bed.disk.fail(Op::SyncAll, Errno::IO, 0, 1);
+    partial.checkpoint().unwrap_err();
+    partial.write(content.chunk(0)).unwrap();
+    bed.disk.trace();
+    partial.checkpoint().unwrap();
+    assert_eq!(bed.disk.trace()[..2], ["size part", "sync part"]);
+    partial.write(content.chunk(1)).unwrap();
+    partial.checkpoint().unwrap();
+    assert!(!bed.disk.trace().contains(&"size part".to_owned()));
+    drop(partial);
+
+    // Whether an earlier daemon saw a sync fail, nobody knows.
+    let partial = bed.open(&content);
+    assert!(partial.recheck(0, content.expected(0)).unwrap());
+    bed.disk.trace();
+    partial.checkpoint().unwrap();
+    assert_eq!(bed.disk.trace()[..2], ["size part", "sync part"]);
+}
+
 #[test]
 fn what_was_written_while_the_failing_sync_ran_is_lost_too() {
     // The kernel tells of an error once, for all pages: one of a chunk that was written meanwhile may be among them.
