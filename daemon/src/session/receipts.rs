@@ -181,7 +181,7 @@ impl Sessions {
 
     async fn is_still(&self, path: &Path, id: FileId, size: u64) -> Result<bool, RunError> {
         let (store, path) = (self.store.clone(), path.to_owned());
-        let identical = blocking(&self.workers, move || store.is_identical(&path, id, size)).await?;
+        let identical = blocking(&self.workers, move || store.has_durably(&path, id, size)).await?;
         Ok(identical.unwrap_or_else(|error| {
             tracing::warn!(%error, "whether this was received before is not known");
             false

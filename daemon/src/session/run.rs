@@ -467,7 +467,7 @@ impl Sessions {
         };
         let (store, size) = (self.store.clone(), permit.geometry().size());
         Ok(blocking(&self.workers, move || {
-            Ok::<_, StoreError>(store.is_identical(&path, id, size)?.then_some(path))
+            Ok::<_, StoreError>(store.has_durably(&path, id, size)?.then_some(path))
         })
         .await??)
     }

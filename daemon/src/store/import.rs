@@ -29,6 +29,7 @@ use super::{
     source::Source,
     stamp::Stamp,
 };
+use crate::disk::place_of;
 
 /// A regular file that was just opened.
 #[derive(Debug)]
@@ -112,19 +113,30 @@ impl Store {
         }
     }
 
-    /// Whether there is a regular file with this content. The size is compared first, then the hash cache asked,
-    /// then the file hashed.
-    pub(crate) fn is_identical(&self, path: &Path, id: FileId, size: u64) -> Result<bool, StoreError> {
+    /// Whether there is a regular file with this content; if so, it is made durable under its name, as nobody else may
+    /// have seen to it: a daemon that was killed right after its rename has not. The size is compared first, then the
+    /// hash cache asked, then the file hashed.
+    pub(crate) fn has_durably(&self, path: &Path, id: FileId, size: u64) -> Result<bool, StoreError> {
         let opened = match open_regular(path) {
             Ok(opened) => opened,
             Err(StoreError::NotFound { .. } | StoreError::NotRegular { .. }) => return Ok(false),
             Err(other) => return Err(other),
         };
-        let identical = self.has_content(&opened, id, size)?;
-        if identical && let Some(folder) = path.parent() {
+        if !self.has_content(&opened, id, size)? {
+            return Ok(false);
+        }
+        let (folder, _) = place_of(path).map_err(StoreError::io("open the folder of", path))?;
+        self.make_durable(&opened.file, &folder).map_err(StoreError::io("sync", path))?;
+        if let Some(folder) = path.parent() {
             self.sweep(folder);
         }
-        Ok(identical)
+        Ok(true)
+    }
+
+    /// Syncs a file that was found, and its name.
+    pub(super) fn make_durable(&self, file: &File, folder: &Dir) -> io::Result<()> {
+        self.disk().sync_all(file)?;
+        self.disk().sync_folder(folder)
     }
 
     /// Publishing may have been cut off after the rename: then this file is all there is to it, and nobody will open

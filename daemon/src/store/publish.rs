@@ -243,9 +243,7 @@ impl Partial {
         let Some(file) = self.store.identical_in(&self.folder.dir, new, &path, id, size)? else {
             return Ok(false);
         };
-        let disk = self.store.disk();
-        let synced = disk.sync_all(&file).and_then(|()| disk.sync_folder(&self.folder.dir));
-        synced.map_err(StoreError::io("sync", &path))?;
+        self.store.make_durable(&file, &self.folder.dir).map_err(StoreError::io("sync", &path))?;
         Ok(true)
     }
 
