@@ -176,6 +176,10 @@ impl<'a> View<'a> {
                 out.json(&Line::ChunkFailed { transfer, chunk, peer, reason: chunk_failure(reason) })?;
                 self.on_chunk_failed(chunk, peer, reason);
             }
+            TransferEvent::LeftOut { transfer, path, what } => {
+                out.json(&Line::LeftOut { transfer, path: &path, reason: &what })?;
+                self.say(Look::Warning, "left out", &format!(": {path}: {what}"));
+            }
             TransferEvent::Retrying { transfer, attempt, in_ms, reason } => {
                 let in_s = in_ms as f64 / 1000.0;
                 out.json(&Line::Retrying { transfer, attempt, in_s, reason: &reason })?;

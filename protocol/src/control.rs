@@ -280,6 +280,15 @@ pub enum TransferEvent {
         /// Why.
         reason: ChunkFailure,
     },
+    /// Something in a folder is not sent.
+    LeftOut {
+        /// The transfer's number.
+        transfer: u64,
+        /// Where, from the folder on.
+        path: String,
+        /// What it is.
+        what: String,
+    },
     /// The transfer broke and will be tried again.
     Retrying {
         /// The transfer's number.
@@ -329,6 +338,7 @@ impl TransferEvent {
             | Self::Waiting { transfer, .. }
             | Self::Progress { transfer, .. }
             | Self::ChunkFailed { transfer, .. }
+            | Self::LeftOut { transfer, .. }
             | Self::Retrying { transfer, .. }
             | Self::Done { transfer, .. }
             | Self::Failed { transfer, .. } => *transfer,

@@ -19,6 +19,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Plan {
     manifest: Arc<Manifest>,
+    files: ChunkSet,
     chunk_log2: u8,
     /// The packed files, as numbers of entries; chunk `n` has those from `cuts[n]` to `cuts[n + 1]`.
     packed: Vec<u32>,
@@ -104,13 +105,18 @@ impl Plan {
             bytes += size;
             groups += geometry.groups();
         }
-        let chunks = chunks as u32;
-        Ok(Self { manifest, chunk_log2, packed, cuts, packed_bytes, long, chunks, bytes, groups })
+        let (chunks, files) = (chunks as u32, wanted.clone());
+        Ok(Self { manifest, files, chunk_log2, packed, cuts, packed_bytes, long, chunks, bytes, groups })
     }
 
     /// The folder.
     pub fn manifest(&self) -> &Arc<Manifest> {
         &self.manifest
+    }
+
+    /// The numbers of the files that the plan is for.
+    pub fn files(&self) -> &ChunkSet {
+        &self.files
     }
 
     /// The folder's File ID.

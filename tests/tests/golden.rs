@@ -16,7 +16,8 @@ use p2p_protocol::{
         chunk::{ChunkHeader, Encoding},
         codec,
         peer::{
-            Accept, ChunkFailed, Done, Fetch, Hashing, Kind, Message, Offer, Page, PauseReason, Seal, Want,
+            Accept, AcceptFolder, ChunkFailed, Done, Fetch, Hashing, Kind, Message, Offer, Page, PauseReason,
+            Seal, Want,
         },
     },
 };
@@ -40,6 +41,7 @@ fn messages() -> Vec<(Message, String)> {
     };
     let unsealed =
         Offer { file_id: None, resume_key: Some(ResumeKey([7; 16])), modified_ns: None, ..offer.clone() };
+    let folder = Offer { kind: Kind::Folder { manifest_len: 5 }, ..offer.clone() };
     let ranges = vec![ChunkRange { start: 1, count: 2 }];
     let cv = Cv([0x22; 32]);
     vec![
@@ -52,6 +54,12 @@ fn messages() -> Vec<(Message, String)> {
         (
             Message::Offer(unsealed),
             "00000000 0100000000000000 61 00000000 0201000000000000 0300000000000000 12 00 01 07070707070707070707070707070707 01 00".into(),
+        ),
+        (
+            Message::Offer(folder),
+            format!(
+                "00000000 0100000000000000 61 01000000 05000000 0201000000000000 0300000000000000 12 01 {ID_HEX} 00 01 01 feffffffffffffff"
+            ),
         ),
         (Message::Fetch(Fetch { file_id: ID, eager: true }), format!("01000000 {ID_HEX} 01")),
         (
@@ -86,6 +94,15 @@ fn messages() -> Vec<(Message, String)> {
         ),
         (Message::Abort(AbortReason::Stalled), "0d000000 06000000".into()),
         (Message::Hashing(Hashing { left: 0x0102 }), "0e000000 02010000".into()),
+        (Message::NeedManifest, "0f000000".into()),
+        (Message::Manifest(vec![7, 8]), "10000000 0200000000000000 0708".into()),
+        (
+            Message::AcceptFolder(AcceptFolder {
+                files: vec![ChunkRange { start: 3, count: 4 }],
+                accept: Accept { chunk_log2: 20, have_count: 0, have: Vec::new() },
+            }),
+            "11000000 0100000000000000 03000000 04000000 14 00000000 0000000000000000".into(),
+        ),
     ]
 }
 
@@ -130,12 +147,15 @@ fn every_message_is_pinned() {
                 Message::Done(_) => 12,
                 Message::Abort(_) => 13,
                 Message::Hashing(_) => 14,
+                Message::NeedManifest => 15,
+                Message::Manifest(_) => 16,
+                Message::AcceptFolder(_) => 17,
             }
         })
         .collect();
     numbers.dedup();
-    assert_eq!(numbers, (0..15).collect::<Vec<u32>>());
-    let unknown = [15, 0, 0, 0];
+    assert_eq!(numbers, (0..18).collect::<Vec<u32>>());
+    let unknown = [18, 0, 0, 0];
     assert_eq!(codec::decode::<Message>(&unknown), Err(PeerMisbehaved::MalformedFrame));
 }
 
@@ -225,15 +245,27 @@ fn numbers_of_a_refusal_follow_it() {
 
 #[test]
 fn chunk_headers_have_their_bytes() {
-    let raw = ChunkHeader { transfer: 4, index: 0x0102, len: 7, encoding: Encoding::Raw, cv: None };
+    let raw = ChunkHeader {
+        transfer: 4,
+        index: 0x0102,
+        len: 7,
+        encoding: Encoding::Raw,
+        cv: None,
+        proof: Vec::new(),
+    };
     assert_eq!(hex(&raw.encode()), packed("1500 0400000000000000 02010000 07000000 00000000 00"));
-    let zeros = ChunkHeader { encoding: Encoding::Zeros, cv: Some(Cv([0x22; 32])), ..raw };
+    let zeros = ChunkHeader { encoding: Encoding::Zeros, cv: Some(Cv([0x22; 32])), ..raw.clone() };
     assert_eq!(
         hex(&zeros.encode()),
         packed(&format!("3500 0400000000000000 02010000 07000000 01000000 01 {CV_HEX}"))
     );
-    for header in [raw, zeros] {
-        assert_eq!(ChunkHeader::decode(&header.encode()[2..]), Ok(header));
+    let proven = ChunkHeader { proof: vec![Cv([0x33; 32])], ..zeros.clone() };
+    assert_eq!(
+        hex(&proven.encode()),
+        packed(&format!("5500 0400000000000000 02010000 07000000 01000000 01 {CV_HEX} {}", "33".repeat(32)))
+    );
+    for header in [raw, zeros, proven] {
+        assert_eq!(ChunkHeader::decode(&header.encode()[2..]), Ok(header.clone()));
         assert!(header.encode().len() <= MAX_CHUNK_HEADER_LEN);
     }
 }

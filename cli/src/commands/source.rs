@@ -1,4 +1,4 @@
-//! The file that a command is given to read.
+//! The file or folder that a command is given to read.
 
 use std::{
     os::unix::ffi::OsStringExt,
@@ -9,10 +9,10 @@ use p2p_protocol::reason::Failure;
 
 use crate::error::CliError;
 
-/// A regular file, as it was named.
+/// A regular file or a folder, as it was named.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Source {
-    /// Absolute path of the file itself.
+    /// Absolute path of the thing itself.
     pub(crate) path: PathBuf,
     /// The name it was given by, where that is not the file's own: a link's.
     pub(crate) link_name: Option<String>,
@@ -26,20 +26,15 @@ impl Source {
         let absolute = std::path::absolute(path).map_err(|error| cannot(&error))?;
         let is_link = absolute.symlink_metadata().map_err(|error| cannot(&error))?.is_symlink();
         let kind = absolute.metadata().map_err(|error| cannot(&error))?.file_type();
-        if kind.is_dir() {
-            return Err(CliError::usage(format!(
-                "{} is a folder; folders are not in this version yet",
-                path.display()
-            ))
-            .hint("send its files one by one, or pack it into an archive"));
+        if !kind.is_file() && !kind.is_dir() {
+            return Err(CliError::usage(format!("{} is neither a file nor a folder", path.display())));
         }
-        if !kind.is_file() {
-            return Err(CliError::usage(format!("{} is not a regular file", path.display())));
-        }
-        if !is_link {
+        // `..` has no name of its own.
+        if !is_link && absolute.file_name().is_some() {
             return Ok(Self { path: absolute, link_name: None });
         }
-        let link_name = absolute.file_name().map(|name| name.to_string_lossy().into_owned());
+        let link_name =
+            absolute.file_name().filter(|_| is_link).map(|name| name.to_string_lossy().into_owned());
         let path = absolute.canonicalize().map_err(|error| cannot(&error))?;
         Ok(Self { path, link_name })
     }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use p2p_protocol::{
-    PeerId,
+    Manifest, PeerId,
     limits::{FIRST_FRAME_DEADLINE, MAX_FIRST_FRAME_LEN, MAX_STRANGER_REQUESTS},
     policy::{Permit, Refusal, Situation, admit},
     reason::{ChunkFailure, Failure, PeerMisbehaved, RefuseReason, close},
-    wire::peer::{Accept, ChunkFailed, Fetch, Message, Offer},
+    wire::peer::{Accept, AcceptFolder, ChunkFailed, Fetch, Message, Offer},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +15,7 @@ use super::{
     Sessions, blocking,
     budget::Allowance,
     error::RunError,
+    folder,
     job::{Job, now_ms},
     links::{ChunkQueue, Link, Opened},
     provide::{Opening, Providing, provide},
@@ -226,7 +227,8 @@ impl Sessions {
             return Ok(());
         }
         self.ask_owner(job, link, control, permit, &stop).await?;
-        let partial = match self.open_partial(self.inbox.clone(), key, permit).await? {
+        let manifest = self.manifest(job, control, permit, &self.inbox, key, &stop).await?;
+        let partial = match self.open_partial(self.inbox.clone(), key, permit, manifest).await? {
             Ok(partial) => partial,
             Err(error) => {
                 tracing::warn!(%peer, %error, "an offer cannot be stored");
@@ -258,6 +260,7 @@ impl Sessions {
         folder: std::path::PathBuf,
         key: PartialKey,
         permit: &Permit,
+        manifest: Option<Arc<Manifest>>,
     ) -> Result<Result<Arc<Partial>, StoreError>, RunError> {
         let spec = PartialSpec {
             folder,
@@ -267,6 +270,7 @@ impl Sessions {
             allocated: permit.allocated(),
             executable: permit.executable(),
             modified_ns: permit.modified_ns(),
+            manifest,
         };
         let store = self.store.clone();
         Ok(blocking(&self.workers, move || store.open_partial(spec)).await?.map(Arc::new))
@@ -290,12 +294,17 @@ impl Sessions {
         if eager.is_none() {
             let mut here = partial.verified();
             here.union(&partial.claimed());
+            let layout = partial.layout();
             let accept = Accept {
-                chunk_log2: partial.geometry().chunk_log2(),
+                chunk_log2: layout.geometry().chunk_log2(),
                 have_count: here.len(),
                 have: here.wire().into_iter().next().unwrap_or_default(),
             };
-            say(control, &Message::Accept(accept)).await?;
+            let accept = match layout.plan() {
+                Some(plan) => Message::AcceptFolder(AcceptFolder { files: plan.files().ranges(), accept }),
+                None => Message::Accept(accept),
+            };
+            say(control, &accept).await?;
             if chunks.missed() {
                 // Its bytes may all have arrived, so that its sender takes it for delivered.
                 let missed = ChunkFailed { chunk: 0, reason: ChunkFailure::NotStored };
@@ -388,8 +397,12 @@ impl Sessions {
         };
         let offer = super::run::offer_of(&source, Some(&source.name()), None)?;
         say(control, &Message::Offer(offer)).await?;
-        let opening =
-            if eager { Opening::Eager } else { Opening::Accepted(answer(job, control, &stop).await?) };
+        let opening = match source.manifest() {
+            // An eager fetch says nothing of a folder.
+            Some(manifest) => Opening::Folder(folder::answer(job, control, manifest, &stop).await?),
+            None if eager => Opening::Eager,
+            None => Opening::Accepted(answer(job, control, &stop).await?),
+        };
         let (registry, size, name) = (&*self.registry, source.size(), source.name());
         let public = if self.peers.is_trusted(&link.peer()) { &self.outgoing } else { &self.outgoing_public };
         let memory = public.clone();

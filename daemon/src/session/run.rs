@@ -8,11 +8,11 @@ use std::{
 };
 
 use p2p_protocol::{
-    FileId, Geometry, PeerId, ResumeKey, SafeName,
+    FileId, Geometry, Manifest, PeerId, ResumeKey, SafeName,
     control::{Output, State, WaitReason},
     limits::{
-        HASH_FIRST_LEN, MAX_DELIVERED, MAX_EARLY_LEN, MAX_FRAME_LEN, MAX_FRUITLESS_TRIES, RETRY_MAX,
-        RETRY_MIN,
+        HASH_FIRST_LEN, MAX_DELIVERED, MAX_EARLY_LEN, MAX_FRAME_LEN, MAX_FRUITLESS_TRIES, MAX_MANIFEST_LEN,
+        RETRY_MAX, RETRY_MIN,
     },
     policy::{Permit, Rights, Situation, admit},
     reason::{AbortReason, Failure, PeerMisbehaved},
@@ -24,6 +24,7 @@ use super::{
     Sessions, blocking,
     budget::Allowance,
     error::RunError,
+    folder,
     job::Job,
     links::Link,
     part,
@@ -136,7 +137,7 @@ impl Sessions {
         let source = self.source(job, path, kept.take(), stop).await?;
         *kept = Some(source.clone());
         // What is hashed first at once has no partial that was begun before it was.
-        let key = (source.size() > HASH_FIRST_LEN).then(|| source.resume_key(&self.secret));
+        let key = source.resume_key(&self.secret).filter(|_| source.size() > HASH_FIRST_LEN);
         let offer = offer_of(&source, name, key)?;
         if offer.file_id.is_none() {
             tracing::debug!(transfer = job.number(), path = %path.display(), "offered before it is hashed");
@@ -146,7 +147,9 @@ impl Sessions {
         let conversation = async {
             say(&mut control, &Message::Offer(offer)).await?;
             // The one chunk of a small file goes along, unless it is known to be there.
-            let opening = if id.is_some_and(|id| self.may_go_early(link.peer(), id, source.size())) {
+            let opening = if let Some(manifest) = source.manifest() {
+                Opening::Folder(folder::answer(job, &mut control, manifest, stop).await?)
+            } else if id.is_some_and(|id| self.may_go_early(link.peer(), id, source.size())) {
                 Opening::Early
             } else {
                 Opening::Accepted(answer(job, &mut control, stop).await?)
@@ -200,10 +203,10 @@ impl Sessions {
     ) -> Result<Arc<Source>, RunError> {
         let (store, asked) = (self.store.clone(), path.to_owned());
         let opened = blocking(&self.workers, move || match kept {
-            Some(source) if source.file_id().is_some() || !store.was_hashed(&source) => {
+            Some(source) if !matches!(&*source, Source::File(file) if file.file_id().is_none() && store.was_hashed(file)) => {
                 Ok::<_, StoreError>(Some(source))
             }
-            _ => Ok(store.open_to_send(&asked)?.map(Arc::new)),
+            _ => Ok(store.open_to_send(&asked)?.map(|file| Arc::new(Source::File(file)))),
         });
         match opened.await?? {
             Some(source) => Ok(source),
@@ -219,7 +222,9 @@ impl Sessions {
         stop: &CancellationToken,
     ) -> Result<Arc<Source>, RunError> {
         let (store, path) = (self.store.clone(), path.to_owned());
-        self.hashing(job, stop, move |progress| store.import(&path, progress)).await
+        let source = self.hashing(job, stop, move |progress| store.import(&path, progress)).await?;
+        source.left_out().iter().for_each(|left_out| job.left_out(&left_out.path, left_out.what));
+        Ok(source)
     }
 
     /// Opens a shared file, which must still be what it was.
@@ -342,6 +347,15 @@ impl Sessions {
             None => RunError::new(Failure::Other, refusal.to_string()),
         })?;
         let (folder, name) = self.destination(output, &permit).await?;
+        // An eager fetch says nothing of a folder: it begins with the list of its entries.
+        let eager = eager.filter(|_| permit.manifest_len().is_none());
+        if name.is_none() && permit.manifest_len().is_some() {
+            let message = "a folder cannot go to standard output; name a place for it with -o";
+            return Err(RunError {
+                tell: Some(AbortReason::Cancelled),
+                ..RunError::new(Failure::Usage, message)
+            });
+        }
         if let Some(name) = &name
             && let Some(path) = self.is_there(&folder, name, id, &permit).await?
         {
@@ -354,7 +368,8 @@ impl Sessions {
             self.clean_up(job).await;
             return Ok(());
         }
-        let opened = self.open_partial(folder.clone(), key, &permit).await?;
+        let manifest = self.manifest(job, control, &permit, &folder, key, stop).await?;
+        let opened = self.open_partial(folder.clone(), key, &permit, manifest).await?;
         let partial = opened.map_err(|error| self.explain(error, &folder))?;
         if eager.is_some() && !partial.is_new() {
             // Somebody else has begun it meanwhile; the next try will say what is here.
@@ -466,8 +481,9 @@ impl Sessions {
             PublishName::Exactly(name) => folder.join(name),
         };
         let (store, size) = (self.store.clone(), permit.geometry().size());
+        let is_folder = permit.manifest_len().is_some();
         Ok(blocking(&self.workers, move || {
-            Ok::<_, StoreError>(store.has_durably(&path, id, size)?.then_some(path))
+            Ok::<_, StoreError>(store.holds(&path, id, size, is_folder)?.then_some(path))
         })
         .await??)
     }
@@ -489,9 +505,13 @@ pub(super) fn offer_of(
     }
     let geometry = Geometry::for_size(source.size())
         .map_err(|error| RunError::new(Failure::Usage, format!("{}: {error}", source.path().display())))?;
+    let kind = match source.manifest() {
+        Some(manifest) => Kind::Folder { manifest_len: list_len(manifest, source.path())? },
+        None => Kind::File,
+    };
     Ok(Offer {
         name,
-        kind: Kind::File,
+        kind,
         size: source.size(),
         allocated: source.allocated(),
         chunk_log2: geometry.chunk_log2(),
@@ -499,6 +519,17 @@ pub(super) fn offer_of(
         resume_key,
         executable: source.executable(),
         modified_ns: source.modified_ns(),
+    })
+}
+
+fn list_len(manifest: &Manifest, path: &Path) -> Result<u32, RunError> {
+    let len = manifest.encode().len();
+    u32::try_from(len).ok().filter(|_| len <= MAX_MANIFEST_LEN).ok_or_else(|| {
+        let message = format!(
+            "{}: the list of what is in it has {len} bytes, and {MAX_MANIFEST_LEN} are the most; send parts of it",
+            path.display()
+        );
+        RunError::new(Failure::Usage, message)
     })
 }
 

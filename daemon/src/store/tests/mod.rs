@@ -58,6 +58,7 @@ impl Bed {
             allocated: content.geometry.size(),
             executable: false,
             modified_ns: None,
+            manifest: None,
         }
     }
 
