@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Version of this conversation. It changes with every change of the types below.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// The fixed bytes that open each direction, so that programs of different versions part with a clear word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

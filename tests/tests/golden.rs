@@ -7,9 +7,10 @@ use std::{fs, path::Path};
 
 use data_encoding::HEXLOWER;
 use p2p_protocol::{
-    ChunkRange, Cv, FileId, PeerId, ResumeKey,
+    ChunkRange, Cv, FileId, Manifest, PeerId, ResumeKey,
     control::Preamble,
     limits::{MAX_CHUNK_HEADER_LEN, MAX_FRAME_LEN},
+    manifest::{Entry, Node},
     reason::{AbortReason, ChunkFailure, PeerMisbehaved, RefuseReason, close},
     wire::{
         ALPN,
@@ -305,10 +306,37 @@ fn close_codes_have_their_numbers() {
         PeerMisbehaved::TooManyWanted,
         PeerMisbehaved::HaveCount(1),
         PeerMisbehaved::FalseSeal,
+        PeerMisbehaved::FalseManifest,
     ];
     for (n, fault) in faults.iter().enumerate() {
         assert_eq!(fault.close_code(), close::MISBEHAVED + n as u32, "{fault}");
     }
+}
+
+#[test]
+fn manifests_have_their_bytes() {
+    let entry = |path: &str, modified_ns, node| Entry { path: path.into(), modified_ns, node };
+    let manifest = Manifest::new(vec![
+        entry("a", Some(-2), Node::Folder),
+        entry("a/b", Some(3), Node::File { size: 0x0102, file_id: ID, executable: false }),
+        entry("a/c", None, Node::File { size: 0, file_id: ID, executable: true }),
+        entry("d", Some(4), Node::Link { target: "a/b".into() }),
+        entry("e", Some(5), Node::HardLink { of: 1 }),
+    ]);
+    let manifest = manifest.unwrap();
+    let parts = |times: [&str; 5]| {
+        let [t0, t1, t2, t3, t4] = times;
+        packed(&format!(
+            "00 0100 61 {t0} 01 0300 612f62 {t1} 0201000000000000 {ID_HEX} 02 0300 612f63 {t2} 0000000000000000 {ID_HEX} \
+             03 0100 64 {t3} 0300 612f62 04 0100 65 {t4} 01000000"
+        ))
+    };
+    let times =
+        ["feffffffffffffff", "0300000000000000", "0000000000000080", "0400000000000000", "0500000000000000"];
+    assert_eq!(hex(&manifest.encode()), parts(times));
+    let hashed = HEXLOWER.decode(parts([""; 5]).as_bytes()).unwrap();
+    let context = "p2p 2026-11-25 file id of a folder from its manifest";
+    assert_eq!(hex(&manifest.id().0), hex(&blake3::derive_key(context, &hashed)));
 }
 
 #[test]
@@ -320,7 +348,7 @@ fn identities_and_names_of_the_protocol_are_fixed() {
         hex(&blake3::derive_key("p2p 2026-11-23 peer id from subject public key info", b"spki"))
     );
     assert_eq!(hex(&Preamble { version: 0x0102 }.encode()), packed("70327063746c 0201"));
-    assert_eq!(Preamble::ours().version, 2);
+    assert_eq!(Preamble::ours().version, 3);
 }
 
 #[test]
