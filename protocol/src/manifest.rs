@@ -378,7 +378,7 @@ mod tests {
         }
     }
 
-    /// Faults 53, 57 and 77.
+    /// Faults 53 and 57.
     #[test]
     fn lists_that_lie_are_refused() {
         let refused = |entries: Vec<Entry>| Manifest::new(entries).unwrap_err();

@@ -36,6 +36,10 @@ impl Source {
         let link_name =
             absolute.file_name().filter(|_| is_link).map(|name| name.to_string_lossy().into_owned());
         let path = absolute.canonicalize().map_err(|error| cannot(&error))?;
+        if path.file_name().is_none() {
+            return Err(CliError::usage(format!("{} has no name to be sent under", path.display()))
+                .hint("name what is in it"));
+        }
         Ok(Self { path, link_name })
     }
 
@@ -70,12 +74,24 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let code = |name: &str| Source::look(&folder.path().join(name)).unwrap_err().exit_code();
         assert_eq!(code("missing"), 6);
-        assert_eq!(code(""), 2);
         std::os::unix::fs::symlink("nowhere", folder.path().join("dangling")).unwrap();
         assert_eq!(code("dangling"), 6);
         std::fs::write(folder.path().join("file"), "x").unwrap();
         assert_eq!(code("file/below"), 6);
+        assert_eq!(Source::look(Path::new("/")).unwrap_err().exit_code(), 2);
         assert_eq!(Source::look(Path::new("/dev/null")).unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn a_folder_has_its_own_name_however_it_is_typed() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        std::fs::create_dir_all(root.join("a/b")).unwrap();
+        for typed in ["a", "a/", "a/.", "a/b/..", "./a"] {
+            let found = Source::look(&root.join(typed)).unwrap();
+            assert_eq!(found.path.file_name().unwrap(), "a", "{typed}");
+            assert_eq!(found.link_name, None);
+        }
     }
 
     #[test]

@@ -228,7 +228,9 @@ impl Sessions {
         }
         self.ask_owner(job, link, control, permit, &stop).await?;
         let manifest = self.manifest(job, control, permit, &self.inbox, key, &stop).await?;
-        let partial = match self.open_partial(self.inbox.clone(), key, permit, manifest).await? {
+        let name = PublishName::Free(permit.name().clone());
+        let alike = name.alike(&self.inbox);
+        let partial = match self.open_partial(self.inbox.clone(), key, permit, manifest, alike).await? {
             Ok(partial) => partial,
             Err(error) => {
                 tracing::warn!(%peer, %error, "an offer cannot be stored");
@@ -241,7 +243,6 @@ impl Sessions {
         let (store, receipt) =
             (self.store.clone(), Receipt { peer, stand_in, fetchable, created_ms: now_ms() });
         let afterwards = move |id, published: &Published| receipt.note(&store, id, published);
-        let name = PublishName::Free(permit.name().clone());
         let ending = Ending::Publish { name, afterwards: Arc::new(afterwards) };
         let chunks = link.expect_chunks(control.id);
         let published = self
@@ -261,6 +262,7 @@ impl Sessions {
         key: PartialKey,
         permit: &Permit,
         manifest: Option<Arc<Manifest>>,
+        alike: Vec<std::path::PathBuf>,
     ) -> Result<Result<Arc<Partial>, StoreError>, RunError> {
         let spec = PartialSpec {
             folder,
@@ -271,6 +273,7 @@ impl Sessions {
             executable: permit.executable(),
             modified_ns: permit.modified_ns(),
             manifest,
+            alike,
         };
         let store = self.store.clone();
         Ok(blocking(&self.workers, move || store.open_partial(spec)).await?.map(Arc::new))

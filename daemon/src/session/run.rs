@@ -369,7 +369,8 @@ impl Sessions {
             return Ok(());
         }
         let manifest = self.manifest(job, control, &permit, &folder, key, stop).await?;
-        let opened = self.open_partial(folder.clone(), key, &permit, manifest).await?;
+        let alike = name.as_ref().map_or_else(Vec::new, |name| name.alike(&folder));
+        let opened = self.open_partial(folder.clone(), key, &permit, manifest, alike).await?;
         let partial = opened.map_err(|error| self.explain(error, &folder))?;
         if eager.is_some() && !partial.is_new() {
             // Somebody else has begun it meanwhile; the next try will say what is here.

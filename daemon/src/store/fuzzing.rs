@@ -96,6 +96,7 @@ impl Recovery {
             executable: false,
             modified_ns: None,
             manifest: None,
+            alike: Vec::new(),
         };
         // A log that proves another size is a reason to refuse; the fault is named, and that is all.
         let Ok(partial) = self.store.open_partial(spec.clone()) else { return };

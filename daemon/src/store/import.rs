@@ -70,6 +70,14 @@ impl Store {
         }
     }
 
+    /// The same of a file that is open already; `path` is for errors.
+    pub(super) fn id_of_open(&self, file: File, path: &Path) -> Result<FileId, StoreError> {
+        let found = file.metadata().map_err(|error| failed(path, error))?;
+        check_kind(path, &found)?;
+        let opened = Opened { stamp: Stamp::of(&found), file, path: path.to_owned(), found };
+        self.id_of(&opened, &|_| true)
+    }
+
     /// Opens a file to be sent: hashed if the hash cache knows it, else to be hashed on the way. `None` for one that is
     /// to be hashed first, with [`Self::import`]: a folder, a short file, one that is very long, and one that was sent just now, of
     /// which the receiver need not take a byte.

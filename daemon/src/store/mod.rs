@@ -40,6 +40,7 @@ mod log;
 mod partial;
 mod publish;
 mod recover;
+mod reuse;
 mod source;
 mod spool;
 mod staging;

@@ -13,7 +13,7 @@ use std::{
     io,
     ops::Range,
     os::unix::ffi::{OsStrExt, OsStringExt},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use p2p_protocol::{ChunkSet, FileId, Layout, SafeName, limits::MAX_NAME_LEN, tree};
@@ -32,6 +32,8 @@ use super::{
 };
 use crate::disk::{PRIVATE_FOLDER, is_unsupported};
 
+/// Variants of a name under which an earlier copy of a folder is looked for.
+const ALIKE: u32 = 4;
 /// Numbers that are tried before a name is given up.
 const MOST_NUMBERED: u32 = 10_000;
 
@@ -56,6 +58,11 @@ pub(crate) struct Published {
 }
 
 impl PublishName {
+    /// The paths at which an earlier copy may be: this name in a folder, and the first of its variants.
+    pub(crate) fn alike(&self, folder: &Path) -> Vec<PathBuf> {
+        (0..ALIKE).map(|n| folder.join(self.variant(n))).collect()
+    }
+
     /// The name itself for 0, else a numbered variant.
     fn variant(&self, n: u32) -> OsString {
         match (self, n) {

@@ -31,6 +31,7 @@ use super::{
     partial::{Partial, Parts, State},
     staging::Staging,
     stamp::Stamp,
+    tree_file,
 };
 use crate::disk::{Disk, next_data, next_hole, remove_all};
 
@@ -53,6 +54,8 @@ pub(crate) struct PartialSpec {
     pub(crate) modified_ns: Option<i64>,
     /// What is in it, for a folder.
     pub(crate) manifest: Option<Arc<Manifest>>,
+    /// Folders in which some of that may be already.
+    pub(crate) alike: Vec<PathBuf>,
 }
 
 impl Store {
@@ -66,9 +69,12 @@ impl Store {
         check_room(self, &folder, spec.allocated.saturating_sub(stored))?;
 
         let (at, log_file) = enter(self, &folder, &stem)?;
-        let plan = match &spec.manifest {
-            Some(manifest) => Some(self.plan_of(&at, manifest, spec.geometry.chunk_log2())?),
-            None => None,
+        let (plan, looked_just_now) = match &spec.manifest {
+            Some(manifest) => {
+                let (plan, is_new) = self.plan_of(&at, manifest, &spec)?;
+                (Some(plan), is_new)
+            }
+            None => (None, true),
         };
         let data_path = at.path(PART);
         let data = match &plan {
@@ -84,6 +90,17 @@ impl Store {
         let contents = Contents::read(disk, &log_file).map_err(read_log)?;
 
         let found = believe(&spec.key, &offered, &contents, stamp, &data, &data_path)?;
+        if let Data::Folder(staging) = &data
+            && !found.clean
+            && !looked_just_now
+            && !staging.spared_are_right()
+        {
+            // What was reused is not here any longer: the plan is made anew.
+            let gone = disk.unlink(&at.partials, OsStr::new(&at.name(TREE)));
+            gone.map_err(StoreError::io("remove", &at.path(TREE)))?;
+            drop(log_file);
+            return self.open_partial(spec);
+        }
         let geometry = found.layout.geometry();
         let header = Header { file_id: spec.key.stand_in(), geometry, data: (stamp.dev, stamp.ino) };
         let log = if found.log_fits {
@@ -120,24 +137,36 @@ impl Store {
         }))
     }
 
-    /// The plan of a folder's partial: that which it was begun with, or one for all files.
+    /// The plan of a folder's partial: that which it was begun with, or one for the files that are not here yet, which then
+    /// were looked for just now.
     fn plan_of(
         &self,
         at: &Located,
         manifest: &Arc<Manifest>,
-        chunk_log2: u8,
-    ) -> Result<Arc<Plan>, StoreError> {
+        spec: &PartialSpec,
+    ) -> Result<(Arc<Plan>, bool), StoreError> {
         let path = at.path(TREE);
         let file = open_own(self, at, TREE)?;
-        let known = super::tree_file::read(&**self.disk(), &file, manifest.id());
-        if let Some(plan) = known.map_err(StoreError::io("read", &path))? {
-            return Ok(plan);
+        let disk = &**self.disk();
+        let known = tree_file::read(disk, &file, manifest.id()).map_err(StoreError::io("read", &path))?;
+        if let Some(plan) = known {
+            return Ok((plan, false));
         }
-        let files = ChunkSet::full(manifest.files().len() as u32);
-        let plan = Plan::new(manifest.clone(), &files, chunk_log2);
-        let plan = plan.map_err(|error| StoreError::io("plan", &path)(io::Error::other(error)))?;
-        super::tree_file::write(&**self.disk(), &file, &plan).map_err(StoreError::io("write", &path))?;
-        Ok(Arc::new(plan))
+        let plan_for = |files: &ChunkSet| {
+            let plan = Plan::new(manifest.clone(), files, spec.geometry.chunk_log2());
+            plan.map(Arc::new).map_err(|error| StoreError::io("plan", &path)(io::Error::other(error)))
+        };
+        let mut plan = plan_for(&ChunkSet::full(manifest.files().len() as u32))?;
+        let from = at.others_alike(&spec.alike);
+        if !from.is_empty() {
+            let staging = Staging::open(self.disk(), &at.partials, &at.name(PART), &plan);
+            let staging = staging.map_err(|error| unfit(&at.path(PART), error))?;
+            plan = plan_for(&self.reuse(&staging, &from)?)?;
+            // What no chunk will carry has to be on the disk before that is said.
+            disk.sync_file_system(&staging.handle).map_err(StoreError::io("sync", &at.path(PART)))?;
+        }
+        tree_file::write(disk, &file, &plan).map_err(StoreError::io("write", &path))?;
+        Ok((plan, true))
     }
 
     /// What is in a folder of which there is a partial, so that its provider need not say it again.
@@ -154,7 +183,7 @@ impl Store {
         let Ok(file) = open_file(&**self.disk(), &partials, format!("{key}{TREE}"), false) else {
             return Ok(None);
         };
-        let known = super::tree_file::read(&**self.disk(), &file, id);
+        let known = tree_file::read(&**self.disk(), &file, id);
         Ok(known.unwrap_or_default().map(|plan| plan.manifest().clone()))
     }
 
@@ -233,6 +262,18 @@ impl Located {
     fn path(&self, ending: &str) -> PathBuf {
         self.base.join(self.name(ending))
     }
+
+    /// These folders, as far as they are there, and the data of other folders' partials.
+    fn others_alike(&self, alike: &[PathBuf]) -> Vec<PathBuf> {
+        let own = self.name(PART);
+        let names = self.partials.entries().into_iter().flatten().flatten().map(|entry| entry.file_name());
+        let names = names.filter_map(|name| name.into_string().ok());
+        let others =
+            names.filter(|name| name.ends_with(PART) && *name != own).map(|name| self.base.join(name));
+        let mut others: Vec<_> = others.filter(|path| path.is_dir()).collect();
+        others.sort();
+        alike.iter().filter(|path| path.is_dir()).cloned().chain(others).collect()
+    }
 }
 
 /// What is believed of what was found.
@@ -242,6 +283,8 @@ struct Found {
     doubtful: ChunkSet,
     claimed: ChunkSet,
     log_fits: bool,
+    /// Whether the last run ended in order, and nothing has changed since.
+    clean: bool,
 }
 
 fn check_room(store: &Store, folder: &Folder, need: u64) -> Result<(), StoreError> {
@@ -349,6 +392,7 @@ fn believe(
         doubtful: data.present(&layout),
         claimed: ChunkSet::new(),
         log_fits: false,
+        clean: false,
         layout,
     };
     let header = contents.header.filter(|header| header.file_id == key.stand_in());
@@ -384,9 +428,11 @@ fn believe(
         doubtful: ChunkSet::new(),
         claimed: ChunkSet::new(),
         log_fits: same_data,
+        clean: false,
     };
     match &contents.clean {
         Some(clean) if same_data && clean.stamp == stamp => {
+            found.clean = true;
             found.verified = clean.verified.clone();
             found.doubtful = clean.doubtful.clone();
         }

@@ -12,9 +12,11 @@ use std::{
 use bytes::Bytes;
 use cap_std::fs::Dir;
 use p2p_protocol::{
-    ChunkSet, Plan,
+    ChunkSet, FileId, Manifest, Plan,
+    limits::GROUP_LEN,
     manifest::{Entry, Node},
     plan::Span,
+    tree,
 };
 use rustix::fs::{Mode, OFlags, Timespec, Timestamps, UTIME_OMIT};
 
@@ -99,7 +101,45 @@ impl Staging {
         Ok(file)
     }
 
-    fn size_of(&self, number: u32) -> io::Result<u64> {
+    /// What is to be in it.
+    pub(super) fn manifest(&self) -> &Arc<Manifest> {
+        self.plan.manifest()
+    }
+
+    /// Sets the time of a long file that is complete.
+    pub(super) fn finish_long(&self, number: u32, file: &File) {
+        if let Ok(entry) = self.entry(number) {
+            self.set_time(file, entry.modified_ns);
+        }
+    }
+
+    /// Whether the files that no chunk carries are here, and right.
+    pub(super) fn spared_are_right(&self) -> bool {
+        let manifest = self.plan.manifest();
+        (0..).zip(manifest.files()).all(|(number, entry)| {
+            let Some((size, id)) = manifest.file(*entry) else { return false };
+            size == 0
+                || self.plan.files().contains(number)
+                || self.hash(*entry, size).is_ok_and(|found| found == id)
+        })
+    }
+
+    fn hash(&self, number: u32, size: u64) -> io::Result<FileId> {
+        if size <= GROUP_LEN {
+            return Ok(tree::hash_small(&self.read_files(&[number])?));
+        }
+        let file = self.folders.open(&self.entry(number)?.path)?;
+        let mut hasher = blake3::Hasher::new();
+        let mut buffer = Buffer::take(GROUP_LEN as usize);
+        for start in (0..size).step_by(GROUP_LEN as usize) {
+            let part = &mut buffer[..GROUP_LEN.min(size - start) as usize];
+            read_exact(&*self.disk, &file, part, start)?;
+            hasher.update(part);
+        }
+        Ok(FileId(*hasher.finalize().as_bytes()))
+    }
+
+    pub(super) fn size_of(&self, number: u32) -> io::Result<u64> {
         self.plan
             .manifest()
             .file(number)

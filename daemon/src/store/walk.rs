@@ -145,6 +145,28 @@ impl Store {
     }
 }
 
+/// A file that may have some content.
+pub(super) struct Candidate {
+    /// Where, from the folder on.
+    pub(super) path: String,
+    pub(super) size: u64,
+}
+
+impl Store {
+    /// The files in a folder that are not empty, and the folder's handles.
+    pub(super) fn candidates(&self, path: &Path) -> Result<(Folders, Vec<Candidate>), StoreError> {
+        let root = Folder::open(path)?.dir;
+        let mut walk = Walk { path, raw: Vec::new(), left_out: Vec::new(), unsafe_names: Vec::new() };
+        walk.folder(&root, "")?;
+        let files = walk.raw.into_iter().filter(Raw::is_file);
+        let candidates =
+            files.map(|found| Candidate { size: Stamp::of_stat(&found.stat).size, path: found.path });
+        let mut candidates: Vec<_> = candidates.filter(|candidate| candidate.size > 0).collect();
+        candidates.sort_by(|one, other| manifest::order(&one.path, &other.path));
+        Ok((Folders::new(root), candidates))
+    }
+}
+
 /// Of each file that has several names here, and is not the first of them: the first.
 fn first_names(raw: &[Raw]) -> HashMap<usize, usize> {
     let mut known = HashMap::new();

@@ -59,6 +59,7 @@ impl Bed {
             executable: false,
             modified_ns: None,
             manifest: None,
+            alike: Vec::new(),
         }
     }
 
