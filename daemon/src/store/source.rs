@@ -170,11 +170,7 @@ impl Source {
                 file.check_unchanged()?;
                 Ok(Chunk { data, cv, proof: Vec::new() })
             }
-            (Self::Folder(folder), Layout::Folder(plan)) => {
-                let (data, proven) = folder.read_chunk(plan, chunk)?;
-                let (cv, proof) = proven.map_or((None, Vec::new()), |(value, proof)| (Some(value), proof));
-                Ok(Chunk { data, cv, proof })
-            }
+            (Self::Folder(folder), Layout::Folder(plan)) => folder.read_chunk(plan, chunk),
             (Self::Folder(folder), Layout::File(_)) => Err(StoreError::BadTree {
                 path: folder.path().to_owned(),
                 error: ManifestError::Malformed.into(),

@@ -23,6 +23,7 @@ use super::{
     file_source::ChunkData,
     folders::{Folders, Recent, lock},
     hashing::hash_file,
+    source::Chunk,
     stamp::Stamp,
 };
 use crate::{
@@ -151,13 +152,12 @@ impl TreeSource {
     }
 
     /// A chunk's bytes; of a piece of a long file also its value, and the proof of that.
-    pub(crate) fn read_chunk(
-        &self,
-        plan: &Plan,
-        chunk: u32,
-    ) -> Result<(ChunkData, Option<(Cv, Vec<Cv>)>), StoreError> {
+    pub(crate) fn read_chunk(&self, plan: &Plan, chunk: u32) -> Result<Chunk, StoreError> {
         match plan.span(chunk) {
-            Some(Span::Files(numbers)) => Ok((ChunkData::Bytes(self.read_files(numbers)?), None)),
+            Some(Span::Files(numbers)) => {
+                let data = ChunkData::Bytes(self.read_files(numbers)?);
+                Ok(Chunk { data, cv: None, proof: Vec::new() })
+            }
             Some(Span::Piece { entry: number, geometry, piece }) => {
                 let (entry, stamp, _) = self.entry(number)?;
                 let kept = lock(&self.files).get(&number);
@@ -184,7 +184,8 @@ impl TreeSource {
                         io::ErrorKind::InvalidInput.into(),
                     )
                 };
-                Ok((data, Some(proof.ok_or_else(absent)?)))
+                let (value, proof) = proof.ok_or_else(absent)?;
+                Ok(Chunk { data, cv: Some(value), proof })
             }
             None => Err(StoreError::io("read the source", &self.path)(io::ErrorKind::InvalidInput.into())),
         }
@@ -234,7 +235,7 @@ impl TreeSource {
     /// Reads a chunk again and compares it with what was hashed.
     pub(crate) fn chunk_is_intact(&self, layout: &Layout, chunk: u32) -> Result<bool, StoreError> {
         let Some(plan) = layout.plan() else { return Ok(false) };
-        let (data, proof) = match self.read_chunk(plan, chunk) {
+        let Chunk { data, cv, .. } = match self.read_chunk(plan, chunk) {
             Err(StoreError::SourceChanged { .. }) => return Ok(false),
             read => read?,
         };
@@ -242,7 +243,7 @@ impl TreeSource {
             ChunkData::Bytes(bytes) => Some(bytes),
             ChunkData::Zeros => None,
         };
-        let expected = proof.map_or(Expected::Files, |(value, _)| Expected::Subtree(value));
+        let expected = cv.map_or(Expected::Files, Expected::Subtree);
         Ok(tree::verify_in(layout, chunk, expected, bytes).is_some())
     }
 }
