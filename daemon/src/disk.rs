@@ -111,6 +111,11 @@ pub trait Disk: fmt::Debug + Send + Sync {
         Ok(rustix::fs::renameat(from.as_fd(), name, to.as_fd(), new)?)
     }
 
+    /// Exchanges what two names mean, in one step. Without support for that: `InvalidInput` or `Unsupported`.
+    fn exchange(&self, from: &Dir, name: &OsStr, to: &Dir, new: &OsStr) -> io::Result<()> {
+        Ok(rustix::fs::renameat_with(from.as_fd(), name, to.as_fd(), new, RenameFlags::EXCHANGE)?)
+    }
+
     /// Gives a file a second name, which must be free.
     fn link(&self, from: &Dir, name: &OsStr, to: &Dir, new: &OsStr) -> io::Result<()> {
         Ok(rustix::fs::linkat(from.as_fd(), name, to.as_fd(), new, AtFlags::empty())?)

@@ -129,6 +129,8 @@ pub enum Output {
     Path(Vec<u8>),
     /// To the client, as [`Event::Data`].
     Stdout,
+    /// To this absolute path, in place of the older copy that may be there, of which what is right is not moved.
+    Update(Vec<u8>),
 }
 
 /// What to do about the key found at a target.

@@ -2,11 +2,17 @@
 
 use std::{fs::File, io::Read, path::Path};
 
-use p2p_protocol::{FileId, reason::Failure};
+use p2p_protocol::{
+    FileId,
+    control::{FetchRequest, KeyPolicy},
+    reason::Failure,
+};
 
 use super::{
     daemon_prints,
+    fetch::older,
     source::{Source, not_stdin},
+    transfer::{self, Job},
 };
 use crate::{context::Context, error::CliError, format, json::Line, progress::Bar};
 
@@ -34,6 +40,23 @@ pub(crate) fn run(ctx: &Context, path: &Path, file_id: FileId) -> Result<(), Cli
         bar.clear();
     }
     compare(ctx, path, file_id, hashed.map_err(cannot)?, &format!(" ({})", format::bytes(total)))
+}
+
+/// Fetches what is wrong.
+pub(crate) async fn repair(
+    ctx: &Context,
+    path: &Path,
+    file_id: FileId,
+    from: Vec<String>,
+) -> Result<(), CliError> {
+    match run(ctx, path, file_id) {
+        Err(error) if error.is(Failure::Integrity) => {}
+        other => return other,
+    }
+    ctx.out.say(&format!("{} has another content, and is mended", path.display()));
+    let output = older(path.to_owned())?;
+    let key = KeyPolicy::Known;
+    transfer::run(ctx, Job::Fetch(FetchRequest { file_id, from, output, key, detach: false })).await
 }
 
 fn compare(ctx: &Context, path: &Path, file_id: FileId, actual: FileId, size: &str) -> Result<(), CliError> {

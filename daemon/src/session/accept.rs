@@ -229,8 +229,7 @@ impl Sessions {
         self.ask_owner(job, link, control, permit, &stop).await?;
         let manifest = self.manifest(job, control, permit, &self.inbox, key, &stop).await?;
         let name = PublishName::Free(permit.name().clone());
-        let alike = name.alike(&self.inbox);
-        let partial = match self.open_partial(self.inbox.clone(), key, permit, manifest, alike).await? {
+        let partial = match self.open_partial(self.inbox.clone(), key, permit, manifest, Some(&name)).await? {
             Ok(partial) => partial,
             Err(error) => {
                 tracing::warn!(%peer, %error, "an offer cannot be stored");
@@ -262,8 +261,10 @@ impl Sessions {
         key: PartialKey,
         permit: &Permit,
         manifest: Option<Arc<Manifest>>,
-        alike: Vec<std::path::PathBuf>,
+        name: Option<&PublishName>,
     ) -> Result<Result<Arc<Partial>, StoreError>, RunError> {
+        let alike = name.map_or_else(Vec::new, |name| name.alike(&folder));
+        let older = name.and_then(|name| name.older(&folder));
         let spec = PartialSpec {
             folder,
             key,
@@ -274,6 +275,7 @@ impl Sessions {
             modified_ns: permit.modified_ns(),
             manifest,
             alike,
+            older,
         };
         let store = self.store.clone();
         Ok(blocking(&self.workers, move || store.open_partial(spec)).await?.map(Arc::new))

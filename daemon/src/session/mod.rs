@@ -7,6 +7,7 @@
 mod accept;
 mod budget;
 mod clean_up;
+mod destination;
 mod early;
 mod error;
 mod folder;

@@ -22,7 +22,7 @@ use super::{
     say, shares,
 };
 use crate::{
-    store::{PartialKey, Published, Store, StoreError},
+    store::{PartialKey, Published, Store, StoreError, Trust},
     transport::ControlStream,
 };
 
@@ -196,7 +196,8 @@ impl Sessions {
     async fn is_still(&self, path: &Path, id: FileId, permit: &Permit) -> Result<bool, RunError> {
         let (store, path, size) = (self.store.clone(), path.to_owned(), permit.geometry().size());
         let is_folder = permit.manifest_len().is_some();
-        let identical = blocking(&self.workers, move || store.holds(&path, id, size, is_folder)).await?;
+        let identical =
+            blocking(&self.workers, move || store.holds(&path, id, size, is_folder, Trust::Cache)).await?;
         Ok(identical.unwrap_or_else(|error| {
             tracing::warn!(%error, "whether this was received before is not known");
             false

@@ -14,7 +14,7 @@ use p2p_protocol::{
         HASH_FIRST_LEN, MAX_DELIVERED, MAX_EARLY_LEN, MAX_FRAME_LEN, MAX_FRUITLESS_TRIES, MAX_MANIFEST_LEN,
         RETRY_MAX, RETRY_MIN,
     },
-    policy::{Permit, Rights, Situation, admit},
+    policy::{Rights, Situation, admit},
     reason::{AbortReason, Failure, PeerMisbehaved},
     wire::peer::{Accept, Fetch, Kind, Message, Offer, PauseReason},
 };
@@ -37,7 +37,7 @@ use super::{
     while_wanted,
 };
 use crate::{
-    store::{PartialKey, PublishName, Source, StoreError},
+    store::{PartialKey, Source, StoreError},
     transport::{ControlStream, TransportError},
 };
 
@@ -369,8 +369,7 @@ impl Sessions {
             return Ok(());
         }
         let manifest = self.manifest(job, control, &permit, &folder, key, stop).await?;
-        let alike = name.as_ref().map_or_else(Vec::new, |name| name.alike(&folder));
-        let opened = self.open_partial(folder.clone(), key, &permit, manifest, alike).await?;
+        let opened = self.open_partial(folder.clone(), key, &permit, manifest, name.as_ref()).await?;
         let partial = opened.map_err(|error| self.explain(error, &folder))?;
         if eager.is_some() && !partial.is_new() {
             // Somebody else has begun it meanwhile; the next try will say what is here.
@@ -409,6 +408,7 @@ impl Sessions {
         let (store, key, folder) =
             (self.store.clone(), PartialKey::Fetched(id), self.folder_of(output).await?);
         let there = match output {
+            Output::Update(bytes) => Some(path_of(bytes)),
             Output::Path(bytes) if path_of(bytes) != folder => Some(path_of(bytes)),
             _ => None,
         };
@@ -420,73 +420,6 @@ impl Sessions {
             )
         });
         Ok(if nothing.await?? { Allowance::try_take_eager(link.pool(), &self.pool) } else { None })
-    }
-
-    /// The folder that a fetched file goes to and its name there; no name for standard output.
-    async fn destination(
-        &self,
-        output: &Output,
-        permit: &Permit,
-    ) -> Result<(PathBuf, Option<PublishName>), RunError> {
-        let folder = self.folder_of(output).await?;
-        match output {
-            Output::Stdout => Ok((folder, None)),
-            Output::Path(bytes) if path_of(bytes) != folder => {
-                let path = path_of(bytes);
-                let (store, asked) = (self.store.clone(), path.clone());
-                if !blocking(&self.workers, move || store.is_free_or_file(&asked)).await? {
-                    let message =
-                        format!("{} is no regular file, and is not replaced; name another", path.display());
-                    return Err(RunError {
-                        tell: Some(AbortReason::Storage),
-                        ..RunError::new(Failure::Usage, message)
-                    });
-                }
-                match path.file_name() {
-                    Some(name) => Ok((folder, Some(PublishName::Exactly(name.to_owned())))),
-                    None => Err(RunError::new(Failure::Usage, format!("{} names no file", path.display()))),
-                }
-            }
-            Output::Inbox | Output::Path(_) => Ok((folder, Some(PublishName::Free(permit.name().clone())))),
-        }
-    }
-
-    /// The folder that a fetched file goes to, or waits in: the path itself, where it is or is to be a folder.
-    pub(super) async fn folder_of(&self, output: &Output) -> Result<PathBuf, RunError> {
-        match output {
-            Output::Inbox => Ok(self.inbox.clone()),
-            Output::Stdout => Ok(self.store.spool()),
-            Output::Path(bytes) => {
-                let path = path_of(bytes);
-                let (store, asked) = (self.store.clone(), path.clone());
-                let is_folder =
-                    bytes.ends_with(b"/") || blocking(&self.workers, move || store.is_folder(&asked)).await?;
-                match path.parent() {
-                    Some(parent) if !is_folder => Ok(parent.to_owned()),
-                    _ => Ok(path),
-                }
-            }
-        }
-    }
-
-    /// The path at which the very content that is fetched is already.
-    async fn is_there(
-        &self,
-        folder: &Path,
-        name: &PublishName,
-        id: FileId,
-        permit: &Permit,
-    ) -> Result<Option<PathBuf>, RunError> {
-        let path = match name {
-            PublishName::Free(name) => folder.join(name.as_str()),
-            PublishName::Exactly(name) => folder.join(name),
-        };
-        let (store, size) = (self.store.clone(), permit.geometry().size());
-        let is_folder = permit.manifest_len().is_some();
-        Ok(blocking(&self.workers, move || {
-            Ok::<_, StoreError>(store.holds(&path, id, size, is_folder)?.then_some(path))
-        })
-        .await??)
     }
 }
 

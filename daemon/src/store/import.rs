@@ -32,6 +32,15 @@ use super::{
 };
 use crate::disk::place_of;
 
+/// What is believed of a file without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// What the hash cache says of its stamp.
+    Cache,
+    /// Nothing: a disk may have damaged it, and no stamp tells.
+    Nothing,
+}
+
 /// A regular file that was just opened.
 #[derive(Debug)]
 pub(super) struct Opened {
@@ -63,8 +72,13 @@ impl Store {
     }
 
     /// The File ID of an open file, from the hash cache or by hashing it; its list is kept.
-    pub(super) fn id_of(&self, opened: &Opened, progress: Progress<'_>) -> Result<FileId, StoreError> {
-        match self.cached(opened) {
+    pub(super) fn id_of(
+        &self,
+        opened: &Opened,
+        trust: Trust,
+        progress: Progress<'_>,
+    ) -> Result<FileId, StoreError> {
+        match self.cached(opened).filter(|_| trust == Trust::Cache) {
             Some((id, _)) => Ok(id),
             None => self.hash(opened, progress).map(|(id, _)| id),
         }
@@ -75,7 +89,7 @@ impl Store {
         let found = file.metadata().map_err(|error| failed(path, error))?;
         check_kind(path, &found)?;
         let opened = Opened { stamp: Stamp::of(&found), file, path: path.to_owned(), found };
-        self.id_of(&opened, &|_| true)
+        self.id_of(&opened, Trust::Cache, &|_| true)
     }
 
     /// Opens a file to be sent: hashed if the hash cache knows it, else to be hashed on the way. `None` for one that is
@@ -145,13 +159,19 @@ impl Store {
     /// Whether there is a regular file with this content; if so, it is made durable under its name, as nobody else may
     /// have seen to it: a daemon that was killed right after its rename has not. The size is compared first, then the
     /// hash cache asked, then the file hashed.
-    pub(super) fn has_durably(&self, path: &Path, id: FileId, size: u64) -> Result<bool, StoreError> {
+    pub(super) fn has_durably(
+        &self,
+        path: &Path,
+        id: FileId,
+        size: u64,
+        trust: Trust,
+    ) -> Result<bool, StoreError> {
         let opened = match open_regular(path) {
             Ok(opened) => opened,
             Err(StoreError::NotFound { .. } | StoreError::NotRegular { .. }) => return Ok(false),
             Err(other) => return Err(other),
         };
-        if !self.has_content(&opened, id, size)? {
+        if !self.has_content(&opened, id, size, trust)? {
             return Ok(false);
         }
         let (folder, _) = place_of(path).map_err(StoreError::io("open the folder of", path))?;
@@ -169,8 +189,13 @@ impl Store {
         id: FileId,
         size: u64,
         is_folder: bool,
+        trust: Trust,
     ) -> Result<bool, StoreError> {
-        if is_folder { self.has_folder_durably(path, id, size) } else { self.has_durably(path, id, size) }
+        if is_folder {
+            self.has_folder_durably(path, id, size, trust)
+        } else {
+            self.has_durably(path, id, size, trust)
+        }
     }
 
     /// Syncs a file that was found, and its name.
@@ -200,7 +225,7 @@ impl Store {
         size: u64,
     ) -> Result<Option<File>, StoreError> {
         match open_regular_in(folder.as_fd(), name.as_ref(), path) {
-            Ok(opened) => Ok(self.has_content(&opened, id, size)?.then_some(opened.file)),
+            Ok(opened) => Ok(self.has_content(&opened, id, size, Trust::Cache)?.then_some(opened.file)),
             // Whatever is there is in the way; the content gets another name.
             Err(error) => {
                 tracing::debug!(%error, "a name is taken by what is no readable file");
@@ -209,11 +234,14 @@ impl Store {
         }
     }
 
-    fn has_content(&self, opened: &Opened, id: FileId, size: u64) -> Result<bool, StoreError> {
+    fn has_content(&self, opened: &Opened, id: FileId, size: u64, trust: Trust) -> Result<bool, StoreError> {
         if opened.stamp.size != size {
             return Ok(false);
         }
-        let known = self.catalog().hash(opened.stamp).unwrap_or_default();
+        let known = match trust {
+            Trust::Cache => self.catalog().hash(opened.stamp).unwrap_or_default(),
+            Trust::Nothing => None,
+        };
         let found = match known {
             Some(found) => found,
             None => match self.hash(opened, &|_| true) {

@@ -60,6 +60,7 @@ use std::{
 pub(crate) use catalog::{Catalog, JobRow, Share};
 pub(crate) use error::StoreError;
 pub(crate) use file_source::ChunkData;
+pub(crate) use import::Trust;
 pub(crate) use layout::PartialKey;
 pub(crate) use partial::Partial;
 pub(crate) use publish::{PublishName, Published};

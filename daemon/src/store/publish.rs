@@ -22,7 +22,7 @@ use super::{
     data::Data,
     error::StoreError,
     folder::is_still,
-    import::{now_ns, rests},
+    import::{Trust, now_ns, rests},
     layout::PART,
     list::{List, RUN},
     partial::{Journal, Partial},
@@ -44,6 +44,8 @@ pub(crate) enum PublishName {
     Free(SafeName),
     /// The owner's word: one component of a path, otherwise free.
     Exactly(OsString),
+    /// The same, and what has that name already is an older copy, whose place this takes.
+    Instead(OsString),
 }
 
 /// Where content is now.
@@ -63,13 +65,26 @@ impl PublishName {
         (0..ALIKE).map(|n| folder.join(self.variant(n))).collect()
     }
 
+    /// The older copy whose place is to be taken.
+    pub(crate) fn older(&self, folder: &Path) -> Option<PathBuf> {
+        match self {
+            Self::Instead(name) => Some(folder.join(name)),
+            Self::Free(_) | Self::Exactly(_) => None,
+        }
+    }
+
+    /// The path of this name in a folder.
+    pub(crate) fn path_in(&self, folder: &Path) -> PathBuf {
+        folder.join(self.variant(0))
+    }
+
     /// The name itself for 0, else a numbered variant.
     fn variant(&self, n: u32) -> OsString {
         match (self, n) {
             (Self::Free(name), 0) => name.as_str().into(),
             (Self::Free(name), n) => name.numbered(n).as_str().into(),
-            (Self::Exactly(name), 0) => name.clone(),
-            (Self::Exactly(name), n) => match name.to_str().map(SafeName::parse) {
+            (Self::Exactly(name) | Self::Instead(name), 0) => name.clone(),
+            (Self::Exactly(name) | Self::Instead(name), n) => match name.to_str().map(SafeName::parse) {
                 Some(Ok(safe)) => safe.numbered(n).as_str().into(),
                 _ => numbered_bytes(name.as_bytes(), n),
             },
@@ -79,7 +94,7 @@ impl PublishName {
     fn is_one_component(&self) -> bool {
         match self {
             Self::Free(_) => true,
-            Self::Exactly(name) => {
+            Self::Exactly(name) | Self::Instead(name) => {
                 let bytes = name.as_bytes();
                 !matches!(bytes, b"" | b"." | b"..") && !bytes.iter().any(|byte| matches!(byte, b'/' | 0))
             }
@@ -113,7 +128,10 @@ impl Partial {
         self.check_place()?;
         self.check_complete()?;
         self.settle()?;
-        let published = self.place(name)?;
+        let published = match name {
+            PublishName::Instead(new) => self.take_the_place_of(new)?,
+            name => self.place(name)?,
+        };
         self.finish(&mut journal, &published);
         Ok(published)
     }
@@ -204,6 +222,52 @@ impl Partial {
         Err(StoreError::NoName { path: self.folder.path.join(name.variant(0)) })
     }
 
+    /// Takes a name, and the older copy that has it takes the partial's: at no moment is there neither. That copy goes
+    /// with what is left of the partial.
+    fn take_the_place_of(&self, new: &OsStr) -> Result<Published, StoreError> {
+        let path = self.folder.path.join(new);
+        let (disk, part) = (self.store.disk(), OsString::from(format!("{}{PART}", self.stem())));
+        let name = new.to_string_lossy().into_owned();
+        let published = Published { path: path.clone(), name, already: false };
+        let exchange = || disk.exchange(&self.partials, &part, &self.folder.dir, new);
+        let undo: &dyn Fn() -> io::Result<()> = match self.rename_to(new) {
+            Ok(()) => {
+                self.check_renamed(new)?;
+                &|| self.rename_back(new).map_err(io::Error::other)
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.check_replaceable(new, &path)?;
+                match exchange() {
+                    Ok(()) => &exchange,
+                    Err(error) if is_unsupported(&error) && matches!(self.data, Data::File(_)) => {
+                        let renamed = disk.rename(&self.partials, &part, &self.folder.dir, new);
+                        renamed.map_err(StoreError::io("take the place of", &path))?;
+                        &|| Ok(())
+                    }
+                    Err(error) => return Err(StoreError::io("take the place of", &path)(error)),
+                }
+            }
+            Err(error) => return Err(StoreError::io("publish as", &path)(error)),
+        };
+        if let Err(error) = self.sync_folders() {
+            // A second sync of the same change would prove nothing; the next try makes it again.
+            undo().map_err(StoreError::io("take back", &path))?;
+            return Err(StoreError::io("sync the folder of", &path)(error));
+        }
+        Ok(published)
+    }
+
+    /// Only a file takes a file's place, and a folder a folder's.
+    fn check_replaceable(&self, new: &OsStr, path: &Path) -> Result<(), StoreError> {
+        let found = self.folder.dir.symlink_metadata(new).map_err(StoreError::io("look at", path))?;
+        let (fits, wanted) = match self.data {
+            Data::File(_) => (found.is_file(), "a file that may be replaced"),
+            Data::Folder(_) => (found.is_dir(), "a folder that may be replaced"),
+        };
+        let what = if found.is_dir() { "a folder" } else { "something else" };
+        if fits { Ok(()) } else { Err(StoreError::Misplaced { path: path.to_owned(), what, wanted }) }
+    }
+
     fn rename_to(&self, new: &OsStr) -> io::Result<()> {
         let disk = self.store.disk();
         let part = OsString::from(format!("{}{PART}", self.stem()));
@@ -262,7 +326,7 @@ impl Partial {
         let (id, size) = (self.named()?, self.layout().size());
         let path = self.folder.path.join(new);
         if let Some(plan) = self.layout().plan() {
-            return self.store.has_folder_durably(&path, plan.id(), size);
+            return self.store.has_folder_durably(&path, plan.id(), size, Trust::Cache);
         }
         let Some(file) = self.store.identical_in(&self.folder.dir, new, &path, id, size)? else {
             return Ok(false);

@@ -56,6 +56,8 @@ pub(crate) struct PartialSpec {
     pub(crate) manifest: Option<Arc<Manifest>>,
     /// Folders in which some of that may be already.
     pub(crate) alike: Vec<PathBuf>,
+    /// An older copy of the file, of which some chunks may be right.
+    pub(crate) older: Option<PathBuf>,
 }
 
 impl Store {
@@ -89,7 +91,15 @@ impl Store {
         let read_log = StoreError::io("read the log", &at.path(LOG));
         let contents = Contents::read(disk, &log_file).map_err(read_log)?;
 
-        let found = believe(&spec.key, &offered, &contents, stamp, &data, &data_path)?;
+        let mut found = believe(&spec.key, &offered, &contents, stamp, &data, &data_path)?;
+        if let (Data::File(file), Some(older)) = (&data, &spec.older)
+            && found.verified.is_empty()
+            && found.doubtful.is_empty()
+        {
+            // Each of its chunks counts once it was hashed, like any that no record names.
+            self.copy_older(older, file, found.layout.size()).map_err(StoreError::io("copy", older))?;
+            found.doubtful = data.present(&found.layout);
+        }
         if let Data::Folder(staging) = &data
             && !found.clean
             && !looked_just_now

@@ -15,10 +15,10 @@ use p2p_protocol::{
 };
 
 use super::{
-    Store, error::StoreError, folders::Folders, hashing::hash_groups, list::RUN, staging::Staging,
-    walk::Candidate,
+    Store, error::StoreError, folders::Folders, hashing::hash_groups, import::open_regular, list::RUN,
+    staging::Staging, walk::Candidate,
 };
-use crate::disk::read_exact;
+use crate::disk::{is_hole, read_exact, write_all};
 
 /// Where each content that is wanted belongs.
 struct Wanted {
@@ -97,6 +97,22 @@ impl Store {
         Ok(())
     }
 
+    /// Copies what an older copy of a file has, as it is. One that is not there, or is no file, has nothing.
+    pub(super) fn copy_older(&self, from: &Path, to: &File, size: u64) -> io::Result<()> {
+        let Ok(opened) = open_regular(from) else { return Ok(()) };
+        let len = opened.stamp.size.min(size);
+        let mut buffer = vec![0; GROUP_LEN as usize];
+        for start in (0..len).step_by(GROUP_LEN as usize) {
+            let end = (start + GROUP_LEN).min(len);
+            if !is_hole(&opened.file, start..end) {
+                let part = &mut buffer[..(end - start) as usize];
+                read_exact(&**self.disk(), &opened.file, part, start)?;
+                write_all(&**self.disk(), to, part, start)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Copies a file, and checks what it copies; false for what is not the content any longer.
     fn copy(&self, from: &File, staging: &Staging, entry: u32, id: FileId) -> io::Result<bool> {
         let (to, size) = (staging.long(entry)?, staging.size_of(entry)?);
@@ -106,7 +122,7 @@ impl Store {
             let part = &mut buffer[..GROUP_LEN.min(size - start) as usize];
             read_exact(&**self.disk(), from, part, start)?;
             run.extend(hash_groups(group as u64, part));
-            crate::disk::write_all(&**self.disk(), &to, part, start)?;
+            write_all(&**self.disk(), &to, part, start)?;
             if run.len() as u64 == RUN {
                 tops.extend(tree::merge(&std::mem::take(&mut run)));
             }

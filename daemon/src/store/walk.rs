@@ -26,7 +26,7 @@ use super::{
     folder::Folder,
     folders::{Folders, lock, open_folder_in},
     hashing::Progress,
-    import::Opened,
+    import::{Opened, Trust},
     stamp::Stamp,
     tree_source::{Found, LeftOut, TreeSource},
 };
@@ -59,7 +59,7 @@ impl Store {
         path: &Path,
         progress: Progress<'_>,
     ) -> Result<TreeSource, StoreError> {
-        let found = self.import_folder_of(path, None, progress)?;
+        let found = self.import_folder_of(path, None, Trust::Cache, progress)?;
         found.ok_or_else(|| StoreError::SourceChanged { path: path.to_owned() })
     }
 
@@ -68,6 +68,7 @@ impl Store {
         &self,
         path: &Path,
         size: Option<u64>,
+        trust: Trust,
         progress: Progress<'_>,
     ) -> Result<Option<TreeSource>, StoreError> {
         let root = Folder::open(path).map_err(|error| match error {
@@ -91,7 +92,7 @@ impl Store {
         if size.is_some_and(|size| size != sum) {
             return Ok(None);
         }
-        let ids = Hashing::run(self, path, &folders, &raw, &firsts, progress)?;
+        let ids = Hashing::run(self, path, &folders, &raw, &firsts, trust, progress)?;
         let (mut entries, mut stamps) = (Vec::with_capacity(raw.len()), Vec::with_capacity(raw.len()));
         let mut allocated = 0_u64;
         for ((at, found), id) in raw.into_iter().enumerate().zip(ids) {
@@ -120,8 +121,14 @@ impl Store {
     }
 
     /// Whether there is a folder with this content and nothing else in it; if so, it is made durable under its name.
-    pub(super) fn has_folder_durably(&self, path: &Path, id: FileId, size: u64) -> Result<bool, StoreError> {
-        let found = match self.import_folder_of(path, Some(size), &|_| true) {
+    pub(super) fn has_folder_durably(
+        &self,
+        path: &Path,
+        id: FileId,
+        size: u64,
+        trust: Trust,
+    ) -> Result<bool, StoreError> {
+        let found = match self.import_folder_of(path, Some(size), trust, &|_| true) {
             Ok(Some(found)) => found,
             Ok(None)
             | Err(
@@ -271,6 +278,7 @@ struct Hashing<'a> {
     next: AtomicUsize,
     hashed: AtomicU64,
     stop: AtomicBool,
+    trust: Trust,
     progress: Progress<'a>,
     ids: Mutex<Vec<Option<FileId>>>,
     error: Mutex<Option<StoreError>>,
@@ -283,6 +291,7 @@ impl<'a> Hashing<'a> {
         folders: &'a Folders,
         raw: &'a [Raw],
         firsts: &HashMap<usize, usize>,
+        trust: Trust,
         progress: Progress<'a>,
     ) -> Result<Vec<Option<FileId>>, StoreError> {
         let is_first = |(at, found): &(usize, &Raw)| found.is_file() && !firsts.contains_key(at);
@@ -298,6 +307,7 @@ impl<'a> Hashing<'a> {
             next: AtomicUsize::new(0),
             hashed: AtomicU64::new(0),
             stop: AtomicBool::new(false),
+            trust,
             progress,
             ids: Mutex::new(vec![None; raw.len()]),
             error: Mutex::default(),
@@ -377,6 +387,6 @@ impl<'a> Hashing<'a> {
     }
 
     fn long(&self, raw: &Raw, progress: Progress<'_>) -> Result<FileId, StoreError> {
-        self.store.id_of(&self.open(raw)?, progress)
+        self.store.id_of(&self.open(raw)?, self.trust, progress)
     }
 }

@@ -57,7 +57,7 @@ fn a_file_that_rests_is_not_read_again() {
     assert_eq!(source.file_id().unwrap(), content.id);
     let list_len = content.geometry.list_len();
     assert_eq!(bed.disk.bytes_read() - before, list_len, "only the list is read");
-    assert!(bed.store.has_durably(&path, content.id, content.geometry.size()).unwrap());
+    assert!(bed.store.has_durably(&path, content.id, content.geometry.size(), Trust::Cache).unwrap());
     assert_eq!(bed.disk.bytes_read() - before, list_len);
     assert_eq!(source.page(content.geometry, 0).unwrap(), content.chunks);
 }
@@ -191,11 +191,11 @@ fn what_is_no_regular_file_is_refused_by_name() {
         }
         let reopened = bed.store.reopen(&path, FileId([0; 32]), GO).unwrap_err();
         assert!(matches!(reopened, StoreError::SourceChanged { .. }));
-        assert!(!bed.store.has_durably(&path, FileId([0; 32]), 0).unwrap());
+        assert!(!bed.store.has_durably(&path, FileId([0; 32]), 0, Trust::Cache).unwrap());
     }
     let missing = bed.store.import_file(&bed.path("none"), GO).unwrap_err();
     assert!(matches!(missing, StoreError::NotFound { .. }));
-    assert!(!bed.store.has_durably(&bed.path("none"), FileId([0; 32]), 0).unwrap());
+    assert!(!bed.store.has_durably(&bed.path("none"), FileId([0; 32]), 0, Trust::Cache).unwrap());
     assert!(bed.store.is_folder(&bed.path("folder")) && !bed.store.is_folder(&target));
 }
 
@@ -293,9 +293,9 @@ fn identical_means_the_same_bytes() {
     let bed = Bed::new();
     let content = Content::random(300_000);
     let path = bed.file("a", &content.bytes);
-    assert!(bed.store.has_durably(&path, content.id, 300_000).unwrap());
-    assert!(!bed.store.has_durably(&path, FileId([0; 32]), 300_000).unwrap());
+    assert!(bed.store.has_durably(&path, content.id, 300_000, Trust::Cache).unwrap());
+    assert!(!bed.store.has_durably(&path, FileId([0; 32]), 300_000, Trust::Cache).unwrap());
     let before = bed.disk.count(Op::Read);
-    assert!(!bed.store.has_durably(&path, content.id, 300_001).unwrap());
+    assert!(!bed.store.has_durably(&path, content.id, 300_001, Trust::Cache).unwrap());
     assert_eq!(bed.disk.count(Op::Read), before, "another size needs no reading");
 }

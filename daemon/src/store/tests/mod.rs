@@ -60,6 +60,7 @@ impl Bed {
             modified_ns: None,
             manifest: None,
             alike: Vec::new(),
+            older: None,
         }
     }
 

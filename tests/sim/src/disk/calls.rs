@@ -218,6 +218,12 @@ impl Disk for SimDisk {
         })
     }
 
+    fn exchange(&self, from: &Dir, name: &OsStr, to: &Dir, new: &OsStr) -> io::Result<()> {
+        self.on(Op::Rename, to, Some(new), |state| {
+            state.model.rename(&[(from, name), (to, new)], || Real.exchange(from, name, to, new))
+        })
+    }
+
     fn link(&self, from: &Dir, name: &OsStr, to: &Dir, new: &OsStr) -> io::Result<()> {
         self.on(Op::Link, to, Some(new), |state| {
             state.model.rename(&[(to, new)], || Real.link(from, name, to, new))
