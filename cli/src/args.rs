@@ -55,11 +55,11 @@ pub(crate) enum When {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Send a file to a peer, and wait until it is verified and durable there
+    /// Send a file or folder to a peer, and wait until it is verified and durable there
     Send(Send),
     /// Fetch a file or folder by its File ID
     Fetch(Fetch),
-    /// Make a file fetchable, and print its File ID
+    /// Make a file or folder fetchable, and print its File ID
     Share(Share),
     /// Take a share back
     Unshare {
@@ -121,7 +121,7 @@ pub(crate) enum Command {
     Status,
     /// Show each setting and where it came from
     Config,
-    /// Check that a file has a File ID
+    /// Check that a file or folder has a File ID
     Verify {
         /// The file or folder
         path: PathBuf,
