@@ -55,11 +55,11 @@ pub(crate) enum When {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Send a file to a peer, and wait until it is verified and durable there
+    /// Send a file or folder to a peer, and wait until it is verified and durable there
     Send(Send),
-    /// Fetch a file by its File ID
+    /// Fetch a file or folder by its File ID
     Fetch(Fetch),
-    /// Make a file fetchable, and print its File ID
+    /// Make a file or folder fetchable, and print its File ID
     Share(Share),
     /// Take a share back
     Unshare {
@@ -121,13 +121,19 @@ pub(crate) enum Command {
     Status,
     /// Show each setting and where it came from
     Config,
-    /// Check that a file has a File ID
+    /// Check that a file or folder has a File ID
     Verify {
-        /// The file
+        /// The file or folder
         path: PathBuf,
         /// What it should be
         #[arg(add = complete::file_ids())]
         file_id: FileId,
+        /// Fetch what is wrong with it; the damaged copy stays until the mended one takes its place
+        #[arg(long, requires = "from")]
+        repair: bool,
+        /// Where from; given again, the next is tried when one fails
+        #[arg(long, requires = "repair", value_name = "TARGET", add = complete::targets())]
+        from: Vec<String>,
     },
     /// Try it all on this machine: send between two throwaway daemons, kill one, resume
     Demo {
@@ -192,6 +198,9 @@ pub(crate) struct Fetch {
     /// Where to: a file, an existing folder, or - for standard output (default: the inbox)
     #[arg(short, long, value_name = "PATH")]
     pub(crate) output: Option<PathBuf>,
+    /// PATH is an older or damaged copy: take its place when all is here, and move only what differs
+    #[arg(long, requires = "output")]
+    pub(crate) update: bool,
     #[command(flatten)]
     pub(crate) key: Key,
     /// Print the transfer's number and return at once
@@ -203,7 +212,7 @@ pub(crate) struct Fetch {
 
 #[derive(Debug, Args)]
 pub(crate) struct Share {
-    /// The file
+    /// The file or folder
     pub(crate) path: PathBuf,
     /// Only for this peer, by name or Peer ID; may be given again (default: every trusted peer)
     #[arg(long, value_name = "PEER", add = complete::peer_names())]

@@ -44,6 +44,11 @@ pub(crate) enum Line<'a> {
         peer: PeerId,
         reason: &'static str,
     },
+    LeftOut {
+        transfer: u64,
+        path: &'a str,
+        reason: &'a str,
+    },
     Retrying {
         transfer: u64,
         attempt: u32,

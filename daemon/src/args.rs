@@ -44,9 +44,12 @@ pub(crate) struct Args {
         help = "What to log, such as `debug` or `info,p2p_daemon=trace` [default: info] [env: P2P_LOG]"
     )]
     pub(crate) log: Option<String>,
-    /// Print one thing and exit, for `p2p id` and `p2p config`
+    /// Print one thing and exit, for `p2p id`, `p2p config` and `p2p verify`
     #[arg(long, value_name = "WHAT", hide = true)]
     pub(crate) print: Option<Print>,
+    /// The folder that `--print folder-id` is about
+    #[arg(long, value_name = "PATH", hide = true)]
+    pub(crate) of: Option<PathBuf>,
 }
 
 /// What the daemon's program can print without running as a daemon.
@@ -58,6 +61,8 @@ pub(crate) enum Print {
     Config,
     /// The same as one JSON object.
     ConfigJson,
+    /// The File ID of a folder, with every file read.
+    FolderId,
 }
 
 /// An address to listen on, wherever it was given.
@@ -90,9 +95,12 @@ mod tests {
 
     #[test]
     fn what_to_print_is_for_programs_and_hidden() {
-        for (word, meant) in
-            [("id", Print::Id), ("config", Print::Config), ("config-json", Print::ConfigJson)]
-        {
+        for (word, meant) in [
+            ("id", Print::Id),
+            ("config", Print::Config),
+            ("config-json", Print::ConfigJson),
+            ("folder-id", Print::FolderId),
+        ] {
             let args = Args::try_parse_from(["p2pd", "--print", word]).unwrap();
             assert_eq!(args.print, Some(meant));
         }

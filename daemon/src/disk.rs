@@ -88,6 +88,17 @@ pub trait Disk: fmt::Debug + Send + Sync {
         }
     }
 
+    /// Makes everything durable that was written on a file's or folder's file system: data, names and times. Errors of
+    /// writing since the file was opened are told (Linux 5.8 and later).
+    fn sync_file_system(&self, file: &File) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(file)?)
+    }
+
+    /// Makes a symbolic link.
+    fn make_link(&self, target: &str, folder: &Dir, name: &OsStr) -> io::Result<()> {
+        Ok(rustix::fs::symlinkat(target, folder.as_fd(), name)?)
+    }
+
     /// Renames without ever replacing anything: `AlreadyExists` if the new name is taken. Without support
     /// for that in the file system: `InvalidInput` or `Unsupported`.
     fn rename_new(&self, from: &Dir, name: &OsStr, to: &Dir, new: &OsStr) -> io::Result<()> {
@@ -98,6 +109,11 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// Renames, and replaces what has the new name.
     fn rename(&self, from: &Dir, name: &OsStr, to: &Dir, new: &OsStr) -> io::Result<()> {
         Ok(rustix::fs::renameat(from.as_fd(), name, to.as_fd(), new)?)
+    }
+
+    /// Exchanges what two names mean, in one step. Without support for that: `InvalidInput` or `Unsupported`.
+    fn exchange(&self, from: &Dir, name: &OsStr, to: &Dir, new: &OsStr) -> io::Result<()> {
+        Ok(rustix::fs::renameat_with(from.as_fd(), name, to.as_fd(), new, RenameFlags::EXCHANGE)?)
     }
 
     /// Gives a file a second name, which must be free.
@@ -214,6 +230,21 @@ pub(crate) fn create(disk: &dyn Disk, path: &Path) -> io::Result<File> {
 pub(crate) fn rename(disk: &dyn Disk, from: &Path, to: &Path) -> io::Result<()> {
     let ((folder, name), (target, new)) = (place_of(from)?, place_of(to)?);
     disk.rename(&folder, name, &target, new)
+}
+
+/// Removes a name, and everything below it where it is a folder.
+pub(crate) fn remove_all(disk: &dyn Disk, folder: &Dir, name: &OsStr) -> io::Result<()> {
+    use rustix::io::Errno;
+    let how = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let inside = match rustix::fs::openat(folder.as_fd(), name, how, Mode::empty()) {
+        Ok(inside) => Dir::from_std_file(inside.into()),
+        Err(Errno::NOTDIR | Errno::LOOP) => return disk.unlink(folder, name),
+        Err(error) => return Err(error.into()),
+    };
+    for entry in inside.entries()? {
+        remove_all(disk, &inside, &entry?.file_name())?;
+    }
+    disk.remove_folder(folder, name)
 }
 
 /// Removes a file's name.

@@ -20,10 +20,17 @@ mod text;
 mod transport;
 mod workers;
 
-use std::{io::Write, net::SocketAddr, num::NonZero, path::PathBuf, process::ExitCode};
+use std::{
+    io::Write,
+    net::SocketAddr,
+    num::NonZero,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
 
 use clap::Parser;
-use p2p_protocol::{PeerId, control::Confinement, reason::Failure};
+use p2p_protocol::{FileId, PeerId, control::Confinement, reason::Failure};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -184,7 +191,7 @@ pub fn main() -> ExitCode {
 fn run(args: &Args) -> Result<(), Part> {
     let settings = Settings::resolve(args)?;
     if let Some(print) = args.print {
-        return print_one(print, &settings);
+        return print_one(print, args.of.as_deref(), &settings);
     }
     let filter = logging::parse_filter(&settings.log.value).map_err(|error| Part::Log(error.to_string()))?;
     logging::start(filter).map_err(|error| Part::Log(error.to_string()))?;
@@ -249,7 +256,7 @@ async fn serve(settings: Settings, confinement: Confinement) -> Result<(), Part>
     Ok(())
 }
 
-fn print_one(print: Print, settings: &Settings) -> Result<(), Part> {
+fn print_one(print: Print, of: Option<&Path>, settings: &Settings) -> Result<(), Part> {
     let text = match print {
         Print::Id => {
             let home = settings.home.value.as_path();
@@ -260,8 +267,23 @@ fn print_one(print: Print, settings: &Settings) -> Result<(), Part> {
             let line = settings.for_programs().map_err(|error| Part::Log(error.to_string()))?;
             line + "\n"
         }
+        Print::FolderId => folder_id(of.unwrap_or(Path::new(".")))?.to_string() + "\n",
     };
     say(&text)
+}
+
+/// The File ID of a folder, in a store of its own, which has no cache to believe.
+fn folder_id(path: &Path) -> Result<FileId, Part> {
+    let scratch = std::env::temp_dir().join(format!("p2p-verify-{}", std::process::id()));
+    let found = store::Store::open(Arc::new(disk::System), Workers::Threads, &scratch)
+        .and_then(|store| store.import(path, &|_| true));
+    // What cannot be removed now is in the way of nothing.
+    let _ =
+        disk::place_of(&scratch).and_then(|(folder, name)| disk::remove_all(&disk::System, &folder, name));
+    match found?.file_id() {
+        Some(id) => Ok(id),
+        None => Err(Part::Log(format!("{} is no folder", path.display()))),
+    }
 }
 
 fn say(text: &str) -> Result<(), Part> {

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Version of this conversation. It changes with every change of the types below.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// The fixed bytes that open each direction, so that programs of different versions part with a clear word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,6 +129,8 @@ pub enum Output {
     Path(Vec<u8>),
     /// To the client, as [`Event::Data`].
     Stdout,
+    /// To this absolute path, in place of the older copy that may be there, of which what is right is not moved.
+    Update(Vec<u8>),
 }
 
 /// What to do about the key found at a target.
@@ -280,6 +282,15 @@ pub enum TransferEvent {
         /// Why.
         reason: ChunkFailure,
     },
+    /// Something in a folder is not sent.
+    LeftOut {
+        /// The transfer's number.
+        transfer: u64,
+        /// Where, from the folder on.
+        path: String,
+        /// What it is.
+        what: String,
+    },
     /// The transfer broke and will be tried again.
     Retrying {
         /// The transfer's number.
@@ -329,6 +340,7 @@ impl TransferEvent {
             | Self::Waiting { transfer, .. }
             | Self::Progress { transfer, .. }
             | Self::ChunkFailed { transfer, .. }
+            | Self::LeftOut { transfer, .. }
             | Self::Retrying { transfer, .. }
             | Self::Done { transfer, .. }
             | Self::Failed { transfer, .. } => *transfer,

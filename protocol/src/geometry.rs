@@ -30,6 +30,9 @@ pub enum GeometryError {
 }
 
 impl Geometry {
+    /// That of an empty file.
+    pub(crate) const EMPTY: Self = Self { size: 0, chunk_log2: MIN_CHUNK_LOG2 };
+
     /// Checks and joins a size in bytes and a chunk size given as a power of two.
     pub fn new(size: u64, chunk_log2: u8) -> Result<Self, GeometryError> {
         if !(MIN_CHUNK_LOG2..=MAX_CHUNK_LOG2).contains(&chunk_log2) {

@@ -28,13 +28,29 @@ pub const MAX_FRAME_LEN: usize = PAGE_CHUNKS as usize * CV_LEN + 1024;
 /// Longest first frame on a control stream, in bytes, accepted from a peer not yet known to be useful.
 pub const MAX_FIRST_FRAME_LEN: usize = 4096;
 /// Longest chunk header body, in bytes.
-pub const MAX_CHUNK_HEADER_LEN: usize = 128;
+pub const MAX_CHUNK_HEADER_LEN: usize = 128 + MAX_PROOF_LEN * CV_LEN;
+/// Most chaining values beside the way from a piece of a file to the root of its hash tree.
+pub const MAX_PROOF_LEN: usize = 24;
 /// Longest frame between the command line and its daemon, in bytes.
 pub const MAX_CONTROL_FRAME_LEN: usize = 8 * 1024 * 1024;
 /// Longest free text (a reason, a name of a thing) carried in a message, in bytes.
 pub const MAX_TEXT_LEN: usize = 512;
 /// Longest file name, in bytes of UTF-8.
 pub const MAX_NAME_LEN: usize = 255;
+/// Most entries of one folder, whatever is in it.
+pub const MAX_ENTRIES: usize = 1 << 20;
+/// Longest list of a folder's entries, in bytes, as it travels.
+pub const MAX_MANIFEST_LEN: usize = 64 * 1024 * 1024;
+/// Bytes of such a list in one message.
+pub const MANIFEST_PART_LEN: usize = 128 * 1024;
+/// Bytes of such lists that a daemon reads from its peers at once.
+pub const MANIFEST_BUDGET: u64 = 2 * MAX_MANIFEST_LEN as u64;
+/// Longest path inside a folder, in bytes of UTF-8, and longest target of a symbolic link.
+pub const MAX_PATH_LEN: usize = 4096;
+/// Most names in such a path.
+pub const MAX_DEPTH: usize = 128;
+/// Most small files that share a chunk.
+pub const MAX_FILES_PER_CHUNK: usize = 1024;
 /// Most chunk ranges in one message.
 pub const MAX_RANGES: usize = 2048;
 /// Most page numbers asked for in one message.
@@ -178,7 +194,13 @@ const _: () = {
     assert!(MAX_CHUNKS <= u32::MAX as u64, "a chunk index fits u32");
     assert!(MAX_CHUNKS.is_multiple_of(PAGE_CHUNKS));
     assert!(MAX_PAGES as usize * CV_LEN < MAX_FRAME_LEN, "the top level fits one frame");
-    assert!(MAX_RANGES * 8 + 64 < MAX_FRAME_LEN, "a full want fits one frame");
+    assert!(
+        2 * MAX_RANGES * 8 + 64 < MAX_FRAME_LEN,
+        "a full want fits one frame, and so does a full selection"
+    );
+    assert!(MANIFEST_PART_LEN + 64 < MAX_FRAME_LEN, "a part of a manifest fits one frame");
+    assert!(MAX_CHUNKS == 1 << MAX_PROOF_LEN, "a proof has a value for each level");
+    assert!(MAX_ENTRIES <= u32::MAX as usize, "an entry's number fits u32");
     assert!(STREAM_WINDOW >= MAX_CHUNK_LEN, "a whole chunk fits its stream's window");
     assert!(CONNECTION_WINDOW >= 2 * MAX_CHUNK_LEN, "two transfers can each fill a chunk");
     assert!(UNVERIFIED_BUDGET >= 2 * MAX_CHUNK_LEN);

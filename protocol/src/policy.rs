@@ -4,7 +4,7 @@
 use crate::{
     FileId, Geometry, ResumeKey, SafeName,
     geometry::GeometryError,
-    limits::{MAX_CHUNK_LEN, MAX_UNSEALED_CHUNKS},
+    limits::{MAX_CHUNK_LEN, MAX_MANIFEST_LEN, MAX_UNSEALED_CHUNKS},
     name::NameError,
     reason::{PeerMisbehaved, RefuseReason},
     wire::peer::{Kind, Offer},
@@ -42,14 +42,15 @@ pub struct Permit {
     resume_key: Option<ResumeKey>,
     executable: bool,
     modified_ns: Option<i64>,
+    manifest_len: Option<u32>,
 }
 
 impl Permit {
-    /// The name under which the file may be published.
+    /// The name under which the file or folder may be published.
     pub fn name(&self) -> &SafeName {
         &self.name
     }
-    /// Size and chunk size as offered.
+    /// Size and chunk size as offered; of a folder the sum of its files.
     pub fn geometry(&self) -> Geometry {
         self.geometry
     }
@@ -73,6 +74,10 @@ impl Permit {
     pub fn modified_ns(&self) -> Option<i64> {
         self.modified_ns
     }
+    /// Bytes of the list of entries, for a folder.
+    pub fn manifest_len(&self) -> Option<u32> {
+        self.manifest_len
+    }
 }
 
 /// Why an offer is not taken: the answer that the peer gets, and for the log what was wrong with it.
@@ -90,6 +95,9 @@ pub enum Refusal {
     /// The sizes are impossible.
     #[error("impossible size: {0}")]
     Size(#[from] GeometryError),
+    /// The list of a folder's entries is too long.
+    #[error("a folder with a list of entries of more than {MAX_MANIFEST_LEN} bytes")]
+    Manifest,
     /// Too many transfers of this peer are running.
     #[error("the peer has too many transfers running")]
     Busy,
@@ -106,7 +114,7 @@ impl Refusal {
             Self::NotAllowed => RefuseReason::NotAllowed,
             Self::WrongFile | Self::Unsealed => RefuseReason::Unsupported,
             Self::Name(_) => RefuseReason::Name,
-            Self::Size(_) => RefuseReason::Size,
+            Self::Size(_) | Self::Manifest => RefuseReason::Size,
             Self::Busy => RefuseReason::Busy,
         }
     }
@@ -117,7 +125,7 @@ impl Refusal {
             Self::WrongFile => Some(PeerMisbehaved::WrongFile),
             Self::Name(error) => Some(PeerMisbehaved::Name(error)),
             Self::Size(error) => Some(PeerMisbehaved::Geometry(error)),
-            Self::NotAllowed | Self::Busy | Self::Unsealed => None,
+            Self::NotAllowed | Self::Busy | Self::Unsealed | Self::Manifest => None,
         }
     }
 }
@@ -134,7 +142,14 @@ pub fn admit(situation: Situation, offer: &Offer) -> Result<Permit, Refusal> {
     if offer.file_id.is_none() && (offer.resume_key.is_none() || offer.size <= MAX_CHUNK_LEN) {
         return Err(Refusal::Unsealed);
     }
-    let Kind::File = offer.kind;
+    let manifest_len = match offer.kind {
+        Kind::File => None,
+        Kind::Folder { manifest_len } if manifest_len as usize > MAX_MANIFEST_LEN => {
+            return Err(Refusal::Manifest);
+        }
+        Kind::Folder { .. } if offer.file_id.is_none() => return Err(Refusal::Unsealed),
+        Kind::Folder { manifest_len } => Some(manifest_len),
+    };
     let name = SafeName::parse(&offer.name)?;
     let geometry = Geometry::new(offer.size, offer.chunk_log2)?;
     if offer.file_id.is_none() && u64::from(geometry.chunks()) > MAX_UNSEALED_CHUNKS {
@@ -151,6 +166,7 @@ pub fn admit(situation: Situation, offer: &Offer) -> Result<Permit, Refusal> {
         resume_key: offer.resume_key,
         executable: offer.executable,
         modified_ns: offer.modified_ns,
+        manifest_len,
     })
 }
 
@@ -230,6 +246,7 @@ mod tests {
         assert!(matches!(refuse(&|o| o.size = u64::MAX), Refusal::Size(_)));
         assert!(matches!(refuse(&|o| o.chunk_log2 = 0), Refusal::Size(_)));
         assert_eq!(refuse(&|o| o.file_id = None), Refusal::Unsealed);
+        assert_eq!(refuse(&|o| o.kind = Kind::Folder { manifest_len: u32::MAX }), Refusal::Manifest);
         let busy = Situation { running: 2, ..TRUSTED };
         assert_eq!(admit(busy, &offer()), Err(Refusal::Busy));
     }

@@ -152,6 +152,9 @@ pub enum PeerMisbehaved {
     /// A seal of another size than was offered.
     #[error("a seal that contradicts the offer")]
     FalseSeal,
+    /// A list of a folder's entries that cannot be, or is not the one that was offered.
+    #[error("a false list of a folder's entries")]
+    FalseManifest,
 }
 
 impl PeerMisbehaved {
@@ -176,6 +179,7 @@ impl PeerMisbehaved {
             Self::TooManyWanted => 15,
             Self::HaveCount(_) => 16,
             Self::FalseSeal => 17,
+            Self::FalseManifest => 18,
         };
         close::MISBEHAVED + n
     }

@@ -18,8 +18,9 @@ use blake3::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    FileId, Geometry,
+    FileId, Geometry, Layout,
     limits::{GROUP_LEN, PAGE_CHUNKS},
+    plan::Span,
 };
 
 /// The chaining value of a complete subtree that is not the whole file.
@@ -55,10 +56,13 @@ pub enum Expected {
     Root(FileId),
     /// The chunk is part of a larger file, and this its chaining value.
     Subtree(Cv),
+    /// The chunk is of a folder: whole files, of which each must have its own File ID, or a piece of one, which must have the
+    /// value that is kept of it since it came.
+    Files,
 }
 
-/// A chunk whose bytes were found to be the right ones. Only [`verify`] and [`verify_zeros`] make one,
-/// and a store takes nothing else.
+/// A chunk whose bytes were found to be the right ones. Only [`verify`], [`verify_zeros`] and [`verify_in`] make one, and
+/// a store takes nothing else.
 #[derive(Debug)]
 pub struct VerifiedChunk<B> {
     index: u32,
@@ -128,6 +132,44 @@ pub fn verify_zeros<B>(geometry: Geometry, index: u32, expected: Expected) -> Op
     Some(VerifiedChunk { index, payload: Payload::Zeros(geometry.len_of(index)), groups })
 }
 
+/// Checks the bytes of a chunk of a file or folder, or that it is nothing but zeros where there are none. `None` if they
+/// are not the expected ones.
+pub fn verify_in<B: AsRef<[u8]>>(
+    layout: &Layout,
+    index: u32,
+    expected: Expected,
+    bytes: Option<B>,
+) -> Option<VerifiedChunk<B>> {
+    let one = |geometry, index, bytes| match bytes {
+        Some(bytes) => verify(geometry, index, expected, bytes),
+        None => verify_zeros(geometry, index, expected),
+    };
+    let plan = match layout {
+        Layout::File(geometry) => return one(*geometry, index, bytes),
+        Layout::Folder(plan) => plan,
+    };
+    match plan.span(index)? {
+        Span::Piece { geometry, piece, .. } => Some(VerifiedChunk { index, ..one(geometry, piece, bytes)? }),
+        Span::Files(entries) => {
+            let bytes = bytes.filter(|_| expected == Expected::Files)?;
+            let mut rest = bytes.as_ref();
+            for entry in entries {
+                let (size, file_id) = plan.manifest().file(*entry)?;
+                let (content, after) = rest.split_at_checked(size as usize)?;
+                if hash_small(content) != file_id {
+                    return None;
+                }
+                rest = after;
+            }
+            rest.is_empty().then(|| VerifiedChunk {
+                index,
+                payload: Payload::Bytes(bytes),
+                groups: Vec::new(),
+            })
+        }
+    }
+}
+
 /// The values of a chunk's groups, if they rebuild what is expected of the chunk. `None` also for a file
 /// of a single group, which has no chaining value.
 fn check_groups(
@@ -146,6 +188,7 @@ fn check_groups(
     let fits = match expected {
         Expected::Root(id) => merge_root(&groups) == Some(id),
         Expected::Subtree(cv) => merge(&groups) == Some(cv),
+        Expected::Files => false,
     };
     fits.then_some(groups)
 }
@@ -165,7 +208,7 @@ pub fn hash_group(group: u64, bytes: &[u8]) -> Cv {
     Cv(Hasher::new().set_input_offset(group * GROUP_LEN).update(bytes).finalize_non_root())
 }
 
-/// The File ID of content that is no longer than a group.
+/// The File ID of content that is here as a whole.
 pub fn hash_small(bytes: &[u8]) -> FileId {
     FileId(*blake3::hash(bytes).as_bytes())
 }

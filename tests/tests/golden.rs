@@ -7,16 +7,18 @@ use std::{fs, path::Path};
 
 use data_encoding::HEXLOWER;
 use p2p_protocol::{
-    ChunkRange, Cv, FileId, PeerId, ResumeKey,
+    ChunkRange, Cv, FileId, Manifest, PeerId, ResumeKey,
     control::Preamble,
     limits::{MAX_CHUNK_HEADER_LEN, MAX_FRAME_LEN},
+    manifest::{Entry, Node},
     reason::{AbortReason, ChunkFailure, PeerMisbehaved, RefuseReason, close},
     wire::{
         ALPN,
         chunk::{ChunkHeader, Encoding},
         codec,
         peer::{
-            Accept, ChunkFailed, Done, Fetch, Hashing, Kind, Message, Offer, Page, PauseReason, Seal, Want,
+            Accept, AcceptFolder, ChunkFailed, Done, Fetch, Hashing, Kind, Message, Offer, Page, PauseReason,
+            Seal, Want,
         },
     },
 };
@@ -40,6 +42,7 @@ fn messages() -> Vec<(Message, String)> {
     };
     let unsealed =
         Offer { file_id: None, resume_key: Some(ResumeKey([7; 16])), modified_ns: None, ..offer.clone() };
+    let folder = Offer { kind: Kind::Folder { manifest_len: 5 }, ..offer.clone() };
     let ranges = vec![ChunkRange { start: 1, count: 2 }];
     let cv = Cv([0x22; 32]);
     vec![
@@ -52,6 +55,12 @@ fn messages() -> Vec<(Message, String)> {
         (
             Message::Offer(unsealed),
             "00000000 0100000000000000 61 00000000 0201000000000000 0300000000000000 12 00 01 07070707070707070707070707070707 01 00".into(),
+        ),
+        (
+            Message::Offer(folder),
+            format!(
+                "00000000 0100000000000000 61 01000000 05000000 0201000000000000 0300000000000000 12 01 {ID_HEX} 00 01 01 feffffffffffffff"
+            ),
         ),
         (Message::Fetch(Fetch { file_id: ID, eager: true }), format!("01000000 {ID_HEX} 01")),
         (
@@ -86,6 +95,15 @@ fn messages() -> Vec<(Message, String)> {
         ),
         (Message::Abort(AbortReason::Stalled), "0d000000 06000000".into()),
         (Message::Hashing(Hashing { left: 0x0102 }), "0e000000 02010000".into()),
+        (Message::NeedManifest, "0f000000".into()),
+        (Message::Manifest(vec![7, 8]), "10000000 0200000000000000 0708".into()),
+        (
+            Message::AcceptFolder(AcceptFolder {
+                files: vec![ChunkRange { start: 3, count: 4 }],
+                accept: Accept { chunk_log2: 20, have_count: 0, have: Vec::new() },
+            }),
+            "11000000 0100000000000000 03000000 04000000 14 00000000 0000000000000000".into(),
+        ),
     ]
 }
 
@@ -130,12 +148,15 @@ fn every_message_is_pinned() {
                 Message::Done(_) => 12,
                 Message::Abort(_) => 13,
                 Message::Hashing(_) => 14,
+                Message::NeedManifest => 15,
+                Message::Manifest(_) => 16,
+                Message::AcceptFolder(_) => 17,
             }
         })
         .collect();
     numbers.dedup();
-    assert_eq!(numbers, (0..15).collect::<Vec<u32>>());
-    let unknown = [15, 0, 0, 0];
+    assert_eq!(numbers, (0..18).collect::<Vec<u32>>());
+    let unknown = [18, 0, 0, 0];
     assert_eq!(codec::decode::<Message>(&unknown), Err(PeerMisbehaved::MalformedFrame));
 }
 
@@ -225,15 +246,27 @@ fn numbers_of_a_refusal_follow_it() {
 
 #[test]
 fn chunk_headers_have_their_bytes() {
-    let raw = ChunkHeader { transfer: 4, index: 0x0102, len: 7, encoding: Encoding::Raw, cv: None };
+    let raw = ChunkHeader {
+        transfer: 4,
+        index: 0x0102,
+        len: 7,
+        encoding: Encoding::Raw,
+        cv: None,
+        proof: Vec::new(),
+    };
     assert_eq!(hex(&raw.encode()), packed("1500 0400000000000000 02010000 07000000 00000000 00"));
-    let zeros = ChunkHeader { encoding: Encoding::Zeros, cv: Some(Cv([0x22; 32])), ..raw };
+    let zeros = ChunkHeader { encoding: Encoding::Zeros, cv: Some(Cv([0x22; 32])), ..raw.clone() };
     assert_eq!(
         hex(&zeros.encode()),
         packed(&format!("3500 0400000000000000 02010000 07000000 01000000 01 {CV_HEX}"))
     );
-    for header in [raw, zeros] {
-        assert_eq!(ChunkHeader::decode(&header.encode()[2..]), Ok(header));
+    let proven = ChunkHeader { proof: vec![Cv([0x33; 32])], ..zeros.clone() };
+    assert_eq!(
+        hex(&proven.encode()),
+        packed(&format!("5500 0400000000000000 02010000 07000000 01000000 01 {CV_HEX} {}", "33".repeat(32)))
+    );
+    for header in [raw, zeros, proven] {
+        assert_eq!(ChunkHeader::decode(&header.encode()[2..]), Ok(header.clone()));
         assert!(header.encode().len() <= MAX_CHUNK_HEADER_LEN);
     }
 }
@@ -273,10 +306,37 @@ fn close_codes_have_their_numbers() {
         PeerMisbehaved::TooManyWanted,
         PeerMisbehaved::HaveCount(1),
         PeerMisbehaved::FalseSeal,
+        PeerMisbehaved::FalseManifest,
     ];
     for (n, fault) in faults.iter().enumerate() {
         assert_eq!(fault.close_code(), close::MISBEHAVED + n as u32, "{fault}");
     }
+}
+
+#[test]
+fn manifests_have_their_bytes() {
+    let entry = |path: &str, modified_ns, node| Entry { path: path.into(), modified_ns, node };
+    let manifest = Manifest::new(vec![
+        entry("a", Some(-2), Node::Folder),
+        entry("a/b", Some(3), Node::File { size: 0x0102, file_id: ID, executable: false }),
+        entry("a/c", None, Node::File { size: 0, file_id: ID, executable: true }),
+        entry("d", Some(4), Node::Link { target: "a/b".into() }),
+        entry("e", Some(5), Node::HardLink { of: 1 }),
+    ]);
+    let manifest = manifest.unwrap();
+    let parts = |times: [&str; 5]| {
+        let [t0, t1, t2, t3, t4] = times;
+        packed(&format!(
+            "00 0100 61 {t0} 01 0300 612f62 {t1} 0201000000000000 {ID_HEX} 02 0300 612f63 {t2} 0000000000000000 {ID_HEX} \
+             03 0100 64 {t3} 0300 612f62 04 0100 65 {t4} 01000000"
+        ))
+    };
+    let times =
+        ["feffffffffffffff", "0300000000000000", "0000000000000080", "0400000000000000", "0500000000000000"];
+    assert_eq!(hex(&manifest.encode()), parts(times));
+    let hashed = HEXLOWER.decode(parts([""; 5]).as_bytes()).unwrap();
+    let context = "p2p 2026-11-25 file id of a folder from its manifest";
+    assert_eq!(hex(&manifest.id().0), hex(&blake3::derive_key(context, &hashed)));
 }
 
 #[test]
@@ -288,7 +348,7 @@ fn identities_and_names_of_the_protocol_are_fixed() {
         hex(&blake3::derive_key("p2p 2026-11-23 peer id from subject public key info", b"spki"))
     );
     assert_eq!(hex(&Preamble { version: 0x0102 }.encode()), packed("70327063746c 0201"));
-    assert_eq!(Preamble::ours().version, 2);
+    assert_eq!(Preamble::ours().version, 3);
 }
 
 #[test]

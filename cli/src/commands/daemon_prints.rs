@@ -1,12 +1,17 @@
-//! `p2p id` and `p2p config`: what the daemon's program knows without running as a daemon.
+//! `p2p id`, `p2p config` and a folder's File ID: what the daemon's program knows without running as a daemon.
 
-use std::process::{Command, Stdio};
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use p2p_protocol::FileId;
 
 use crate::{context::Context, error::CliError, json::Line};
 
 /// `p2p id`.
 pub(crate) fn id(ctx: &Context) -> Result<(), CliError> {
-    let id = printed(ctx, "id")?;
+    let id = printed(ctx, "id", None)?;
     ctx.out.print(id.trim())?;
     ctx.out.json(&Line::Id { peer: id.trim() })
 }
@@ -14,14 +19,23 @@ pub(crate) fn id(ctx: &Context) -> Result<(), CliError> {
 /// `p2p config`.
 pub(crate) fn config(ctx: &Context) -> Result<(), CliError> {
     let what = if ctx.out.is_json() { "config-json" } else { "config" };
-    printed(ctx, what)?.lines().try_for_each(|line| ctx.out.print_always(line))
+    printed(ctx, what, None)?.lines().try_for_each(|line| ctx.out.print_always(line))
+}
+
+/// The File ID of a folder.
+pub(super) fn folder_id(ctx: &Context, path: &Path) -> Result<FileId, CliError> {
+    let said = printed(ctx, "folder-id", Some(path))?;
+    said.trim().parse().map_err(|_| CliError::daemon(format!("{} says {said:?}", ctx.program.display())))
 }
 
 /// What `p2pd --print` says.
-fn printed(ctx: &Context, what: &str) -> Result<String, CliError> {
+fn printed(ctx: &Context, what: &str, of: Option<&Path>) -> Result<String, CliError> {
     let program = &ctx.program;
     let mut command = Command::new(program);
     command.args(["--print", what]).stdin(Stdio::null());
+    if let Some(path) = of {
+        command.arg("--of").arg(path);
+    }
     // A home from the environment is the daemon's program to find, so that it can say where it came from.
     if ctx.home_was_typed {
         command.arg("--home").arg(&ctx.home);

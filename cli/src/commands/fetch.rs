@@ -19,14 +19,32 @@ pub(crate) async fn run(ctx: &mut Context, typed: Fetch) -> Result<(), CliError>
 }
 
 fn request(typed: Fetch) -> Result<FetchRequest, CliError> {
-    let Fetch { file_id, from, output, key, detach, patience: _ } = typed;
-    let output = output.map_or(Ok(Output::Inbox), place)?;
+    let Fetch { file_id, from, output, update, key, detach, patience: _ } = typed;
+    let output = match output {
+        Some(path) if update => older(path)?,
+        Some(path) => place(path)?,
+        None => Output::Inbox,
+    };
     if output == Output::Stdout && detach {
         return Err(CliError::usage(
             "-o - writes to this command's standard output, so it cannot be detached",
         ));
     }
     Ok(FetchRequest { file_id, from, output, key: KeyPolicy::from(&key), detach })
+}
+
+/// The copy whose place is to be taken. What is there must be it, or nothing.
+pub(super) fn older(path: PathBuf) -> Result<Output, CliError> {
+    let cannot = |error: std::io::Error| CliError::io("cannot write to", &path, &error);
+    let mut absolute = std::path::absolute(&path).map_err(cannot)?;
+    if absolute.is_symlink() || absolute.file_name().is_none() {
+        // A link stays, and what it leads to is what is mended.
+        absolute = absolute.canonicalize().map_err(cannot)?;
+    }
+    if path.as_os_str() == "-" || absolute.file_name().is_none() {
+        return Err(CliError::usage(format!("{} is no copy that could be updated", path.display())));
+    }
+    Ok(Output::Update(absolute.components().collect::<PathBuf>().into_os_string().into_vec()))
 }
 
 /// Where `-o` says. A path that ends in a slash means a folder, which is made if it is missing.
@@ -76,6 +94,9 @@ mod tests {
                 ..plain.clone()
             })
         );
+        let update = Output::Update(b"/x/y".to_vec());
+        assert_eq!(of(&["--update", "-o", "/x/y/"]), Ok(FetchRequest { output: update, ..plain.clone() }));
+        assert_eq!(of(&["-o", "-", "--update"]).unwrap_err().exit_code(), 2);
         assert_eq!(of(&["-o", "-"]), Ok(FetchRequest { output: Output::Stdout, ..plain }));
         assert_eq!(of(&["-o", "-", "--detach"]).unwrap_err().exit_code(), 2);
     }

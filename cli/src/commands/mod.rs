@@ -48,7 +48,10 @@ pub(crate) async fn run(ctx: &mut Context, command: Command) -> Result<(), CliEr
         Command::Peers { command } => peers::run(ctx, command).await,
         Command::Status => status::run(ctx).await,
         Command::Config => daemon_prints::config(ctx),
-        Command::Verify { path, file_id } => verify::run(ctx, &path, file_id),
+        Command::Verify { path, file_id, repair: false, from: _ } => verify::run(ctx, &path, file_id),
+        Command::Verify { path, file_id, repair: true, from } => {
+            verify::repair(ctx, &path, file_id, from).await
+        }
         Command::Demo { size } => demo::run(ctx, size).await,
         Command::Completions { shell } => completions::run(ctx, shell).await,
     }

@@ -1,4 +1,4 @@
-//! The file that a command is given to read.
+//! The file or folder that a command is given to read.
 
 use std::{
     os::unix::ffi::OsStringExt,
@@ -9,10 +9,10 @@ use p2p_protocol::reason::Failure;
 
 use crate::error::CliError;
 
-/// A regular file, as it was named.
+/// A regular file or a folder, as it was named.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Source {
-    /// Absolute path of the file itself.
+    /// Absolute path of the thing itself.
     pub(crate) path: PathBuf,
     /// The name it was given by, where that is not the file's own: a link's.
     pub(crate) link_name: Option<String>,
@@ -26,21 +26,20 @@ impl Source {
         let absolute = std::path::absolute(path).map_err(|error| cannot(&error))?;
         let is_link = absolute.symlink_metadata().map_err(|error| cannot(&error))?.is_symlink();
         let kind = absolute.metadata().map_err(|error| cannot(&error))?.file_type();
-        if kind.is_dir() {
-            return Err(CliError::usage(format!(
-                "{} is a folder; folders are not in this version yet",
-                path.display()
-            ))
-            .hint("send its files one by one, or pack it into an archive"));
+        if !kind.is_file() && !kind.is_dir() {
+            return Err(CliError::usage(format!("{} is neither a file nor a folder", path.display())));
         }
-        if !kind.is_file() {
-            return Err(CliError::usage(format!("{} is not a regular file", path.display())));
-        }
-        if !is_link {
+        // `..` has no name of its own.
+        if !is_link && absolute.file_name().is_some() {
             return Ok(Self { path: absolute, link_name: None });
         }
-        let link_name = absolute.file_name().map(|name| name.to_string_lossy().into_owned());
+        let link_name =
+            absolute.file_name().filter(|_| is_link).map(|name| name.to_string_lossy().into_owned());
         let path = absolute.canonicalize().map_err(|error| cannot(&error))?;
+        if path.file_name().is_none() {
+            return Err(CliError::usage(format!("{} has no name to be sent under", path.display()))
+                .hint("name what is in it"));
+        }
         Ok(Self { path, link_name })
     }
 
@@ -75,12 +74,24 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let code = |name: &str| Source::look(&folder.path().join(name)).unwrap_err().exit_code();
         assert_eq!(code("missing"), 6);
-        assert_eq!(code(""), 2);
         std::os::unix::fs::symlink("nowhere", folder.path().join("dangling")).unwrap();
         assert_eq!(code("dangling"), 6);
         std::fs::write(folder.path().join("file"), "x").unwrap();
         assert_eq!(code("file/below"), 6);
+        assert_eq!(Source::look(Path::new("/")).unwrap_err().exit_code(), 2);
         assert_eq!(Source::look(Path::new("/dev/null")).unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn a_folder_has_its_own_name_however_it_is_typed() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        std::fs::create_dir_all(root.join("a/b")).unwrap();
+        for typed in ["a", "a/", "a/.", "a/b/..", "./a"] {
+            let found = Source::look(&root.join(typed)).unwrap();
+            assert_eq!(found.path.file_name().unwrap(), "a", "{typed}");
+            assert_eq!(found.link_name, None);
+        }
     }
 
     #[test]

@@ -1,10 +1,19 @@
-//! `p2p verify`: whether a file has a File ID, found out here without a daemon.
+//! `p2p verify`: whether a file or folder has a File ID, found out here without a daemon.
 
 use std::{fs::File, io::Read, path::Path};
 
-use p2p_protocol::{FileId, reason::Failure};
+use p2p_protocol::{
+    FileId,
+    control::{FetchRequest, KeyPolicy},
+    reason::Failure,
+};
 
-use super::source::{Source, not_stdin};
+use super::{
+    daemon_prints,
+    fetch::older,
+    source::{Source, not_stdin},
+    transfer::{self, Job},
+};
 use crate::{context::Context, error::CliError, format, json::Line, progress::Bar};
 
 /// Bytes read and hashed at a time. They are read, not mapped: a file that is cut short meanwhile is an error
@@ -14,6 +23,9 @@ const BLOCK: usize = 8 << 20;
 pub(crate) fn run(ctx: &Context, path: &Path, file_id: FileId) -> Result<(), CliError> {
     not_stdin(path)?;
     let source = Source::look(path)?;
+    if source.path.is_dir() {
+        return compare(ctx, path, file_id, daemon_prints::folder_id(ctx, &source.path)?, "");
+    }
     let cannot = |error: std::io::Error| CliError::io("cannot read", path, &error);
     let file = File::open(&source.path).map_err(cannot)?;
     let total = file.metadata().map_err(cannot)?.len();
@@ -27,14 +39,34 @@ pub(crate) fn run(ctx: &Context, path: &Path, file_id: FileId) -> Result<(), Cli
     if let Some(bar) = bar {
         bar.clear();
     }
-    let actual = hashed.map_err(cannot)?;
+    compare(ctx, path, file_id, hashed.map_err(cannot)?, &format!(" ({})", format::bytes(total)))
+}
+
+/// Fetches what is wrong.
+pub(crate) async fn repair(
+    ctx: &Context,
+    path: &Path,
+    file_id: FileId,
+    from: Vec<String>,
+) -> Result<(), CliError> {
+    match run(ctx, path, file_id) {
+        Err(error) if error.is(Failure::Integrity) => {}
+        other => return other,
+    }
+    ctx.out.say(&format!("{} has another content, and is mended", path.display()));
+    let output = older(path.to_owned())?;
+    let key = KeyPolicy::Known;
+    transfer::run(ctx, Job::Fetch(FetchRequest { file_id, from, output, key, detach: false })).await
+}
+
+fn compare(ctx: &Context, path: &Path, file_id: FileId, actual: FileId, size: &str) -> Result<(), CliError> {
     let ok = actual == file_id;
     ctx.out.json(&Line::Verified { path: &path.to_string_lossy(), file_id, ok, actual })?;
     if !ok {
         return Err(CliError::new(Failure::Integrity, format!("{} has another content", path.display()))
             .hint(format!("its File ID is {actual}")));
     }
-    ctx.out.say(&format!("{} is intact ({})", path.display(), format::bytes(total)));
+    ctx.out.say(&format!("{} is intact{size}", path.display()));
     Ok(())
 }
 

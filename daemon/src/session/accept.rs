@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use p2p_protocol::{
-    PeerId,
+    Manifest, PeerId,
     limits::{FIRST_FRAME_DEADLINE, MAX_FIRST_FRAME_LEN, MAX_STRANGER_REQUESTS},
     policy::{Permit, Refusal, Situation, admit},
     reason::{ChunkFailure, Failure, PeerMisbehaved, RefuseReason, close},
-    wire::peer::{Accept, ChunkFailed, Fetch, Message, Offer},
+    wire::peer::{Accept, AcceptFolder, ChunkFailed, Fetch, Message, Offer},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +15,7 @@ use super::{
     Sessions, blocking,
     budget::Allowance,
     error::RunError,
+    folder,
     job::{Job, now_ms},
     links::{ChunkQueue, Link, Opened},
     provide::{Opening, Providing, provide},
@@ -226,7 +227,9 @@ impl Sessions {
             return Ok(());
         }
         self.ask_owner(job, link, control, permit, &stop).await?;
-        let partial = match self.open_partial(self.inbox.clone(), key, permit).await? {
+        let manifest = self.manifest(job, control, permit, &self.inbox, key, &stop).await?;
+        let name = PublishName::Free(permit.name().clone());
+        let partial = match self.open_partial(self.inbox.clone(), key, permit, manifest, Some(&name)).await? {
             Ok(partial) => partial,
             Err(error) => {
                 tracing::warn!(%peer, %error, "an offer cannot be stored");
@@ -239,7 +242,6 @@ impl Sessions {
         let (store, receipt) =
             (self.store.clone(), Receipt { peer, stand_in, fetchable, created_ms: now_ms() });
         let afterwards = move |id, published: &Published| receipt.note(&store, id, published);
-        let name = PublishName::Free(permit.name().clone());
         let ending = Ending::Publish { name, afterwards: Arc::new(afterwards) };
         let chunks = link.expect_chunks(control.id);
         let published = self
@@ -258,7 +260,11 @@ impl Sessions {
         folder: std::path::PathBuf,
         key: PartialKey,
         permit: &Permit,
+        manifest: Option<Arc<Manifest>>,
+        name: Option<&PublishName>,
     ) -> Result<Result<Arc<Partial>, StoreError>, RunError> {
+        let alike = name.map_or_else(Vec::new, |name| name.alike(&folder));
+        let older = name.and_then(|name| name.older(&folder));
         let spec = PartialSpec {
             folder,
             key,
@@ -267,6 +273,9 @@ impl Sessions {
             allocated: permit.allocated(),
             executable: permit.executable(),
             modified_ns: permit.modified_ns(),
+            manifest,
+            alike,
+            older,
         };
         let store = self.store.clone();
         Ok(blocking(&self.workers, move || store.open_partial(spec)).await?.map(Arc::new))
@@ -290,12 +299,17 @@ impl Sessions {
         if eager.is_none() {
             let mut here = partial.verified();
             here.union(&partial.claimed());
+            let layout = partial.layout();
             let accept = Accept {
-                chunk_log2: partial.geometry().chunk_log2(),
+                chunk_log2: layout.geometry().chunk_log2(),
                 have_count: here.len(),
                 have: here.wire().into_iter().next().unwrap_or_default(),
             };
-            say(control, &Message::Accept(accept)).await?;
+            let accept = match layout.plan() {
+                Some(plan) => Message::AcceptFolder(AcceptFolder { files: plan.files().ranges(), accept }),
+                None => Message::Accept(accept),
+            };
+            say(control, &accept).await?;
             if chunks.missed() {
                 // Its bytes may all have arrived, so that its sender takes it for delivered.
                 let missed = ChunkFailed { chunk: 0, reason: ChunkFailure::NotStored };
@@ -388,8 +402,12 @@ impl Sessions {
         };
         let offer = super::run::offer_of(&source, Some(&source.name()), None)?;
         say(control, &Message::Offer(offer)).await?;
-        let opening =
-            if eager { Opening::Eager } else { Opening::Accepted(answer(job, control, &stop).await?) };
+        let opening = match source.manifest() {
+            // An eager fetch says nothing of a folder.
+            Some(manifest) => Opening::Folder(folder::answer(job, control, manifest, &stop).await?),
+            None if eager => Opening::Eager,
+            None => Opening::Accepted(answer(job, control, &stop).await?),
+        };
         let (registry, size, name) = (&*self.registry, source.size(), source.name());
         let public = if self.peers.is_trusted(&link.peer()) { &self.outgoing } else { &self.outgoing_public };
         let memory = public.clone();

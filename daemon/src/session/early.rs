@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     fn header(transfer: u64) -> ChunkHeader {
-        ChunkHeader { transfer, index: 0, len: 5, encoding: Encoding::Raw, cv: None }
+        ChunkHeader { transfer, index: 0, len: 5, encoding: Encoding::Raw, cv: None, proof: Vec::new() }
     }
 
     #[test]

@@ -21,14 +21,14 @@ use crate::{
 
 /// Reads a chunk's payload, and adds to `moved` as it comes.
 pub(super) async fn read_chunk(
-    header: ChunkHeader,
+    header: &ChunkHeader,
     stream: ChunkReceiver,
     moved: Arc<AtomicU64>,
 ) -> Result<Bytes, ChunkFailure> {
     let count = |bytes: u64| {
         moved.fetch_add(bytes, Ordering::Relaxed);
     };
-    match stream.payload(&header, &count).await {
+    match stream.payload(header, &count).await {
         Ok(bytes) => Ok(bytes),
         Err(ChunkStreamError::Stalled) => Err(ChunkFailure::Stalled),
         Err(_) => Err(ChunkFailure::Truncated),
@@ -38,18 +38,14 @@ pub(super) async fn read_chunk(
 /// Verifies a chunk and writes it where it belongs.
 pub(super) async fn store_chunk(
     workers: &Workers,
-    header: ChunkHeader,
+    (chunk, encoding): (u32, Encoding),
     bytes: Bytes,
     expected: Expected,
     partial: Arc<Partial>,
 ) -> News {
-    let chunk = header.index;
     let stored = blocking(workers, move || {
-        let geometry = partial.geometry();
-        let verified = match header.encoding {
-            Encoding::Raw => tree::verify(geometry, chunk, expected, bytes),
-            Encoding::Zeros => tree::verify_zeros::<Bytes>(geometry, chunk, expected),
-        };
+        let bytes = (encoding == Encoding::Raw).then_some(bytes);
+        let verified = tree::verify_in(partial.layout(), chunk, expected, bytes);
         let Some(verified) = verified else { return News::Failed(chunk, ChunkFailure::Corrupt) };
         match partial.write(verified) {
             Ok(()) => News::Stored(chunk),

@@ -353,6 +353,13 @@ impl Job {
         state.tell(&TransferEvent::ChunkFailed { transfer: self.number, chunk, peer, reason });
     }
 
+    /// Something in the folder is not sent.
+    pub(crate) fn left_out(&self, path: &str, what: &str) {
+        tracing::warn!(transfer = self.number, path, what, "left out");
+        let (path, what) = (path.to_owned(), what.to_owned());
+        self.lock().tell(&TransferEvent::LeftOut { transfer: self.number, path, what });
+    }
+
     /// The run broke, and another will follow.
     pub(crate) fn retrying(&self, attempt: u32, pause: Duration, reason: &str) {
         tracing::info!(transfer = self.number, attempt, ?pause, reason, "transfer broke, trying again");

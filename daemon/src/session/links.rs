@@ -185,9 +185,10 @@ impl Link {
                 None if may_send => match routes.early.judge(&header) {
                     Verdict::Hold => {
                         if let Some(room) = Allowance::try_take_early(&self.pool, &daemon) {
-                            routes.early.hold(header.transfer, ((header, chunk), room));
+                            let transfer = header.transfer;
+                            routes.early.hold(transfer, ((header, chunk), room));
                             drop(routes);
-                            self.expire_early(header.transfer);
+                            self.expire_early(transfer);
                         }
                         return;
                     }

@@ -7,8 +7,10 @@
 mod accept;
 mod budget;
 mod clean_up;
+mod destination;
 mod early;
 mod error;
+mod folder;
 mod inbox;
 mod incoming;
 mod job;
@@ -36,7 +38,7 @@ use p2p_protocol::{
     control::{
         FetchRequest, Output, PeerInfo, SendRequest, ShareRequest, State, TransferEvent, TrustRequest,
     },
-    limits::{DRAIN_DEADLINE, OUTGOING_BUDGET, STRANGER_BUDGET},
+    limits::{DRAIN_DEADLINE, MANIFEST_BUDGET, OUTGOING_BUDGET, STRANGER_BUDGET},
     reason::{AbortReason, Failure, RefuseReason, close},
     wire::peer::Message,
 };
@@ -107,6 +109,8 @@ pub(crate) struct Sessions {
     /// Memory for what is read for trusted peers, and for strangers.
     outgoing: Arc<Semaphore>,
     outgoing_public: Arc<Semaphore>,
+    /// Memory for lists of folders' entries on their way in.
+    manifests: Semaphore,
     /// Small files that were sent, the last ones: they do not go along with an offer again.
     delivered: Mutex<VecDeque<(PeerId, FileId)>>,
     /// One fetch at a time of each content.
@@ -143,6 +147,7 @@ impl Sessions {
             pool,
             delivered: Mutex::default(),
             outgoing: Arc::new(Semaphore::new((OUTGOING_BUDGET / provide::MEMORY_UNIT) as usize)),
+            manifests: Semaphore::new((MANIFEST_BUDGET / folder::LIST_UNIT) as usize),
             outgoing_public: Arc::new(Semaphore::new((STRANGER_BUDGET / provide::MEMORY_UNIT) as usize)),
             fetches: Mutex::default(),
             stdout: Mutex::default(),

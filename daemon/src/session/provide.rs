@@ -4,14 +4,14 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use p2p_protocol::{
-    Cv, FileId, Geometry,
+    ChunkSet, FileId, Geometry, Layout,
     control::{Progress, WaitReason},
     limits::MAX_FRAME_LEN,
     reason::{AbortReason, ChunkFailure, Failure, PeerMisbehaved},
     transfer::{Now, Provider, ProviderAction, ProviderInput},
     wire::{
         chunk::{ChunkHeader, Encoding},
-        peer::{Accept, Done, Message, Page},
+        peer::{Accept, AcceptFolder, Done, Message, Page},
     },
 };
 use tokio::{
@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{blocking, error::RunError, job::Job, links::Link, registry::Registry, run::answer, say};
 use crate::{
-    store::{ChunkData, Source, StoreError},
+    store::{Chunk, ChunkData, Source, StoreError},
     transport::{ControlStream, PathStats, TransportError},
     workers::Workers,
 };
@@ -59,6 +59,8 @@ pub(crate) enum Opening {
     Eager,
     /// It has answered.
     Accepted(Accept),
+    /// It has answered, to the offer of a folder.
+    Folder(AcceptFolder),
     /// It has still to, and the only chunk goes along with the offer.
     Early,
 }
@@ -89,7 +91,7 @@ struct Way {
     workers: Workers,
     source: Arc<Source>,
     link: Arc<Link>,
-    geometry: Geometry,
+    layout: Layout,
     transfer: u64,
     /// Whether each chunk takes its value along, as the offer had no File ID.
     unsealed: bool,
@@ -120,7 +122,7 @@ pub(crate) async fn provide(run: Providing<'_>) -> Result<Done, RunError> {
     let (sender, mut news) = mpsc::channel(64);
     let mut way = Way {
         workers,
-        geometry: Geometry::for_size(source.size()).map_err(PeerMisbehaved::Geometry)?,
+        layout: Geometry::for_size(source.size()).map_err(PeerMisbehaved::Geometry)?.into(),
         source,
         link: link.clone(),
         transfer: control.id,
@@ -130,8 +132,14 @@ pub(crate) async fn provide(run: Providing<'_>) -> Result<Done, RunError> {
         news: sender,
     };
     let mut chunks = JoinSet::new();
+    let mut files = ChunkSet::new();
     let (accept, early) = match opening {
         Opening::Eager => (None, false),
+        Opening::Folder(AcceptFolder { files: wanted, accept }) => {
+            let count = way.source.manifest().map_or(0, |manifest| manifest.files().len());
+            files = ChunkSet::from_wire(&wanted, count as u32).map_err(PeerMisbehaved::Ranges)?;
+            (Some(accept), false)
+        }
         Opening::Accepted(accept) => (Some(accept), false),
         Opening::Early => {
             way.start(0, &mut chunks);
@@ -145,13 +153,12 @@ pub(crate) async fn provide(run: Providing<'_>) -> Result<Done, RunError> {
         }
     };
     if let Some(accept) = &accept {
-        way.geometry =
-            Geometry::new(way.source.size(), accept.chunk_log2).map_err(PeerMisbehaved::Geometry)?;
+        way.layout = way.source.layout(accept.chunk_log2, &files).map_err(PeerMisbehaved::Geometry)?;
     }
-    let geometry = way.geometry;
+    let (layout, geometry) = (way.layout.clone(), way.layout.geometry());
     let machine = match (accept, identity) {
         (Some(accept), Some(id)) if early => Provider::with_chunk(geometry, id, &accept, begun.elapsed())?,
-        (Some(accept), Some(id)) => Provider::new(geometry, id, &accept, begun.elapsed())?,
+        (Some(accept), Some(id)) => Provider::new(layout, id, &accept, begun.elapsed())?,
         (Some(accept), None) => {
             let hashed = way.source.hashed(geometry);
             Provider::unsealed(geometry, &hashed, &accept, begun.elapsed())?
@@ -234,7 +241,7 @@ impl Run<'_> {
 
     /// Carries out what the machine asks for, up to the receiver's last word.
     async fn act(&mut self, control: &mut ControlStream) -> Result<Option<Done>, RunError> {
-        let (source, geometry) = (self.way.source.clone(), self.way.geometry);
+        let (source, geometry) = (self.way.source.clone(), self.way.layout.geometry());
         while let Some(action) = self.machine.next_action() {
             match action {
                 ProviderAction::SendTop => {
@@ -280,7 +287,7 @@ impl Run<'_> {
                 ProviderAction::ChunkFailed { chunk, reason } => {
                     self.job.chunk_failed(chunk, self.way.link.peer(), reason);
                     if reason == ChunkFailure::Corrupt {
-                        blame(&self.way.workers, &source, geometry, chunk).await?;
+                        blame(&self.way.workers, &source, self.way.layout.clone(), chunk).await?;
                     }
                 }
                 ProviderAction::Paused => self.job.wait(WaitReason::Space),
@@ -332,15 +339,10 @@ fn unreadable(error: StoreError) -> RunError {
 }
 
 /// After the receiver found a chunk corrupt: was it the source, or the way?
-async fn blame(
-    workers: &Workers,
-    source: &Arc<Source>,
-    geometry: Geometry,
-    chunk: u32,
-) -> Result<(), RunError> {
+async fn blame(workers: &Workers, source: &Arc<Source>, layout: Layout, chunk: u32) -> Result<(), RunError> {
     let checked = source.clone();
     let intact =
-        blocking(workers, move || checked.chunk_is_intact(geometry, chunk)).await?.map_err(unreadable)?;
+        blocking(workers, move || checked.chunk_is_intact(&layout, chunk)).await?.map_err(unreadable)?;
     if intact {
         tracing::warn!(chunk, "the source still has this chunk as it should be: it was damaged on the way");
         return Ok(());
@@ -359,19 +361,10 @@ async fn blame(
 
 impl Way {
     /// Reads a chunk, and, where the offer had no File ID, finds its value.
-    async fn read(&self, chunk: u32) -> Result<(ChunkData, Option<Cv>), ChunkNews> {
-        let (source, geometry, unsealed) = (self.source.clone(), self.geometry, self.unsealed);
+    async fn read(&self, chunk: u32) -> Result<Chunk, ChunkNews> {
+        let (source, layout, unsealed) = (self.source.clone(), self.layout.clone(), self.unsealed);
         let _place = self.reads.acquire().await;
-        let read = blocking(&self.workers, move || {
-            let read = if unsealed {
-                source.read_hashed(geometry, chunk).map(|(data, value)| (data, Some(value)))?
-            } else {
-                (source.read_chunk(geometry, chunk)?, None)
-            };
-            source.check_unchanged()?;
-            Ok(read)
-        });
-        match read.await {
+        match blocking(&self.workers, move || source.read(&layout, chunk, unsealed)).await {
             Ok(Ok(read)) => Ok(read),
             Ok(Err(error)) => Err(ChunkNews::Unreadable(error)),
             Err(error) => Err(ChunkNews::Failed(error)),
@@ -380,7 +373,7 @@ impl Way {
 
     /// Reads a chunk that the receiver has already, for its value.
     async fn hash(&self, chunk: u32) -> ChunkNews {
-        let units = self.geometry.len_of(chunk).div_ceil(MEMORY_UNIT) as u32;
+        let units = self.layout.len_of(chunk).div_ceil(MEMORY_UNIT) as u32;
         let Ok(_memory) = self.memory.acquire_many(units).await else {
             return ChunkNews::Failed(RunError::stopped());
         };
@@ -402,14 +395,14 @@ impl Way {
     /// Reads a chunk and sends it on a stream of its own. Its memory is held until the receiver's QUIC has it: a
     /// receiver that reads nothing gets no more than the budget's worth of this machine's memory.
     async fn send(&self, chunk: u32) -> ChunkNews {
-        let len = self.geometry.len_of(chunk);
+        let len = self.layout.len_of(chunk);
         let units = len.div_ceil(MEMORY_UNIT) as u32;
         let (Ok(_of_link), Ok(_of_daemon)) =
             (self.link.outgoing().acquire_many(units).await, self.memory.acquire_many(units).await)
         else {
             return ChunkNews::Failed(RunError::stopped());
         };
-        let (data, cv) = match self.read(chunk).await {
+        let Chunk { data, cv, proof } = match self.read(chunk).await {
             Ok(read) => read,
             Err(said) => return said,
         };
@@ -420,7 +413,8 @@ impl Way {
         if self.unsealed {
             let _ = self.news.send(ChunkNews::Hashed(chunk)).await;
         }
-        let header = ChunkHeader { transfer: self.transfer, index: chunk, len: len as u32, encoding, cv };
+        let (transfer, index, len) = (self.transfer, chunk, len as u32);
+        let header = ChunkHeader { transfer, index, len, encoding, cv, proof };
         let moved = payload.len() as u64;
         let sent = async {
             let stream = self.link.connection().open_chunk().await?;

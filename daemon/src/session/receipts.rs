@@ -8,7 +8,7 @@ use p2p_protocol::{
     limits::TRANSFER_PROGRESS_DEADLINE,
     policy::Permit,
     reason::{AbortReason, Failure, PeerMisbehaved},
-    wire::peer::{Accept, Done, Message, Seal, Want},
+    wire::peer::{Accept, AcceptFolder, Done, Message, Seal, Want},
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -22,7 +22,7 @@ use super::{
     say, shares,
 };
 use crate::{
-    store::{PartialKey, Published, Store, StoreError},
+    store::{PartialKey, Published, Store, StoreError, Trust},
     transport::ControlStream,
 };
 
@@ -60,8 +60,11 @@ pub(super) async fn finish_at_once(
         ..Progress::default()
     };
     job.start(&permit.name().to_string(), link.peer(), Some(id), geometry.chunk_len(), progress);
-    let here =
-        if finished.eager { Message::Verified(ChunkSet::full(chunks).ranges()) } else { has_all(geometry) };
+    let here = match permit.manifest_len() {
+        Some(_) => nothing_of(geometry),
+        None if finished.eager => Message::Verified(ChunkSet::full(chunks).ranges()),
+        None => has_all(geometry),
+    };
     say(control, &here).await?;
     be_done(job, control, permit, id, finished).await
 }
@@ -71,6 +74,12 @@ fn has_all(geometry: Geometry) -> Message {
     let chunks = geometry.chunks();
     let have = ChunkSet::full(chunks).ranges();
     Message::Accept(Accept { chunk_log2: geometry.chunk_log2(), have_count: chunks, have })
+}
+
+/// The answer to an offer of a folder that is here: none of its files is to be moved.
+fn nothing_of(geometry: Geometry) -> Message {
+    let accept = Accept { chunk_log2: geometry.chunk_log2(), have_count: 0, have: Vec::new() };
+    Message::AcceptFolder(AcceptFolder { files: Vec::new(), accept })
 }
 
 async fn be_done(
@@ -136,11 +145,11 @@ impl Sessions {
         fetchable: bool,
         stop: &CancellationToken,
     ) -> Result<bool, RunError> {
-        let (peer, size) = (link.peer(), permit.geometry().size());
+        let peer = link.peer();
         let finished = |path| Finished { path, fetchable, fetch_from: None, eager: false };
         if let Some(id) = permit.file_id() {
             let Some(path) = self.receipt(peer, id, permit).await? else { return Ok(false) };
-            if !self.is_still(&path, id, size).await? {
+            if !self.is_still(&path, id, permit).await? {
                 return Ok(false);
             }
             self.clean_up(job).await;
@@ -148,7 +157,7 @@ impl Sessions {
         } else {
             let Some(path) = self.receipt(peer, key.stand_in(), permit).await? else { return Ok(false) };
             let id = hear_name(job, link, control, permit, stop).await?;
-            if !self.is_still(&path, id, size).await? {
+            if !self.is_still(&path, id, permit).await? {
                 // Now that it has a name, it is offered under that.
                 let message = "what was received before is not here any longer";
                 return Err(RunError {
@@ -167,9 +176,14 @@ impl Sessions {
     /// tells.
     async fn receipt(&self, peer: PeerId, id: FileId, permit: &Permit) -> Result<Option<PathBuf>, RunError> {
         let (store, name, size) = (self.store.clone(), permit.name().clone(), permit.geometry().size());
+        let is_folder = permit.manifest_len().is_some();
         blocking(&self.workers, move || {
             let path = store.catalog().receipt(peer, id)?.filter(|path| is_named(path, &name));
-            Ok::<_, StoreError>(path.filter(|path| store.is_file_of(path, size)))
+            Ok::<_, StoreError>(
+                path.filter(
+                    |path| if is_folder { store.is_folder(path) } else { store.is_file_of(path, size) },
+                ),
+            )
         })
         .await?
         .or_else(|error| {
@@ -179,9 +193,11 @@ impl Sessions {
         })
     }
 
-    async fn is_still(&self, path: &Path, id: FileId, size: u64) -> Result<bool, RunError> {
-        let (store, path) = (self.store.clone(), path.to_owned());
-        let identical = blocking(&self.workers, move || store.has_durably(&path, id, size)).await?;
+    async fn is_still(&self, path: &Path, id: FileId, permit: &Permit) -> Result<bool, RunError> {
+        let (store, path, size) = (self.store.clone(), path.to_owned(), permit.geometry().size());
+        let is_folder = permit.manifest_len().is_some();
+        let identical =
+            blocking(&self.workers, move || store.holds(&path, id, size, is_folder, Trust::Cache)).await?;
         Ok(identical.unwrap_or_else(|error| {
             tracing::warn!(%error, "whether this was received before is not known");
             false

@@ -154,15 +154,15 @@ pub(crate) async fn receive(run: Receiving<'_>) -> Result<Published, RunError> {
         ..
     } = run;
     let (fetchable, stop, cancelled) = (run.fetchable, run.stop, job.cancelled());
-    let geometry = partial.geometry();
+    let chunk_len = partial.layout().chunk_len();
     let is_eager = eager.is_some();
     let place = async {
         match eager {
             Some(mut allowance) => {
-                allowance.narrow(geometry.chunk_len());
+                allowance.narrow(chunk_len);
                 Some(allowance)
             }
-            None => Allowance::take(link.pool(), &pool, geometry.chunk_len()).await,
+            None => Allowance::take(link.pool(), &pool, chunk_len).await,
         }
     };
     tokio::pin!(place);
@@ -190,7 +190,7 @@ pub(crate) async fn receive(run: Receiving<'_>) -> Result<Published, RunError> {
     });
     let begun = Instant::now();
     let start = ReceiverStart {
-        geometry,
+        layout: partial.layout().clone(),
         file_id: partial.file_id(),
         verified: partial.verified(),
         doubtful: partial.doubtful(),
@@ -226,7 +226,7 @@ pub(crate) async fn receive(run: Receiving<'_>) -> Result<Published, RunError> {
         fetchable,
     };
     let progress = run.machine.progress(run.now());
-    job.start(&name, link.peer(), run.partial.file_id(), geometry.chunk_len(), progress);
+    job.start(&name, link.peer(), run.partial.file_id(), chunk_len, progress);
     let result = run.converse(control, &mut chunks, &mut news, &stop).await;
     if result.is_err() {
         run.settle(&mut news).await;
@@ -359,12 +359,13 @@ impl Run<'_> {
             Admission::Take(known) => drop(tell.send(known)),
             Admission::Hold => drop(self.held.insert(header.index, tell)),
         }
+        let which = (header.index, header.encoding);
         let (partial, writes, halt) = (self.partial.clone(), self.writes.clone(), self.halt.clone());
         let (workers, news) = (self.workers.clone(), self.news.clone());
         let (moved, mut gate) = (self.moved.clone(), self.gate.subscribe());
         let read = async move {
             // Read at once, whatever it waits for then: what is granted never stays on the network.
-            let bytes = match read_chunk(header, stream, moved).await {
+            let bytes = match read_chunk(&header, stream, moved).await {
                 Ok(bytes) => bytes,
                 Err(reason) => return (Err(reason), None),
             };
@@ -379,8 +380,8 @@ impl Run<'_> {
                 () = halt.cancelled() => return,
             };
             let said = match read {
-                Ok((bytes, expected)) => store_chunk(&workers, header, bytes, expected, partial).await,
-                Err(reason) => News::Failed(header.index, reason),
+                Ok((bytes, expected)) => store_chunk(&workers, which, bytes, expected, partial).await,
+                Err(reason) => News::Failed(which.0, reason),
             };
             let _ = news.send(said).await;
         });
@@ -467,7 +468,7 @@ impl Run<'_> {
     }
 
     fn stored(&mut self, chunk: u32) {
-        self.window += self.partial.geometry().len_of(chunk);
+        self.window += self.partial.layout().len_of(chunk);
         self.window_opened.get_or_insert_with(Instant::now);
         if self.window >= CHECKPOINT_BYTES {
             if self.checkpointing {
@@ -525,7 +526,7 @@ impl Run<'_> {
                 });
             }
             Ending::Stdout(feed) => {
-                feed.advance(self.partial.geometry().chunks());
+                feed.advance(self.partial.layout().chunks());
                 let (drained, news) = (feed.drained(), self.news.clone());
                 self.tasks.spawn(async move {
                     let _ = news.send(News::Fed(drained.await)).await;

@@ -8,13 +8,13 @@ use std::{
 };
 
 use p2p_protocol::{
-    FileId, Geometry, PeerId, ResumeKey, SafeName,
+    FileId, Geometry, Manifest, PeerId, ResumeKey, SafeName,
     control::{Output, State, WaitReason},
     limits::{
-        HASH_FIRST_LEN, MAX_DELIVERED, MAX_EARLY_LEN, MAX_FRAME_LEN, MAX_FRUITLESS_TRIES, RETRY_MAX,
-        RETRY_MIN,
+        HASH_FIRST_LEN, MAX_DELIVERED, MAX_EARLY_LEN, MAX_FRAME_LEN, MAX_FRUITLESS_TRIES, MAX_MANIFEST_LEN,
+        RETRY_MAX, RETRY_MIN,
     },
-    policy::{Permit, Rights, Situation, admit},
+    policy::{Rights, Situation, admit},
     reason::{AbortReason, Failure, PeerMisbehaved},
     wire::peer::{Accept, Fetch, Kind, Message, Offer, PauseReason},
 };
@@ -24,6 +24,7 @@ use super::{
     Sessions, blocking,
     budget::Allowance,
     error::RunError,
+    folder,
     job::Job,
     links::Link,
     part,
@@ -36,7 +37,7 @@ use super::{
     while_wanted,
 };
 use crate::{
-    store::{PartialKey, PublishName, Source, StoreError},
+    store::{PartialKey, Source, StoreError},
     transport::{ControlStream, TransportError},
 };
 
@@ -136,7 +137,7 @@ impl Sessions {
         let source = self.source(job, path, kept.take(), stop).await?;
         *kept = Some(source.clone());
         // What is hashed first at once has no partial that was begun before it was.
-        let key = (source.size() > HASH_FIRST_LEN).then(|| source.resume_key(&self.secret));
+        let key = source.resume_key(&self.secret).filter(|_| source.size() > HASH_FIRST_LEN);
         let offer = offer_of(&source, name, key)?;
         if offer.file_id.is_none() {
             tracing::debug!(transfer = job.number(), path = %path.display(), "offered before it is hashed");
@@ -146,7 +147,9 @@ impl Sessions {
         let conversation = async {
             say(&mut control, &Message::Offer(offer)).await?;
             // The one chunk of a small file goes along, unless it is known to be there.
-            let opening = if id.is_some_and(|id| self.may_go_early(link.peer(), id, source.size())) {
+            let opening = if let Some(manifest) = source.manifest() {
+                Opening::Folder(folder::answer(job, &mut control, manifest, stop).await?)
+            } else if id.is_some_and(|id| self.may_go_early(link.peer(), id, source.size())) {
                 Opening::Early
             } else {
                 Opening::Accepted(answer(job, &mut control, stop).await?)
@@ -200,10 +203,10 @@ impl Sessions {
     ) -> Result<Arc<Source>, RunError> {
         let (store, asked) = (self.store.clone(), path.to_owned());
         let opened = blocking(&self.workers, move || match kept {
-            Some(source) if source.file_id().is_some() || !store.was_hashed(&source) => {
+            Some(source) if !matches!(&*source, Source::File(file) if file.file_id().is_none() && store.was_hashed(file)) => {
                 Ok::<_, StoreError>(Some(source))
             }
-            _ => Ok(store.open_to_send(&asked)?.map(Arc::new)),
+            _ => Ok(store.open_to_send(&asked)?.map(|file| Arc::new(Source::File(file)))),
         });
         match opened.await?? {
             Some(source) => Ok(source),
@@ -219,7 +222,9 @@ impl Sessions {
         stop: &CancellationToken,
     ) -> Result<Arc<Source>, RunError> {
         let (store, path) = (self.store.clone(), path.to_owned());
-        self.hashing(job, stop, move |progress| store.import(&path, progress)).await
+        let source = self.hashing(job, stop, move |progress| store.import(&path, progress)).await?;
+        source.left_out().iter().for_each(|left_out| job.left_out(&left_out.path, left_out.what));
+        Ok(source)
     }
 
     /// Opens a shared file, which must still be what it was.
@@ -342,6 +347,15 @@ impl Sessions {
             None => RunError::new(Failure::Other, refusal.to_string()),
         })?;
         let (folder, name) = self.destination(output, &permit).await?;
+        // An eager fetch says nothing of a folder: it begins with the list of its entries.
+        let eager = eager.filter(|_| permit.manifest_len().is_none());
+        if name.is_none() && permit.manifest_len().is_some() {
+            let message = "a folder cannot go to standard output; name a place for it with -o";
+            return Err(RunError {
+                tell: Some(AbortReason::Cancelled),
+                ..RunError::new(Failure::Usage, message)
+            });
+        }
         if let Some(name) = &name
             && let Some(path) = self.is_there(&folder, name, id, &permit).await?
         {
@@ -354,7 +368,8 @@ impl Sessions {
             self.clean_up(job).await;
             return Ok(());
         }
-        let opened = self.open_partial(folder.clone(), key, &permit).await?;
+        let manifest = self.manifest(job, control, &permit, &folder, key, stop).await?;
+        let opened = self.open_partial(folder.clone(), key, &permit, manifest, name.as_ref()).await?;
         let partial = opened.map_err(|error| self.explain(error, &folder))?;
         if eager.is_some() && !partial.is_new() {
             // Somebody else has begun it meanwhile; the next try will say what is here.
@@ -393,6 +408,7 @@ impl Sessions {
         let (store, key, folder) =
             (self.store.clone(), PartialKey::Fetched(id), self.folder_of(output).await?);
         let there = match output {
+            Output::Update(bytes) => Some(path_of(bytes)),
             Output::Path(bytes) if path_of(bytes) != folder => Some(path_of(bytes)),
             _ => None,
         };
@@ -404,72 +420,6 @@ impl Sessions {
             )
         });
         Ok(if nothing.await?? { Allowance::try_take_eager(link.pool(), &self.pool) } else { None })
-    }
-
-    /// The folder that a fetched file goes to and its name there; no name for standard output.
-    async fn destination(
-        &self,
-        output: &Output,
-        permit: &Permit,
-    ) -> Result<(PathBuf, Option<PublishName>), RunError> {
-        let folder = self.folder_of(output).await?;
-        match output {
-            Output::Stdout => Ok((folder, None)),
-            Output::Path(bytes) if path_of(bytes) != folder => {
-                let path = path_of(bytes);
-                let (store, asked) = (self.store.clone(), path.clone());
-                if !blocking(&self.workers, move || store.is_free_or_file(&asked)).await? {
-                    let message =
-                        format!("{} is no regular file, and is not replaced; name another", path.display());
-                    return Err(RunError {
-                        tell: Some(AbortReason::Storage),
-                        ..RunError::new(Failure::Usage, message)
-                    });
-                }
-                match path.file_name() {
-                    Some(name) => Ok((folder, Some(PublishName::Exactly(name.to_owned())))),
-                    None => Err(RunError::new(Failure::Usage, format!("{} names no file", path.display()))),
-                }
-            }
-            Output::Inbox | Output::Path(_) => Ok((folder, Some(PublishName::Free(permit.name().clone())))),
-        }
-    }
-
-    /// The folder that a fetched file goes to, or waits in: the path itself, where it is or is to be a folder.
-    pub(super) async fn folder_of(&self, output: &Output) -> Result<PathBuf, RunError> {
-        match output {
-            Output::Inbox => Ok(self.inbox.clone()),
-            Output::Stdout => Ok(self.store.spool()),
-            Output::Path(bytes) => {
-                let path = path_of(bytes);
-                let (store, asked) = (self.store.clone(), path.clone());
-                let is_folder =
-                    bytes.ends_with(b"/") || blocking(&self.workers, move || store.is_folder(&asked)).await?;
-                match path.parent() {
-                    Some(parent) if !is_folder => Ok(parent.to_owned()),
-                    _ => Ok(path),
-                }
-            }
-        }
-    }
-
-    /// The path at which the very content that is fetched is already.
-    async fn is_there(
-        &self,
-        folder: &Path,
-        name: &PublishName,
-        id: FileId,
-        permit: &Permit,
-    ) -> Result<Option<PathBuf>, RunError> {
-        let path = match name {
-            PublishName::Free(name) => folder.join(name.as_str()),
-            PublishName::Exactly(name) => folder.join(name),
-        };
-        let (store, size) = (self.store.clone(), permit.geometry().size());
-        Ok(blocking(&self.workers, move || {
-            Ok::<_, StoreError>(store.has_durably(&path, id, size)?.then_some(path))
-        })
-        .await??)
     }
 }
 
@@ -489,9 +439,13 @@ pub(super) fn offer_of(
     }
     let geometry = Geometry::for_size(source.size())
         .map_err(|error| RunError::new(Failure::Usage, format!("{}: {error}", source.path().display())))?;
+    let kind = match source.manifest() {
+        Some(manifest) => Kind::Folder { manifest_len: list_len(manifest, source.path())? },
+        None => Kind::File,
+    };
     Ok(Offer {
         name,
-        kind: Kind::File,
+        kind,
         size: source.size(),
         allocated: source.allocated(),
         chunk_log2: geometry.chunk_log2(),
@@ -499,6 +453,17 @@ pub(super) fn offer_of(
         resume_key,
         executable: source.executable(),
         modified_ns: source.modified_ns(),
+    })
+}
+
+fn list_len(manifest: &Manifest, path: &Path) -> Result<u32, RunError> {
+    let len = manifest.encode().len();
+    u32::try_from(len).ok().filter(|_| len <= MAX_MANIFEST_LEN).ok_or_else(|| {
+        let message = format!(
+            "{}: the list of what is in it has {len} bytes, and {MAX_MANIFEST_LEN} are the most; send parts of it",
+            path.display()
+        );
+        RunError::new(Failure::Usage, message)
     })
 }
 

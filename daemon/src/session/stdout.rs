@@ -87,7 +87,7 @@ async fn feed(
     partial: Arc<Partial>,
     mut prefix: watch::Receiver<u32>,
 ) -> Result<(), RunError> {
-    let chunks = partial.geometry().chunks();
+    let chunks = partial.layout().chunks();
     loop {
         let next = client.next.load(Ordering::Relaxed);
         if next >= chunks {

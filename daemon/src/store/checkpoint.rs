@@ -9,7 +9,6 @@ use super::{
     layout::{LOG, PART},
     log::{AppendError, Clean, Record},
     partial::{Journal, Partial},
-    stamp::Stamp,
 };
 
 impl Partial {
@@ -38,8 +37,7 @@ impl Partial {
         if window.is_empty() {
             return Ok(self.state().durable.clone());
         }
-        let synced = if journal.anchored { disk.sync_data(&self.data) } else { disk.sync_all(&self.data) };
-        synced.map_err(|error| self.lost(&error))?;
+        self.data.sync(disk, !journal.anchored).map_err(|error| self.lost(&error))?;
         self.anchor(journal).map_err(|error| self.lost(&error))?;
         match journal.log.append(disk, &Record::Durable(window.clone())) {
             Ok(()) => {}
@@ -61,7 +59,7 @@ impl Partial {
     /// Sets the data's length once more, where it may not be known to the disk, for the sync that follows.
     pub(super) fn settle_length(&self) -> Result<(), StoreError> {
         if self.state().length_in_doubt {
-            let sized = self.store.disk().set_len(&self.data, self.geometry().size());
+            let sized = self.data.settle_length(&**self.store.disk(), self.layout());
             sized.map_err(self.io("size the partial file"))?;
             self.state().length_in_doubt = false;
         }
@@ -99,7 +97,7 @@ impl Partial {
         self.check_place()?;
         self.checkpoint_with(&mut journal)?;
         let disk = &**self.store.disk();
-        disk.sync_all(&self.data).map_err(|error| self.lost(&error))?;
+        self.data.sync(disk, true).map_err(|error| self.lost(&error))?;
         if let Some(values) = &self.values
             && let Err(error) = disk.sync_data(values)
         {
@@ -110,7 +108,7 @@ impl Partial {
             }
             // They are checked before they are used.
         }
-        let stamp = Stamp::of(&self.data.metadata().map_err(self.io("look at"))?);
+        let stamp = self.data.stamp().map_err(self.io("look at"))?;
         let record = {
             let state = self.state();
             Record::Clean(Clean { stamp, verified: state.durable.clone(), doubtful: state.unchecked.clone() })

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use p2p_protocol::{ChunkSet, FileId, reason::Failure};
+use p2p_protocol::{ChunkSet, FileId, manifest::ManifestError, name::printable, reason::Failure};
 
 /// A failure of the store. Cheap to clone, as several waiters may be told of one.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -45,6 +45,26 @@ pub(crate) enum StoreError {
         path: PathBuf,
         /// What is there.
         what: &'static str,
+    },
+    /// Names in a folder that no receiver takes.
+    #[error(
+        "{}: no receiver takes these names, rename what has them or send the rest by itself: {}",
+        path.display(),
+        shown(names)
+    )]
+    UnsafeNames {
+        /// The folder.
+        path: PathBuf,
+        /// Some of them, from the folder on.
+        names: Vec<String>,
+    },
+    /// A folder that cannot be described.
+    #[error("{}: {error}", path.display())]
+    BadTree {
+        /// The folder.
+        path: PathBuf,
+        /// Why not.
+        error: Arc<ManifestError>,
     },
     /// Something else lies where a destination's folder or a partial's file should.
     #[error("{} is {what}, not {wanted}; move it away, or name another destination", path.display())]
@@ -142,6 +162,10 @@ pub(crate) enum StoreError {
     CatalogClosed,
 }
 
+fn shown(names: &[String]) -> String {
+    names.iter().map(|name| printable(name)).collect::<Vec<_>>().join(", ")
+}
+
 impl StoreError {
     /// Joins an operating-system error with what was tried and where. For use in `map_err`.
     pub(crate) fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
@@ -163,7 +187,7 @@ impl StoreError {
                 Failure::Integrity
             }
             Self::NotFound { .. } => Failure::NotFound,
-            Self::NotRegular { .. } => Failure::Usage,
+            Self::NotRegular { .. } | Self::UnsafeNames { .. } | Self::BadTree { .. } => Failure::Usage,
             Self::Cancelled => Failure::Cancelled,
             Self::CatalogClosed => Failure::Other,
         }

@@ -17,7 +17,7 @@ use rustix::{
 
 use super::{
     error::StoreError,
-    layout::{CVS, LOG, PART, PARTIALS},
+    layout::{CVS, LOG, PART, PARTIALS, TREE},
 };
 use crate::disk::{Disk, PRIVATE_FILE, PRIVATE_FOLDER, PUBLIC_FOLDER, make_folders, open_folder};
 
@@ -80,13 +80,15 @@ impl Folder {
         let _ = disk.remove_folder(&self.dir, OsStr::new(PARTIALS));
     }
 
-    /// Removes what publishing left when it was cut off: the log and values of a partial whose data has
-    /// already been renamed. After a power cut that may be the values alone.
+    /// Removes what publishing left when it was cut off: what lies beside the data of a partial that has already been
+    /// renamed. After a power cut that may be less than all of it.
     pub(super) fn sweep(&self, disk: &dyn Disk, partials: &Dir) {
         let Ok(entries) = partials.entries() else { return };
         for entry in entries.flatten() {
             let name = entry.file_name();
-            let stem = name.to_str().and_then(|name| name.strip_suffix(LOG).or(name.strip_suffix(CVS)));
+            let stem = name.to_str().and_then(|name| {
+                name.strip_suffix(LOG).or(name.strip_suffix(CVS)).or(name.strip_suffix(TREE))
+            });
             if let Some(stem) = stem {
                 self.sweep_one(disk, partials, stem);
             }
@@ -95,12 +97,12 @@ impl Folder {
 
     fn sweep_one(&self, disk: &dyn Disk, partials: &Dir, stem: &str) {
         let has_data = || partials.symlink_metadata(format!("{stem}{PART}")).is_ok();
-        let (values, log_name) = (format!("{stem}{CVS}"), format!("{stem}{LOG}"));
+        let [values, tree, log_name] = [CVS, TREE, LOG].map(|ending| format!("{stem}{ending}"));
         if has_data() {
             return;
         }
-        // Where there are values alone, the log is made for its lock.
-        let make = partials.symlink_metadata(&values).is_ok();
+        // Where the log is gone already, it is made for its lock.
+        let make = [&values, &tree].iter().any(|name| partials.symlink_metadata(name).is_ok());
         // Whoever holds the lock is about to make the data file.
         if let Ok(log) = open_file(disk, partials, &log_name, make)
             && lock(&log, &self.path).is_ok()
@@ -108,6 +110,7 @@ impl Folder {
         {
             tracing::debug!(folder = %self.path.display(), stem, "swept what a published file left");
             let _ = disk.unlink(partials, OsStr::new(&values));
+            let _ = disk.unlink(partials, OsStr::new(&tree));
             let _ = disk.unlink(partials, OsStr::new(&log_name));
         }
     }

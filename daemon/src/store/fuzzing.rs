@@ -95,6 +95,9 @@ impl Recovery {
             allocated: self.bytes.len() as u64,
             executable: false,
             modified_ns: None,
+            manifest: None,
+            alike: Vec::new(),
+            older: None,
         };
         // A log that proves another size is a reason to refuse; the fault is named, and that is all.
         let Ok(partial) = self.store.open_partial(spec.clone()) else { return };
@@ -249,7 +252,7 @@ impl Recovery {
 
     /// Takes the partial as a run does, to its end or to a stop; what is durable at the stop.
     fn goes_on(&self, partial: &Partial, way: u8) -> Option<ChunkSet> {
-        let geometry = partial.geometry();
+        let geometry = partial.layout().geometry();
         assert_eq!(geometry.size(), self.geometry.size());
         // One chunk of 1 MiB, where the log says so.
         let part = |chunk: u32| {

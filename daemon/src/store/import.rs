@@ -23,6 +23,7 @@ use super::{
     Store,
     draft::Draft,
     error::StoreError,
+    file_source::FileSource,
     folder::Folder,
     hashing::{Progress, hash_file},
     list::List,
@@ -30,6 +31,15 @@ use super::{
     stamp::Stamp,
 };
 use crate::disk::place_of;
+
+/// What is believed of a file without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// What the hash cache says of its stamp.
+    Cache,
+    /// Nothing: a disk may have damaged it, and no stamp tells.
+    Nothing,
+}
 
 /// A regular file that was just opened.
 #[derive(Debug)]
@@ -43,22 +53,55 @@ pub(super) struct Opened {
 impl Store {
     /// Hashes a file on all cores, or believes the hash cache. `progress` hears of the bytes hashed so far, from
     /// several threads; where it returns false, the result is [`StoreError::Cancelled`].
-    pub(crate) fn import(&self, path: &Path, progress: Progress<'_>) -> Result<Source, StoreError> {
+    pub(crate) fn import_file(&self, path: &Path, progress: Progress<'_>) -> Result<FileSource, StoreError> {
         let opened = open_regular(path)?;
         let (id, list) = match self.cached(&opened) {
             Some(known) => known,
             None => self.hash(&opened, progress)?,
         };
-        Ok(Source::new(self.disk().clone(), opened, id, list))
+        Ok(FileSource::new(self.disk().clone(), opened, id, list))
+    }
+
+    /// Hashes a file, or what is in a folder.
+    pub(crate) fn import(&self, path: &Path, progress: Progress<'_>) -> Result<Source, StoreError> {
+        if path.is_dir() {
+            self.import_folder(path, progress).map(Source::Folder)
+        } else {
+            self.import_file(path, progress).map(Source::File)
+        }
+    }
+
+    /// The File ID of an open file, from the hash cache or by hashing it; its list is kept.
+    pub(super) fn id_of(
+        &self,
+        opened: &Opened,
+        trust: Trust,
+        progress: Progress<'_>,
+    ) -> Result<FileId, StoreError> {
+        match self.cached(opened).filter(|_| trust == Trust::Cache) {
+            Some((id, _)) => Ok(id),
+            None => self.hash(opened, progress).map(|(id, _)| id),
+        }
+    }
+
+    /// The same of a file that is open already; `path` is for errors.
+    pub(super) fn id_of_open(&self, file: File, path: &Path) -> Result<FileId, StoreError> {
+        let found = file.metadata().map_err(|error| failed(path, error))?;
+        check_kind(path, &found)?;
+        let opened = Opened { stamp: Stamp::of(&found), file, path: path.to_owned(), found };
+        self.id_of(&opened, Trust::Cache, &|_| true)
     }
 
     /// Opens a file to be sent: hashed if the hash cache knows it, else to be hashed on the way. `None` for one that is
-    /// to be hashed first, with [`Self::import`]: a short one, one that is very long, and one that was sent just now, of
+    /// to be hashed first, with [`Self::import`]: a folder, a short file, one that is very long, and one that was sent just now, of
     /// which the receiver need not take a byte.
-    pub(crate) fn open_to_send(&self, path: &Path) -> Result<Option<Source>, StoreError> {
+    pub(crate) fn open_to_send(&self, path: &Path) -> Result<Option<FileSource>, StoreError> {
+        if path.is_dir() {
+            return Ok(None);
+        }
         let opened = open_regular(path)?;
         if let Some((id, list)) = self.cached(&opened) {
-            return Ok(Some(Source::new(self.disk().clone(), opened, id, list)));
+            return Ok(Some(FileSource::new(self.disk().clone(), opened, id, list)));
         }
         let size = opened.stamp.size;
         let chunks = Geometry::for_size(size).map_or(u64::MAX, |geometry| geometry.chunks().into());
@@ -68,11 +111,11 @@ impl Store {
         }
         let draft = Draft::new(self.clone(), size.div_ceil(GROUP_LEN));
         let draft = draft.map_err(StoreError::io("write the list of chaining values for", path))?;
-        Ok(Some(Source::unhashed(self.disk().clone(), opened, draft)))
+        Ok(Some(FileSource::unhashed(self.disk().clone(), opened, draft)))
     }
 
     /// Whether a source that is not hashed itself was, meanwhile, as another transfer's.
-    pub(crate) fn was_hashed(&self, source: &Source) -> bool {
+    pub(crate) fn was_hashed(&self, source: &FileSource) -> bool {
         let stamp = source.stamp();
         self.was_sent(stamp) || self.catalog().hash(stamp).is_ok_and(|known| known.is_some())
     }
@@ -116,13 +159,19 @@ impl Store {
     /// Whether there is a regular file with this content; if so, it is made durable under its name, as nobody else may
     /// have seen to it: a daemon that was killed right after its rename has not. The size is compared first, then the
     /// hash cache asked, then the file hashed.
-    pub(crate) fn has_durably(&self, path: &Path, id: FileId, size: u64) -> Result<bool, StoreError> {
+    pub(super) fn has_durably(
+        &self,
+        path: &Path,
+        id: FileId,
+        size: u64,
+        trust: Trust,
+    ) -> Result<bool, StoreError> {
         let opened = match open_regular(path) {
             Ok(opened) => opened,
             Err(StoreError::NotFound { .. } | StoreError::NotRegular { .. }) => return Ok(false),
             Err(other) => return Err(other),
         };
-        if !self.has_content(&opened, id, size)? {
+        if !self.has_content(&opened, id, size, trust)? {
             return Ok(false);
         }
         let (folder, _) = place_of(path).map_err(StoreError::io("open the folder of", path))?;
@@ -131,6 +180,22 @@ impl Store {
             self.sweep(folder);
         }
         Ok(true)
+    }
+
+    /// The same for a file or a folder.
+    pub(crate) fn holds(
+        &self,
+        path: &Path,
+        id: FileId,
+        size: u64,
+        is_folder: bool,
+        trust: Trust,
+    ) -> Result<bool, StoreError> {
+        if is_folder {
+            self.has_folder_durably(path, id, size, trust)
+        } else {
+            self.has_durably(path, id, size, trust)
+        }
     }
 
     /// Syncs a file that was found, and its name.
@@ -160,7 +225,7 @@ impl Store {
         size: u64,
     ) -> Result<Option<File>, StoreError> {
         match open_regular_in(folder.as_fd(), name.as_ref(), path) {
-            Ok(opened) => Ok(self.has_content(&opened, id, size)?.then_some(opened.file)),
+            Ok(opened) => Ok(self.has_content(&opened, id, size, Trust::Cache)?.then_some(opened.file)),
             // Whatever is there is in the way; the content gets another name.
             Err(error) => {
                 tracing::debug!(%error, "a name is taken by what is no readable file");
@@ -169,11 +234,14 @@ impl Store {
         }
     }
 
-    fn has_content(&self, opened: &Opened, id: FileId, size: u64) -> Result<bool, StoreError> {
+    fn has_content(&self, opened: &Opened, id: FileId, size: u64, trust: Trust) -> Result<bool, StoreError> {
         if opened.stamp.size != size {
             return Ok(false);
         }
-        let known = self.catalog().hash(opened.stamp).unwrap_or_default();
+        let known = match trust {
+            Trust::Cache => self.catalog().hash(opened.stamp).unwrap_or_default(),
+            Trust::Nothing => None,
+        };
         let found = match known {
             Some(found) => found,
             None => match self.hash(opened, &|_| true) {

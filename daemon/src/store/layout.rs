@@ -14,6 +14,8 @@ pub(crate) use p2p_protocol::name::PARTIALS_FOLDER as PARTIALS;
 pub(crate) const PART: &str = ".part";
 /// Ending of a partial's log of checkpoints.
 pub(crate) const LOG: &str = ".log";
+/// Ending of the file that says what folder a partial is of.
+pub(crate) const TREE: &str = ".tree";
 /// Ending of a file of chaining values.
 pub(crate) const CVS: &str = ".cvs";
 

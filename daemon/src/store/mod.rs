@@ -24,9 +24,12 @@
 
 mod catalog;
 mod checkpoint;
+mod data;
 mod draft;
 mod error;
+mod file_source;
 mod folder;
+mod folders;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod hashing;
@@ -37,11 +40,16 @@ mod log;
 mod partial;
 mod publish;
 mod recover;
+mod reuse;
 mod source;
 mod spool;
+mod staging;
 mod stamp;
 #[cfg(test)]
 mod tests;
+mod tree_file;
+mod tree_source;
+mod walk;
 
 use std::{
     collections::VecDeque,
@@ -51,11 +59,13 @@ use std::{
 
 pub(crate) use catalog::{Catalog, JobRow, Share};
 pub(crate) use error::StoreError;
+pub(crate) use file_source::ChunkData;
+pub(crate) use import::Trust;
 pub(crate) use layout::PartialKey;
 pub(crate) use partial::Partial;
 pub(crate) use publish::{PublishName, Published};
 pub(crate) use recover::PartialSpec;
-pub(crate) use source::{ChunkData, Source};
+pub(crate) use source::{Chunk, Source};
 
 use crate::{
     disk::{Disk, PRIVATE_FOLDER, make_folders},

@@ -15,7 +15,6 @@ use std::{
     fs::File,
     io,
     ops::Range,
-    os::unix::fs::MetadataExt,
     path::PathBuf,
     sync::{Mutex, MutexGuard, OnceLock, PoisonError},
 };
@@ -23,13 +22,14 @@ use std::{
 use bytes::Bytes;
 use cap_std::fs::Dir;
 use p2p_protocol::{
-    ChunkSet, Cv, FileId, Geometry,
+    ChunkSet, Cv, FileId, Geometry, Layout,
     limits::{CHECKPOINT_BYTES, CV_LEN},
     tree::{self, Expected, Payload, VerifiedChunk},
 };
 
 use super::{
     Store,
+    data::{Data, Place},
     error::StoreError,
     folder::Folder,
     layout::{CVS, PART, PARTIALS, PartialKey},
@@ -50,8 +50,10 @@ pub(crate) struct Partial {
     pub(super) folder: Folder,
     pub(super) partials: Dir,
     pub(super) spec: PartialSpec,
-    pub(super) data: File,
+    pub(super) data: Data,
     pub(super) values: Option<File>,
+    layout: Layout,
+    /// That of the layout.
     geometry: Geometry,
     /// The content, once it is known.
     identity: OnceLock<FileId>,
@@ -140,12 +142,12 @@ pub(super) struct Parts {
     pub(super) folder: Folder,
     pub(super) partials: Dir,
     pub(super) spec: PartialSpec,
-    pub(super) data: File,
+    pub(super) data: Data,
     pub(super) values: Option<File>,
     pub(super) log: Log,
     pub(super) anchored: bool,
     pub(super) state: State,
-    pub(super) geometry: Geometry,
+    pub(super) layout: Layout,
     pub(super) verified: ChunkSet,
     pub(super) doubtful: ChunkSet,
 }
@@ -161,7 +163,8 @@ impl Partial {
             spec,
             data,
             values,
-            geometry: parts.geometry,
+            geometry: parts.layout.geometry(),
+            layout: parts.layout,
             identity,
             verified: parts.verified,
             doubtful: parts.doubtful,
@@ -173,9 +176,9 @@ impl Partial {
         }
     }
 
-    /// Size and chunk size in force.
-    pub(crate) fn geometry(&self) -> Geometry {
-        self.geometry
+    /// How the content is cut, in force.
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
     }
 
     /// The content's identity, once known.
@@ -265,7 +268,7 @@ impl Partial {
     /// Whether the partial still has its name, in the folder that the destination's path names. A file that was
     /// removed can be written to without an error, and nothing would come of it.
     pub(super) fn check_place(&self) -> Result<(), StoreError> {
-        let names = self.data.metadata().map_err(self.io("look at the partial file"))?.nlink();
+        let removed = self.data.is_removed().map_err(self.io("look at the partial file"))?;
         let gone = || StoreError::Gone { path: self.folder.path.clone() };
         let named = match std::fs::metadata(&self.folder.path) {
             Ok(named) => named,
@@ -274,11 +277,12 @@ impl Partial {
             }
             Err(error) => return Err(StoreError::io("look at the folder", &self.folder.path)(error)),
         };
-        if names == 0 {
+        if removed {
             return Err(StoreError::Removed { path: self.path_of(PART) });
         }
         let open = self.folder.dir.dir_metadata().map_err(|_| gone())?;
         use cap_std::fs::MetadataExt as _;
+        use std::os::unix::fs::MetadataExt;
         if (open.dev(), open.ino()) == (MetadataExt::dev(&named), MetadataExt::ino(&named)) {
             Ok(())
         } else {
@@ -289,6 +293,7 @@ impl Partial {
     /// Reserves space for the file's first so many bytes, if the content is not sparse. A file system that cannot
     /// do that is fine.
     pub(crate) fn reserve(&self, up_to: u64) -> Result<(), StoreError> {
+        let Data::File(data) = &self.data else { return Ok(()) };
         let up_to = up_to.min(self.geometry.size());
         if self.spec.allocated < self.geometry.size() {
             return Ok(());
@@ -297,7 +302,7 @@ impl Partial {
         if up_to <= *reserved {
             return Ok(());
         }
-        match self.store.disk().reserve(&self.data, *reserved, up_to - *reserved) {
+        match self.store.disk().reserve(data, *reserved, up_to - *reserved) {
             Err(error) if is_unsupported(&error) => {}
             result => result.map_err(self.io("reserve space for"))?,
         }
@@ -327,7 +332,7 @@ impl Partial {
             u64::from(state.durable.len()) + u64::from(state.pending.len()) + u64::from(state.syncing.len())
         };
         let missing = u64::from(self.geometry.chunks()).saturating_sub(stored) * self.geometry.chunk_len();
-        let need = missing.min(self.geometry.size()).min(CHECKPOINT_BYTES);
+        let need = missing.min(self.layout.size()).min(CHECKPOINT_BYTES);
         self.store.disk().free(&self.folder.dir).is_ok_and(|free| free >= need)
     }
 
@@ -362,14 +367,22 @@ impl Partial {
     /// Writes a chunk and its values where they belong.
     fn put(&self, chunk: &VerifiedChunk<Bytes>) -> Result<(), StoreError> {
         let disk = &**self.store.disk();
-        let range = self.geometry.bytes_of(chunk.index());
-        match chunk.payload() {
-            Payload::Bytes(bytes) => {
+        match (self.place_of(chunk.index()).map_err(self.io("write"))?, chunk.payload()) {
+            (Place::Range(file, range), Payload::Bytes(bytes)) => {
                 let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-                write_all(disk, &self.data, bytes, range.start).map_err(self.io("write"))?;
+                write_all(disk, &file, bytes, range.start).map_err(self.io("write"))?;
             }
-            Payload::Zeros(_) if self.holes_hold() && is_hole(&self.data, range.clone()) => {}
-            Payload::Zeros(_) => self.put_zeros(range).map_err(self.io("write"))?,
+            (Place::Range(file, range), Payload::Zeros(_)) => {
+                if !(self.holes_hold() && is_hole(&file, range.clone())) {
+                    self.put_zeros(&file, range).map_err(self.io("write"))?;
+                }
+            }
+            (Place::Files(staging, entries), Payload::Bytes(bytes)) => {
+                staging.write_files(entries, bytes).map_err(self.io("write"))?;
+            }
+            (Place::Files(..), Payload::Zeros(_)) => {
+                return Err(self.io("write")(io::ErrorKind::InvalidInput.into()));
+            }
         }
         self.put_values(chunk)
     }
@@ -380,18 +393,22 @@ impl Partial {
 
     fn put_values(&self, chunk: &VerifiedChunk<Bytes>) -> Result<(), StoreError> {
         let Some(values) = &self.values else { return Ok(()) };
-        let first = self.geometry.groups_of(chunk.index()).start;
+        let first = self.layout.groups_of(chunk.index()).start;
         let bytes = bytes_of(chunk.groups());
         let written = write_all(&**self.store.disk(), values, &bytes, first * CV_LEN as u64);
         written.map_err(StoreError::io("write", &self.path_of(CVS)))
     }
 
-    fn put_zeros(&self, range: Range<u64>) -> io::Result<()> {
+    fn place_of(&self, chunk: u32) -> io::Result<Place<'_>> {
+        self.data.place(&self.layout, chunk)
+    }
+
+    fn put_zeros(&self, file: &File, range: Range<u64>) -> io::Result<()> {
         let disk = &**self.store.disk();
-        match disk.punch(&self.data, range.start, range.end - range.start) {
+        match disk.punch(file, range.start, range.end - range.start) {
             Err(error) if is_unsupported(&error) => {
                 let zeros = vec![0; (range.end - range.start) as usize];
-                write_all(disk, &self.data, &zeros, range.start)
+                write_all(disk, file, &zeros, range.start)
             }
             other => other,
         }
@@ -451,12 +468,19 @@ impl Partial {
 
     /// What is stored of a chunk, if it is right. What cannot be read is not.
     fn verify_stored(&self, chunk: u32, expected: Expected) -> Option<VerifiedChunk<Bytes>> {
-        let range = self.geometry.bytes_of(chunk);
-        if is_hole(&self.data, range.clone()) {
-            return tree::verify_zeros(self.geometry, chunk, expected);
-        }
-        match self.read_range(range) {
-            Ok(bytes) => tree::verify(self.geometry, chunk, expected, bytes),
+        let found = self.place_of(chunk).and_then(|place| match place {
+            Place::Range(file, range) => {
+                // What is stored of a folder's piece is compared with the value that was kept of it.
+                let expected = if expected == Expected::Files { self.kept_value(chunk)? } else { expected };
+                let holds = is_hole(&file, range.clone());
+                let bytes = if holds { None } else { Some(self.read_range(&file, range)?) };
+                Ok((bytes, expected))
+            }
+            Place::Files(staging, entries) => Ok((Some(staging.read_files(entries)?), expected)),
+        });
+        match found {
+            Ok((bytes, expected)) => tree::verify_in(&self.layout, chunk, expected, bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
                 tracing::warn!(chunk, path = %self.path_of(PART).display(), %error, "a stored chunk cannot be read");
                 None
@@ -464,9 +488,19 @@ impl Partial {
         }
     }
 
-    fn read_range(&self, range: Range<u64>) -> io::Result<Bytes> {
+    /// The value that was written with a chunk. It was not synced; one that is lost, zeros, is that of no chunk.
+    fn kept_value(&self, chunk: u32) -> io::Result<Expected> {
+        let groups = self.layout.groups_of(chunk);
+        let values = self.values.as_ref().ok_or(io::ErrorKind::InvalidInput)?;
+        let mut bytes = vec![0; (groups.end - groups.start) as usize * CV_LEN];
+        read_full(&**self.store.disk(), values, &mut bytes, groups.start * CV_LEN as u64)?;
+        let values: Vec<Cv> = bytes.chunks_exact(CV_LEN).map(cv_of).collect();
+        Ok(Expected::Subtree(tree::merge(&values).ok_or(io::ErrorKind::InvalidInput)?))
+    }
+
+    fn read_range(&self, file: &File, range: Range<u64>) -> io::Result<Bytes> {
         let mut bytes = Buffer::take((range.end - range.start) as usize);
-        read_exact(&**self.store.disk(), &self.data, &mut bytes, range.start)?;
+        read_exact(&**self.store.disk(), file, &mut bytes, range.start)?;
         Ok(bytes.freeze())
     }
 
@@ -476,7 +510,11 @@ impl Partial {
             let error = io::Error::new(io::ErrorKind::InvalidInput, format!("chunk {chunk} is not here"));
             return Err(self.io("read")(error));
         }
-        self.read_range(self.geometry.bytes_of(chunk)).map_err(self.io("read"))
+        let read = self.place_of(chunk).and_then(|place| match place {
+            Place::Range(file, range) => self.read_range(&file, range),
+            Place::Files(staging, entries) => staging.read_files(entries),
+        });
+        read.map_err(self.io("read"))
     }
 
     /// Removes the partial.

@@ -11,25 +11,29 @@ use std::{
     ffi::{OsStr, OsString},
     fs::File,
     io,
+    ops::Range,
     os::unix::ffi::{OsStrExt, OsStringExt},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
-use p2p_protocol::{ChunkSet, FileId, SafeName, limits::MAX_NAME_LEN, tree};
-use rustix::fs::{Timespec, Timestamps, UTIME_OMIT};
+use p2p_protocol::{ChunkSet, FileId, Layout, SafeName, limits::MAX_NAME_LEN, tree};
 
 use super::{
+    data::Data,
     error::StoreError,
     folder::is_still,
-    import::{now_ns, rests},
+    import::{Trust, now_ns, rests},
     layout::PART,
     list::{List, RUN},
     partial::{Journal, Partial},
     recover::remove_files,
+    staging::times_of,
     stamp::Stamp,
 };
-use crate::disk::is_unsupported;
+use crate::disk::{PRIVATE_FOLDER, is_unsupported};
 
+/// Variants of a name under which an earlier copy of a folder is looked for.
+const ALIKE: u32 = 4;
 /// Numbers that are tried before a name is given up.
 const MOST_NUMBERED: u32 = 10_000;
 
@@ -40,6 +44,8 @@ pub(crate) enum PublishName {
     Free(SafeName),
     /// The owner's word: one component of a path, otherwise free.
     Exactly(OsString),
+    /// The same, and what has that name already is an older copy, whose place this takes.
+    Instead(OsString),
 }
 
 /// Where content is now.
@@ -54,13 +60,31 @@ pub(crate) struct Published {
 }
 
 impl PublishName {
+    /// The paths at which an earlier copy may be: this name in a folder, and the first of its variants.
+    pub(crate) fn alike(&self, folder: &Path) -> Vec<PathBuf> {
+        (0..ALIKE).map(|n| folder.join(self.variant(n))).collect()
+    }
+
+    /// The older copy whose place is to be taken.
+    pub(crate) fn older(&self, folder: &Path) -> Option<PathBuf> {
+        match self {
+            Self::Instead(name) => Some(folder.join(name)),
+            Self::Free(_) | Self::Exactly(_) => None,
+        }
+    }
+
+    /// The path of this name in a folder.
+    pub(crate) fn path_in(&self, folder: &Path) -> PathBuf {
+        folder.join(self.variant(0))
+    }
+
     /// The name itself for 0, else a numbered variant.
     fn variant(&self, n: u32) -> OsString {
         match (self, n) {
             (Self::Free(name), 0) => name.as_str().into(),
             (Self::Free(name), n) => name.numbered(n).as_str().into(),
-            (Self::Exactly(name), 0) => name.clone(),
-            (Self::Exactly(name), n) => match name.to_str().map(SafeName::parse) {
+            (Self::Exactly(name) | Self::Instead(name), 0) => name.clone(),
+            (Self::Exactly(name) | Self::Instead(name), n) => match name.to_str().map(SafeName::parse) {
                 Some(Ok(safe)) => safe.numbered(n).as_str().into(),
                 _ => numbered_bytes(name.as_bytes(), n),
             },
@@ -70,7 +94,7 @@ impl PublishName {
     fn is_one_component(&self) -> bool {
         match self {
             Self::Free(_) => true,
-            Self::Exactly(name) => {
+            Self::Exactly(name) | Self::Instead(name) => {
                 let bytes = name.as_bytes();
                 !matches!(bytes, b"" | b"." | b"..") && !bytes.iter().any(|byte| matches!(byte, b'/' | 0))
             }
@@ -104,7 +128,10 @@ impl Partial {
         self.check_place()?;
         self.check_complete()?;
         self.settle()?;
-        let published = self.place(name)?;
+        let published = match name {
+            PublishName::Instead(new) => self.take_the_place_of(new)?,
+            name => self.place(name)?,
+        };
         self.finish(&mut journal, &published);
         Ok(published)
     }
@@ -116,8 +143,7 @@ impl Partial {
     }
 
     fn check_complete(&self) -> Result<(), StoreError> {
-        let geometry = self.geometry();
-        let mut missing = ChunkSet::full(geometry.chunks());
+        let mut missing = ChunkSet::full(self.layout().chunks());
         {
             let state = self.state();
             missing.subtract(&state.durable);
@@ -128,7 +154,10 @@ impl Partial {
         }
         // Where there is no chunk, nothing has been verified yet.
         let file_id = self.named()?;
-        if geometry.chunks() == 0 && file_id != tree::empty_id() {
+        if let Layout::File(geometry) = self.layout()
+            && geometry.chunks() == 0
+            && file_id != tree::empty_id()
+        {
             return Err(StoreError::Impossible { file_id, size: geometry.size() });
         }
         Ok(())
@@ -138,22 +167,24 @@ impl Partial {
     fn settle(&self) -> Result<(), StoreError> {
         self.reserve_no_more();
         self.settle_length()?;
-        let allowed = if self.spec.executable { 0o777 } else { 0o666 };
-        let (disk, mode) = (self.store.disk(), self.store.file_mode() & allowed);
-        disk.set_mode(&self.data, mode).map_err(self.io("set the permissions of"))?;
-        if let Some(modified) = self.spec.modified_ns {
-            let times = Timestamps {
-                last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-                last_modification: Timespec {
-                    tv_sec: modified.div_euclid(1_000_000_000),
-                    tv_nsec: modified.rem_euclid(1_000_000_000),
-                },
-            };
-            if let Err(error) = disk.set_times(&self.data, &times) {
-                tracing::debug!(path = %self.path_of(PART).display(), %error, "the modification time is not kept");
+        let disk = &**self.store.disk();
+        match &self.data {
+            Data::File(file) => {
+                let allowed = if self.spec.executable { 0o777 } else { 0o666 };
+                let mode = self.store.file_mode() & allowed;
+                disk.set_mode(file, mode).map_err(self.io("set the permissions of"))?;
+                if let Some(modified) = self.spec.modified_ns
+                    && let Err(error) = disk.set_times(file, &times_of(modified))
+                {
+                    tracing::debug!(path = %self.path_of(PART).display(), %error, "the modification time is not kept");
+                }
+            }
+            Data::Folder(staging) => {
+                let completed = staging.complete(self.store.file_mode(), self.spec.modified_ns);
+                completed.map_err(self.io("complete the folder"))?;
             }
         }
-        disk.sync_all(&self.data).map_err(|error| self.lost(&error))
+        self.data.sync(disk, true).map_err(|error| self.lost(&error))
     }
 
     fn place(&self, name: &PublishName) -> Result<Published, StoreError> {
@@ -191,12 +222,63 @@ impl Partial {
         Err(StoreError::NoName { path: self.folder.path.join(name.variant(0)) })
     }
 
+    /// Takes a name, and the older copy that has it takes the partial's: at no moment is there neither. That copy goes
+    /// with what is left of the partial.
+    fn take_the_place_of(&self, new: &OsStr) -> Result<Published, StoreError> {
+        let path = self.folder.path.join(new);
+        let (disk, part) = (self.store.disk(), OsString::from(format!("{}{PART}", self.stem())));
+        let name = new.to_string_lossy().into_owned();
+        let published = Published { path: path.clone(), name, already: false };
+        let exchange = || disk.exchange(&self.partials, &part, &self.folder.dir, new);
+        let undo: &dyn Fn() -> io::Result<()> = match self.rename_to(new) {
+            Ok(()) => {
+                self.check_renamed(new)?;
+                &|| self.rename_back(new).map_err(io::Error::other)
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.check_replaceable(new, &path)?;
+                match exchange() {
+                    Ok(()) => &exchange,
+                    Err(error) if is_unsupported(&error) && matches!(self.data, Data::File(_)) => {
+                        let renamed = disk.rename(&self.partials, &part, &self.folder.dir, new);
+                        renamed.map_err(StoreError::io("take the place of", &path))?;
+                        &|| Ok(())
+                    }
+                    Err(error) => return Err(StoreError::io("take the place of", &path)(error)),
+                }
+            }
+            Err(error) => return Err(StoreError::io("publish as", &path)(error)),
+        };
+        if let Err(error) = self.sync_folders() {
+            // A second sync of the same change would prove nothing; the next try makes it again.
+            undo().map_err(StoreError::io("take back", &path))?;
+            return Err(StoreError::io("sync the folder of", &path)(error));
+        }
+        Ok(published)
+    }
+
+    /// Only a file takes a file's place, and a folder a folder's.
+    fn check_replaceable(&self, new: &OsStr, path: &Path) -> Result<(), StoreError> {
+        let found = self.folder.dir.symlink_metadata(new).map_err(StoreError::io("look at", path))?;
+        let (fits, wanted) = match self.data {
+            Data::File(_) => (found.is_file(), "a file that may be replaced"),
+            Data::Folder(_) => (found.is_dir(), "a folder that may be replaced"),
+        };
+        let what = if found.is_dir() { "a folder" } else { "something else" };
+        if fits { Ok(()) } else { Err(StoreError::Misplaced { path: path.to_owned(), what, wanted }) }
+    }
+
     fn rename_to(&self, new: &OsStr) -> io::Result<()> {
         let disk = self.store.disk();
         let part = OsString::from(format!("{}{PART}", self.stem()));
         match disk.rename_new(&self.partials, &part, &self.folder.dir, new) {
             Err(error) if is_unsupported(&error) => {}
             other => return other,
+        }
+        if let Data::Folder(_) = self.data {
+            // An empty folder claims the name, and is what the folder may replace.
+            disk.make_folder(&self.folder.dir, new, PRIVATE_FOLDER)?;
+            return disk.rename(&self.partials, &part, &self.folder.dir, new);
         }
         disk.link(&self.partials, &part, &self.folder.dir, new)?;
         if let Err(error) = disk.unlink(&self.partials, &part) {
@@ -208,7 +290,7 @@ impl Partial {
     /// Whether what got the name is the file that was verified: a rename takes what has the old name at that moment.
     fn check_renamed(&self, new: &OsStr) -> Result<(), StoreError> {
         let path = self.folder.path.join(new);
-        if is_still(&self.folder.dir, new, &self.data).map_err(StoreError::io("look at", &path))? {
+        if is_still(&self.folder.dir, new, self.data.handle()).map_err(StoreError::io("look at", &path))? {
             return Ok(());
         }
         tracing::warn!(path = %path.display(), "the partial file was swapped while it was published");
@@ -222,6 +304,9 @@ impl Partial {
         let disk = self.store.disk();
         let part = OsString::from(format!("{}{PART}", self.stem()));
         let back = match disk.rename_new(&self.folder.dir, new, &self.partials, &part) {
+            Err(error) if is_unsupported(&error) && matches!(self.data, Data::Folder(_)) => {
+                disk.rename(&self.folder.dir, new, &self.partials, &part)
+            }
             Err(error) if is_unsupported(&error) => disk
                 .link(&self.folder.dir, new, &self.partials, &part)
                 .and_then(|()| disk.unlink(&self.folder.dir, new)),
@@ -238,8 +323,11 @@ impl Partial {
     /// Whether a name that is taken has this very content; if so, that is made durable, as nobody else may have
     /// seen to it.
     fn is_there(&self, new: &OsStr) -> Result<bool, StoreError> {
-        let (id, size) = (self.named()?, self.geometry().size());
+        let (id, size) = (self.named()?, self.layout().size());
         let path = self.folder.path.join(new);
+        if let Some(plan) = self.layout().plan() {
+            return self.store.has_folder_durably(&path, plan.id(), size, Trust::Cache);
+        }
         let Some(file) = self.store.identical_in(&self.folder.dir, new, &path, id, size)? else {
             return Ok(false);
         };
@@ -265,11 +353,28 @@ impl Partial {
     /// the file, and whoever writes to it afterwards moves that time to then, which shows where we had set it to
     /// one that is well past. Where it is not, the file is hashed once when it is first served.
     fn remember_published(&self) {
-        let (Ok(found), Some(id)) = (self.data.metadata(), self.file_id()) else { return };
-        let stamp = Stamp::of(&found);
-        let set_by_us = self.spec.modified_ns == Some(stamp.mtime_ns);
+        match (&self.data, self.layout()) {
+            (Data::File(file), Layout::File(geometry)) => {
+                let (Ok(found), Some(id)) = (file.metadata(), self.file_id()) else { return };
+                self.remember_file(Stamp::of(&found), self.spec.modified_ns, id, 0..geometry.groups());
+            }
+            (Data::Folder(staging), Layout::Folder(plan)) => {
+                for (number, _, _, groups) in plan.long_files() {
+                    let entry = plan.manifest().entries().get(number as usize);
+                    let file = entry.zip(plan.manifest().file(number)).zip(staging.long_stamp(number).ok());
+                    if let Some(((entry, (_, id)), stamp)) = file {
+                        self.remember_file(stamp, entry.modified_ns, id, groups);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn remember_file(&self, stamp: Stamp, modified_ns: Option<i64>, id: FileId, groups: Range<u64>) {
+        let set_by_us = modified_ns == Some(stamp.mtime_ns);
         if set_by_us && rests(stamp.mtime_ns, now_ns()) {
-            match self.keep_list(id) {
+            match self.keep_list(id, groups) {
                 Ok(true) => self.store.remember(stamp, id),
                 Ok(false) => {
                     tracing::debug!("chaining values of a partial are incomplete, hashed when served")
@@ -279,16 +384,18 @@ impl Partial {
         }
     }
 
-    /// Copies the partial's values to the home; false if they do not rebuild the File ID.
-    fn keep_list(&self, id: FileId) -> io::Result<bool> {
+    /// Copies a file's values to the home; false if they do not rebuild its File ID.
+    fn keep_list(&self, id: FileId, groups: Range<u64>) -> io::Result<bool> {
         let Some(values) = &self.values else { return Ok(true) };
-        let (disk, groups) = (&**self.store.disk(), self.geometry().groups());
+        let disk = &**self.store.disk();
         let list = List::File(File::try_clone(values)?);
-        let writer = self.store.lists().begin(groups)?;
-        for start in (0..groups).step_by(RUN as usize) {
-            writer.put(start, &list.read(disk, start..(start + RUN).min(groups))?)?;
+        let count = groups.end - groups.start;
+        let writer = self.store.lists().begin(count)?;
+        for start in (0..count).step_by(RUN as usize) {
+            let end = (start + RUN).min(count);
+            writer.put(start, &list.read(disk, groups.start + start..groups.start + end)?)?;
         }
-        Ok(writer.finish_as(groups, id)?.is_some())
+        Ok(writer.finish_as(count, id)?.is_some())
     }
 }
 

@@ -14,22 +14,26 @@ use std::{
     io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use cap_std::fs::Dir;
-use p2p_protocol::{ChunkSet, FileId, Geometry};
+use p2p_protocol::{ChunkSet, FileId, Geometry, Layout, Manifest, Plan};
 
 use super::{
     Store,
+    data::{Data, blocks_of},
     error::StoreError,
     folder::{Folder, is_still, lock, open_file},
-    layout::{CVS, LOG, PART, PARTIALS, PartialKey},
+    layout::{CVS, LOG, PART, PARTIALS, PartialKey, TREE},
     log::{Contents, Header, Log},
     partial::{Partial, Parts, State},
+    staging::Staging,
     stamp::Stamp,
+    tree_file,
 };
-use crate::disk::{Disk, next_data, next_hole};
+use crate::disk::{Disk, next_data, next_hole, remove_all};
 
 /// What a partial is opened for.
 #[derive(Clone, Debug)]
@@ -48,6 +52,12 @@ pub(crate) struct PartialSpec {
     pub(crate) executable: bool,
     /// Modification time of the published file, in nanoseconds since 1970 UTC.
     pub(crate) modified_ns: Option<i64>,
+    /// What is in it, for a folder.
+    pub(crate) manifest: Option<Arc<Manifest>>,
+    /// Folders in which some of that may be already.
+    pub(crate) alike: Vec<PathBuf>,
+    /// An older copy of the file, of which some chunks may be right.
+    pub(crate) older: Option<PathBuf>,
 }
 
 impl Store {
@@ -57,30 +67,70 @@ impl Store {
         let disk = &**self.disk();
         let folder = Folder::make(disk, &spec.folder)?;
         let stem = spec.key.to_string();
-        let stored = folder.partials()?.map_or(0, |partials| stored_bytes(&partials, &stem));
+        let stored = folder.partials()?.map_or(0, |partials| blocks_of(&partials, &format!("{stem}{PART}")));
         check_room(self, &folder, spec.allocated.saturating_sub(stored))?;
 
         let (at, log_file) = enter(self, &folder, &stem)?;
-        let data = open_own(self, &at, PART)?;
+        let (plan, looked_just_now) = match &spec.manifest {
+            Some(manifest) => {
+                let (plan, is_new) = self.plan_of(&at, manifest, &spec)?;
+                (Some(plan), is_new)
+            }
+            None => (None, true),
+        };
         let data_path = at.path(PART);
-        let stamp = Stamp::of(&data.metadata().map_err(StoreError::io("look at", &data_path))?);
+        let data = match &plan {
+            Some(plan) => {
+                let staging = Staging::open(self.disk(), &at.partials, &at.name(PART), plan);
+                Data::Folder(staging.map_err(|error| unfit(&data_path, error))?)
+            }
+            None => Data::File(Arc::new(open_own(self, &at, PART)?)),
+        };
+        let offered = plan.map_or(Layout::File(spec.geometry), Layout::Folder);
+        let stamp = data.stamp().map_err(StoreError::io("look at", &data_path))?;
         let read_log = StoreError::io("read the log", &at.path(LOG));
         let contents = Contents::read(disk, &log_file).map_err(read_log)?;
 
-        let found = believe(&spec, &contents, stamp, &data, &data_path)?;
-        let header =
-            Header { file_id: spec.key.stand_in(), geometry: found.geometry, data: (stamp.dev, stamp.ino) };
+        let mut found = believe(&spec.key, &offered, &contents, stamp, &data, &data_path)?;
+        if let (Data::File(file), Some(older)) = (&data, &spec.older)
+            && found.verified.is_empty()
+            && found.doubtful.is_empty()
+        {
+            // Each of its chunks counts once it was hashed, like any that no record names.
+            self.copy_older(older, file, found.layout.size()).map_err(StoreError::io("copy", older))?;
+            found.doubtful = data.present(&found.layout);
+        }
+        if let Data::Folder(staging) = &data
+            && !found.clean
+            && !looked_just_now
+            && !staging.spared_are_right()
+        {
+            // What was reused is not here any longer: the plan is made anew.
+            let gone = disk.unlink(&at.partials, OsStr::new(&at.name(TREE)));
+            gone.map_err(StoreError::io("remove", &at.path(TREE)))?;
+            drop(log_file);
+            return self.open_partial(spec);
+        }
+        let geometry = found.layout.geometry();
+        let header = Header { file_id: spec.key.stand_in(), geometry, data: (stamp.dev, stamp.ino) };
         let log = if found.log_fits {
             Log::resume(disk, log_file, &contents)
         } else {
             Log::reset(disk, log_file, &header)
         };
         let log = log.map_err(StoreError::io("write the log", &at.path(LOG)))?;
-        if stamp.size != found.geometry.size() {
-            let sized = disk.set_len(&data, found.geometry.size());
-            sized.map_err(StoreError::io("size the partial file", &data_path))?;
-        }
-        let values = if found.geometry.groups() < 2 { None } else { Some(open_own(self, &at, CVS)?) };
+        let is_new = match &data {
+            Data::File(file) => {
+                if stamp.size != geometry.size() {
+                    let sized = disk.set_len(file, geometry.size());
+                    sized.map_err(StoreError::io("size the partial file", &data_path))?;
+                }
+                stamp.size == 0
+            }
+            // Its files are sized when they are made.
+            Data::Folder(_) => found.doubtful.is_empty() && found.verified.is_empty(),
+        };
+        let values = if found.layout.groups() < 2 { None } else { Some(open_own(self, &at, CVS)?) };
         Ok(Partial::new(Parts {
             store: self.clone(),
             folder,
@@ -89,17 +139,62 @@ impl Store {
             values,
             log,
             anchored: found.log_fits && contents.has_records,
-            state: State::found(
-                found.verified.clone(),
-                found.claimed,
-                found.doubtful.clone(),
-                stamp.size == 0,
-            ),
-            geometry: found.geometry,
+            state: State::found(found.verified.clone(), found.claimed, found.doubtful.clone(), is_new),
+            layout: found.layout,
             verified: found.verified,
             doubtful: found.doubtful,
             spec,
         }))
+    }
+
+    /// The plan of a folder's partial: that which it was begun with, or one for the files that are not here yet, which then
+    /// were looked for just now.
+    fn plan_of(
+        &self,
+        at: &Located,
+        manifest: &Arc<Manifest>,
+        spec: &PartialSpec,
+    ) -> Result<(Arc<Plan>, bool), StoreError> {
+        let path = at.path(TREE);
+        let file = open_own(self, at, TREE)?;
+        let disk = &**self.disk();
+        let known = tree_file::read(disk, &file, manifest.id()).map_err(StoreError::io("read", &path))?;
+        if let Some(plan) = known {
+            return Ok((plan, false));
+        }
+        let plan_for = |files: &ChunkSet| {
+            let plan = Plan::new(manifest.clone(), files, spec.geometry.chunk_log2());
+            plan.map(Arc::new).map_err(|error| StoreError::io("plan", &path)(io::Error::other(error)))
+        };
+        let mut plan = plan_for(&ChunkSet::full(manifest.files().len() as u32))?;
+        let from = at.others_alike(&spec.alike);
+        if !from.is_empty() {
+            let staging = Staging::open(self.disk(), &at.partials, &at.name(PART), &plan);
+            let staging = staging.map_err(|error| unfit(&at.path(PART), error))?;
+            plan = plan_for(&self.reuse(&staging, &from)?)?;
+            // What no chunk will carry has to be on the disk before that is said.
+            disk.sync_file_system(&staging.handle).map_err(StoreError::io("sync", &at.path(PART)))?;
+        }
+        tree_file::write(disk, &file, &plan).map_err(StoreError::io("write", &path))?;
+        Ok((plan, true))
+    }
+
+    /// What is in a folder of which there is a partial, so that its provider need not say it again.
+    pub(crate) fn stored_manifest(
+        &self,
+        folder: &Path,
+        key: &PartialKey,
+    ) -> Result<Option<Arc<Manifest>>, StoreError> {
+        let folder = match Folder::open(folder) {
+            Err(error) if error.is_gone() => return Ok(None),
+            other => other?,
+        };
+        let (Some(partials), Some(id)) = (folder.partials()?, key.file_id()) else { return Ok(None) };
+        let Ok(file) = open_file(&**self.disk(), &partials, format!("{key}{TREE}"), false) else {
+            return Ok(None);
+        };
+        let known = tree_file::read(&**self.disk(), &file, id);
+        Ok(known.unwrap_or_default().map(|plan| plan.manifest().clone()))
     }
 
     /// Whether there is anything of a partial.
@@ -110,7 +205,9 @@ impl Store {
         };
         let Some(partials) = folder.partials()? else { return Ok(false) };
         let stem = key.to_string();
-        Ok([PART, CVS, LOG].iter().any(|ending| partials.symlink_metadata(format!("{stem}{ending}")).is_ok()))
+        Ok([PART, CVS, TREE, LOG]
+            .iter()
+            .any(|ending| partials.symlink_metadata(format!("{stem}{ending}")).is_ok()))
     }
 
     /// Removes a partial that nobody writes. One that is not there is fine.
@@ -145,10 +242,10 @@ pub(super) fn remove_files(
     partials: &Dir,
     stem: &str,
 ) -> Result<(), StoreError> {
-    for ending in [PART, CVS, LOG] {
+    for ending in [PART, CVS, TREE, LOG] {
         let name = format!("{stem}{ending}");
         let failed = |what| StoreError::io(what, &folder.path.join(PARTIALS).join(&name));
-        match store.disk().unlink(partials, OsStr::new(&name)) {
+        match remove_all(&**store.disk(), partials, OsStr::new(&name)) {
             Ok(()) if ending == PART => {
                 store.disk().sync_folder(partials).map_err(failed("sync the removal of"))?;
             }
@@ -175,21 +272,29 @@ impl Located {
     fn path(&self, ending: &str) -> PathBuf {
         self.base.join(self.name(ending))
     }
+
+    /// These folders, as far as they are there, and the data of other folders' partials.
+    fn others_alike(&self, alike: &[PathBuf]) -> Vec<PathBuf> {
+        let own = self.name(PART);
+        let names = self.partials.entries().into_iter().flatten().flatten().map(|entry| entry.file_name());
+        let names = names.filter_map(|name| name.into_string().ok());
+        let others =
+            names.filter(|name| name.ends_with(PART) && *name != own).map(|name| self.base.join(name));
+        let mut others: Vec<_> = others.filter(|path| path.is_dir()).collect();
+        others.sort();
+        alike.iter().filter(|path| path.is_dir()).cloned().chain(others).collect()
+    }
 }
 
 /// What is believed of what was found.
 struct Found {
-    geometry: Geometry,
+    layout: Layout,
     verified: ChunkSet,
     doubtful: ChunkSet,
     claimed: ChunkSet,
     log_fits: bool,
-}
-
-fn stored_bytes(partials: &Dir, stem: &str) -> u64 {
-    use cap_std::fs::MetadataExt as _;
-    let found = partials.symlink_metadata(format!("{stem}{PART}"));
-    found.map_or(0, |found| found.blocks().saturating_mul(512))
+    /// Whether the last run ended in order, and nothing has changed since.
+    clean: bool,
 }
 
 fn check_room(store: &Store, folder: &Folder, need: u64) -> Result<(), StoreError> {
@@ -284,23 +389,28 @@ fn unfit(path: &Path, error: io::Error) -> StoreError {
 }
 
 fn believe(
-    spec: &PartialSpec,
+    key: &PartialKey,
+    layout: &Layout,
     contents: &Contents,
     stamp: Stamp,
-    data: &File,
+    data: &Data,
     path: &Path,
 ) -> Result<Found, StoreError> {
-    let offered = spec.geometry;
-    let header = contents.header.filter(|header| header.file_id == spec.key.stand_in());
-    let Some(header) = header else {
-        return Ok(Found {
-            geometry: offered,
-            verified: ChunkSet::new(),
-            doubtful: extents(data, offered),
-            claimed: ChunkSet::new(),
-            log_fits: false,
-        });
+    let offered = layout.geometry();
+    let nothing = |layout: Layout| Found {
+        verified: ChunkSet::new(),
+        doubtful: data.present(&layout),
+        claimed: ChunkSet::new(),
+        log_fits: false,
+        clean: false,
+        layout,
     };
+    let header = contents.header.filter(|header| header.file_id == key.stand_in());
+    let Some(header) = header else { return Ok(nothing(layout.clone())) };
+    if layout.plan().is_some() && header.geometry != offered {
+        // The plan is the one that was stored, so the log is of another time.
+        return Ok(nothing(layout.clone()));
+    }
     let same_data = header.data == (stamp.dev, stamp.ino);
     let chunk_log2 = header.geometry.chunk_log2();
     if header.geometry.size() != offered.size() {
@@ -315,34 +425,30 @@ fn believe(
         // One of the two sizes is a lie, and neither has been proven. What is here is hashed against whichever
         // list comes.
         // Under a resume key another size is another file, and a chunk size was taken for the size it came with.
-        let geometry = match spec.key {
+        let geometry = match key {
             PartialKey::Unsealed(..) => offered,
             _ => Geometry::new(offered.size(), chunk_log2).unwrap_or(offered),
         };
-        return Ok(Found {
-            geometry,
-            verified: ChunkSet::new(),
-            doubtful: extents(data, geometry),
-            claimed: ChunkSet::new(),
-            log_fits: false,
-        });
+        return Ok(nothing(geometry.into()));
     }
-    let geometry = header.geometry;
+    let layout = if layout.plan().is_some() { layout.clone() } else { header.geometry.into() };
     let mut found = Found {
-        geometry,
+        layout,
         verified: ChunkSet::new(),
         doubtful: ChunkSet::new(),
         claimed: ChunkSet::new(),
         log_fits: same_data,
+        clean: false,
     };
     match &contents.clean {
         Some(clean) if same_data && clean.stamp == stamp => {
+            found.clean = true;
             found.verified = clean.verified.clone();
             found.doubtful = clean.doubtful.clone();
         }
         _ => {
             found.doubtful = contents.claimed.clone();
-            found.doubtful.union(&extents(data, geometry));
+            found.doubtful.union(&data.present(&found.layout));
         }
     }
     if same_data {
@@ -353,7 +459,7 @@ fn believe(
 }
 
 /// The chunks that lie fully inside what the file system says was written.
-fn extents(data: &File, geometry: Geometry) -> ChunkSet {
+pub(super) fn extents(data: &File, geometry: Geometry) -> ChunkSet {
     let mut chunks = ChunkSet::new();
     let len = data.metadata().map_or(0, |found| found.len());
     let mut at = 0;

@@ -1,263 +1,188 @@
-//! A file that is open for sending, hashed or to be hashed on the way.
+//! What is open for sending: a file or a folder.
 
-use std::{
-    fs::File,
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
-};
+use std::path::Path;
 
-use bytes::Bytes;
-use p2p_protocol::{ChunkSet, Cv, FileId, Geometry, ResumeKey, limits::GROUP_LEN, tree};
+use p2p_protocol::{ChunkSet, Cv, FileId, Geometry, Layout, Manifest, ResumeKey, manifest::ManifestError};
 
 use super::{
-    draft::Draft,
     error::StoreError,
-    hashing::{hash_groups, zero_groups},
-    list::List,
-    stamp::Stamp,
+    file_source::{ChunkData, FileSource},
+    tree_source::{LeftOut, TreeSource},
 };
-use crate::buffer::Buffer;
-use crate::disk::{Disk, is_hole, is_zero, read_full};
 
-/// An open, regular file. Its bytes are read by position, never mapped: a file that is cut short
-/// while it is sent gives an error, not a signal.
+/// A file or folder that is open for sending.
 #[derive(Debug)]
-pub(crate) struct Source {
-    disk: Arc<dyn Disk>,
-    file: File,
-    path: PathBuf,
-    /// What the file was before it was hashed.
-    stamp: Stamp,
-    allocated: u64,
-    executable: bool,
-    content: RwLock<Content>,
+pub(crate) enum Source {
+    /// A file.
+    File(FileSource),
+    /// A folder.
+    Folder(TreeSource),
 }
 
-/// What is known of the content.
+/// A chunk that was read.
 #[derive(Debug)]
-enum Content {
-    /// All.
-    Hashed(FileId, Option<List>),
-    /// As much as was read.
-    Draft(Draft),
-}
-
-/// The bytes of a chunk.
-#[derive(Debug)]
-pub(crate) enum ChunkData {
-    /// As they are.
-    Bytes(Bytes),
-    /// The chunk is nothing but zeros.
-    Zeros,
+pub(crate) struct Chunk {
+    /// Its bytes.
+    pub(crate) data: ChunkData,
+    /// Its chaining value, where that travels along.
+    pub(crate) cv: Option<Cv>,
+    /// The values that prove it.
+    pub(crate) proof: Vec<Cv>,
 }
 
 impl Source {
-    /// A file that had this identity and list when it had this stamp.
-    pub(super) fn new(
-        disk: Arc<dyn Disk>,
-        opened: super::import::Opened,
-        id: FileId,
-        list: Option<List>,
-    ) -> Self {
-        Self::with(disk, opened, Content::Hashed(id, list))
-    }
-
-    /// A file that is hashed when it is read.
-    pub(super) fn unhashed(disk: Arc<dyn Disk>, opened: super::import::Opened, draft: Draft) -> Self {
-        Self::with(disk, opened, Content::Draft(draft))
-    }
-
-    fn with(disk: Arc<dyn Disk>, opened: super::import::Opened, content: Content) -> Self {
-        let super::import::Opened { file, path, stamp, found } = opened;
-        Self {
-            disk,
-            file,
-            path,
-            stamp,
-            allocated: found.blocks().saturating_mul(512).min(stamp.size),
-            executable: found.mode() & 0o111 != 0,
-            content: RwLock::new(content),
-        }
-    }
-
-    fn content(&self) -> RwLockReadGuard<'_, Content> {
-        self.content.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Size in bytes.
     pub(crate) fn size(&self) -> u64 {
-        self.stamp.size
+        match self {
+            Self::File(file) => file.size(),
+            Self::Folder(folder) => folder.manifest().size(),
+        }
     }
 
     /// The content's identity, once all of it is hashed.
     pub(crate) fn file_id(&self) -> Option<FileId> {
-        match &*self.content() {
-            Content::Hashed(id, _) => Some(*id),
-            Content::Draft(_) => None,
+        match self {
+            Self::File(file) => file.file_id(),
+            Self::Folder(folder) => Some(folder.manifest().id()),
         }
     }
 
-    /// What stands for the content while it has no name.
-    pub(crate) fn resume_key(&self, secret: &[u8; 32]) -> ResumeKey {
-        ResumeKey::derive(secret, &self.stamp.to_bytes())
+    /// What stands for the content while it has no name. A folder always has one.
+    pub(crate) fn resume_key(&self, secret: &[u8; 32]) -> Option<ResumeKey> {
+        match self {
+            Self::File(file) => Some(file.resume_key(secret)),
+            Self::Folder(_) => None,
+        }
     }
 
-    /// What the file was before it was hashed.
-    pub(super) fn stamp(&self) -> Stamp {
-        self.stamp
+    /// What is in it, for a folder.
+    pub(crate) fn manifest(&self) -> Option<&Manifest> {
+        match self {
+            Self::File(_) => None,
+            Self::Folder(folder) => Some(folder.manifest()),
+        }
+    }
+
+    /// How it is cut, in chunks of this size; for a folder only these files, by their numbers.
+    pub(crate) fn layout(
+        &self,
+        chunk_log2: u8,
+        files: &ChunkSet,
+    ) -> Result<Layout, p2p_protocol::geometry::GeometryError> {
+        match self {
+            Self::File(file) => Ok(Geometry::new(file.size(), chunk_log2)?.into()),
+            Self::Folder(folder) => {
+                let plan = p2p_protocol::Plan::new(folder.manifest().clone(), files, chunk_log2)?;
+                Ok(Layout::Folder(plan.into()))
+            }
+        }
+    }
+
+    /// What of a folder is not sent.
+    pub(crate) fn left_out(&self) -> &[LeftOut] {
+        match self {
+            Self::File(_) => &[],
+            Self::Folder(folder) => folder.left_out(),
+        }
     }
 
     /// The chunks that are hashed.
     pub(crate) fn hashed(&self, geometry: Geometry) -> ChunkSet {
-        match &*self.content() {
-            Content::Hashed(..) => ChunkSet::full(geometry.chunks()),
-            Content::Draft(draft) => draft.chunks(geometry),
+        match self {
+            Self::File(file) => file.hashed(geometry),
+            Self::Folder(_) => ChunkSet::full(geometry.chunks()),
         }
     }
 
-    /// The content's identity, now that every chunk was read. The file must still be what it was before.
+    /// The content's identity, now that every chunk was read. A file must still be what it was before.
     pub(crate) fn seal(&self) -> Result<FileId, StoreError> {
-        self.check_unchanged()?;
-        let mut content = self.content.write().unwrap_or_else(PoisonError::into_inner);
-        let draft = match &mut *content {
-            Content::Hashed(id, _) => return Ok(*id),
-            Content::Draft(draft) => draft,
-        };
-        let kept = || StoreError::io("write the list of chaining values for", &self.path);
-        let incomplete = || kept()(std::io::ErrorKind::UnexpectedEof.into());
-        let (id, list) = draft.finish().map_err(kept())?.ok_or_else(incomplete)?;
-        draft.store.remember_sent(self.stamp, id, draft.begun);
-        *content = Content::Hashed(id, Some(list));
-        Ok(id)
+        match self {
+            Self::File(file) => file.seal(),
+            Self::Folder(folder) => Ok(folder.manifest().id()),
+        }
     }
 
-    /// The file's own name; what is not UTF-8 in it is replaced.
+    /// Its own name; what is not UTF-8 in it is replaced.
     pub(crate) fn name(&self) -> String {
-        self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+        let name = self.path().file_name().map(|name| name.to_string_lossy().into_owned());
+        name.unwrap_or_default()
     }
 
     /// Where it was opened.
     pub(crate) fn path(&self) -> &Path {
-        &self.path
+        match self {
+            Self::File(file) => file.path(),
+            Self::Folder(folder) => folder.path(),
+        }
     }
 
-    /// Bytes that it occupies on disk, at most its size; less for a sparse file.
+    /// Bytes that it occupies on disk, at most its size; less for what is sparse.
     pub(crate) fn allocated(&self) -> u64 {
-        self.allocated
+        match self {
+            Self::File(file) => file.allocated(),
+            Self::Folder(folder) => folder.allocated(),
+        }
     }
 
     /// Whether anybody may execute it.
     pub(crate) fn executable(&self) -> bool {
-        self.executable
+        match self {
+            Self::File(file) => file.executable(),
+            Self::Folder(_) => false,
+        }
     }
 
     /// Modification time in nanoseconds since 1970 UTC.
     pub(crate) fn modified_ns(&self) -> Option<i64> {
-        Some(self.stamp.mtime_ns)
+        match self {
+            Self::File(file) => file.modified_ns(),
+            Self::Folder(folder) => folder.modified_ns(),
+        }
     }
 
-    /// The top level of chaining values, one per page; empty for a file of no page.
+    /// The top level of chaining values, one per page; empty for what has no page.
     pub(crate) fn top(&self, geometry: Geometry) -> Result<Vec<Cv>, StoreError> {
-        let mut top = Vec::with_capacity(geometry.pages() as usize);
-        for page in 0..geometry.pages() {
-            top.extend(tree::merge(&self.page(geometry, page)?));
+        match self {
+            Self::File(file) => file.top(geometry),
+            Self::Folder(_) => Ok(Vec::new()),
         }
-        Ok(top)
     }
 
     /// One page of chaining values, one per chunk; empty for a page that does not exist.
     pub(crate) fn page(&self, geometry: Geometry, page: u32) -> Result<Vec<Cv>, StoreError> {
-        let chunks = geometry.page_chunks(page);
-        match &*self.content() {
-            Content::Hashed(_, Some(list)) if !chunks.is_empty() => {
-                let groups = geometry.groups_of(chunks.start).start..geometry.groups_of(chunks.end - 1).end;
-                let values = list.read(&*self.disk, groups);
-                let values =
-                    values.map_err(StoreError::io("read the list of chaining values of", &self.path))?;
-                Ok(tree::chunks_from_groups(geometry, &values))
-            }
-            _ => Ok(Vec::new()),
+        match self {
+            Self::File(file) => file.page(geometry, page),
+            Self::Folder(_) => Ok(Vec::new()),
         }
     }
 
-    /// A chunk's bytes, read at once. A hole is not read at all.
-    pub(crate) fn read_chunk(&self, geometry: Geometry, chunk: u32) -> Result<ChunkData, StoreError> {
-        let range = geometry.bytes_of(chunk);
-        if is_hole(&self.file, range.clone()) {
-            // The same answer comes for a range that was cut off.
-            self.check_unchanged()?;
-            return Ok(ChunkData::Zeros);
-        }
-        let bytes = self.read(range)?;
-        Ok(if is_zero(&bytes) { ChunkData::Zeros } else { ChunkData::Bytes(bytes.freeze()) })
-    }
-
-    /// A chunk's bytes and its chaining value, of a file that has more than one chunk. A chunk that was read before and
-    /// was another then says that the file has changed.
-    pub(crate) fn read_hashed(&self, geometry: Geometry, chunk: u32) -> Result<(ChunkData, Cv), StoreError> {
-        let data = self.read_chunk(geometry, chunk)?;
-        let groups = geometry.groups_of(chunk);
-        let listed = || StoreError::io("keep the list of chaining values of", &self.path);
-        let values = match &*self.content() {
-            Content::Hashed(_, Some(list)) => list.read(&*self.disk, groups).map_err(listed())?,
-            Content::Hashed(_, None) => Vec::new(),
-            Content::Draft(draft) => {
-                let values = match &data {
-                    ChunkData::Zeros => zero_groups(groups.start, geometry.len_of(chunk)),
-                    ChunkData::Bytes(bytes) => hash_groups(groups.start, bytes),
+    /// Reads a chunk of what must still be what it was; with its value where `valued`, or where it is a piece of a
+    /// folder's file.
+    pub(crate) fn read(&self, layout: &Layout, chunk: u32, valued: bool) -> Result<Chunk, StoreError> {
+        match (self, layout) {
+            (Self::File(file), layout) => {
+                let geometry = layout.geometry();
+                let (data, cv) = if valued {
+                    file.read_hashed(geometry, chunk).map(|(data, value)| (data, Some(value)))?
+                } else {
+                    (file.read_chunk(geometry, chunk)?, None)
                 };
-                if !draft.put(groups, &values).map_err(listed())? {
-                    return Err(self.changed());
-                }
-                values
+                file.check_unchanged()?;
+                Ok(Chunk { data, cv, proof: Vec::new() })
             }
-        };
-        let value = tree::merge(&values).ok_or_else(|| listed()(std::io::ErrorKind::UnexpectedEof.into()))?;
-        Ok((data, value))
-    }
-
-    fn read(&self, range: std::ops::Range<u64>) -> Result<Buffer, StoreError> {
-        let mut bytes = Buffer::take((range.end - range.start) as usize);
-        let read = read_full(&*self.disk, &self.file, &mut bytes, range.start);
-        let read = read.map_err(StoreError::io("read the source", &self.path))?;
-        if read == bytes.len() { Ok(bytes) } else { Err(self.changed()) }
-    }
-
-    fn changed(&self) -> StoreError {
-        StoreError::SourceChanged { path: self.path.clone() }
-    }
-
-    /// Whether the open file and what lies at its path are still what was hashed.
-    pub(crate) fn check_unchanged(&self) -> Result<(), StoreError> {
-        let open = self.file.metadata().map_err(StoreError::io("look at the source", &self.path))?;
-        let named = std::fs::symlink_metadata(&self.path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => self.changed(),
-            _ => StoreError::io("look at the source", &self.path)(error),
-        })?;
-        if Stamp::of(&open) == self.stamp && Stamp::of(&named) == self.stamp {
-            Ok(())
-        } else {
-            Err(self.changed())
+            (Self::Folder(folder), Layout::Folder(plan)) => folder.read_chunk(plan, chunk),
+            (Self::Folder(folder), Layout::File(_)) => Err(StoreError::BadTree {
+                path: folder.path().to_owned(),
+                error: ManifestError::Malformed.into(),
+            }),
         }
     }
 
     /// Reads a chunk again and compares it with what was hashed.
-    pub(crate) fn chunk_is_intact(&self, geometry: Geometry, chunk: u32) -> Result<bool, StoreError> {
-        let bytes = match self.read(geometry.bytes_of(chunk)) {
-            Err(StoreError::SourceChanged { .. }) => return Ok(false),
-            read => read?,
-        };
-        let groups = geometry.groups_of(chunk);
-        let values = match &*self.content() {
-            Content::Hashed(id, None) => return Ok(tree::hash_small(&bytes) == *id),
-            Content::Hashed(_, Some(list)) => list.read(&*self.disk, groups.clone()).map(Some),
-            Content::Draft(draft) => draft.values(groups.clone()),
-        };
-        let values = values.map_err(StoreError::io("read the list of chaining values of", &self.path))?;
-        // Of what was not hashed nothing can be said.
-        let Some(values) = values else { return Ok(true) };
-        let parts = bytes.chunks(GROUP_LEN as usize).zip(groups).zip(values);
-        Ok(parts.into_iter().all(|((bytes, group), value)| tree::hash_group(group, bytes) == value))
+    pub(crate) fn chunk_is_intact(&self, layout: &Layout, chunk: u32) -> Result<bool, StoreError> {
+        match self {
+            Self::File(file) => file.chunk_is_intact(layout.geometry(), chunk),
+            Self::Folder(folder) => folder.chunk_is_intact(layout, chunk),
+        }
     }
 }

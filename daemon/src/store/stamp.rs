@@ -33,6 +33,17 @@ impl Stamp {
         }
     }
 
+    /// The stamp in what `stat` says.
+    pub(crate) fn of_stat(found: &rustix::fs::Stat) -> Self {
+        Self {
+            dev: found.st_dev,
+            ino: found.st_ino,
+            size: found.st_size.cast_unsigned(),
+            mtime_ns: nanoseconds(found.st_mtime, found.st_mtime_nsec.cast_signed()),
+            ctime_ns: nanoseconds(found.st_ctime, found.st_ctime_nsec.cast_signed()),
+        }
+    }
+
     /// Device, inode, size, mtime and ctime, eight bytes each, little-endian.
     pub(crate) fn to_bytes(self) -> [u8; Self::LEN] {
         let fields =

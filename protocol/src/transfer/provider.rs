@@ -7,7 +7,7 @@ use std::{
 
 use super::{Now, eager_want, schedule::Streams, stats::RateMeter, unhashed::Unhashed};
 use crate::{
-    ChunkRange, ChunkSet, FileId, Geometry,
+    ChunkRange, ChunkSet, FileId, Geometry, Layout,
     bitmap::RangesError,
     control::Progress,
     limits::{
@@ -105,10 +105,10 @@ enum Early {
     Wanted,
 }
 
-/// The provider of one file in one conversation.
+/// The provider of one file or folder in one conversation.
 #[derive(Clone, Debug)]
 pub struct Provider {
-    geometry: Geometry,
+    layout: Layout,
     /// The content's identity, once known.
     file_id: Option<FileId>,
     /// What is to be hashed before it is.
@@ -140,14 +140,14 @@ pub struct Provider {
 }
 
 impl Provider {
-    /// Begins after the receiver's `Accept`, whose chunk size is already part of `geometry`.
+    /// Begins after the receiver's `Accept`, whose chunk size, and selection of a folder's files, is already part of the layout.
     pub fn new(
-        geometry: Geometry,
+        layout: impl Into<Layout>,
         file_id: FileId,
         accept: &Accept,
         now: Now,
     ) -> Result<Self, PeerMisbehaved> {
-        let mut provider = Self::begin(geometry, accept, now)?;
+        let mut provider = Self::begin(layout.into(), accept, now)?;
         provider.identify(file_id);
         Ok(provider)
     }
@@ -159,18 +159,19 @@ impl Provider {
         accept: &Accept,
         now: Now,
     ) -> Result<Self, PeerMisbehaved> {
-        let mut provider = Self::begin(geometry, accept, now)?;
+        let mut provider = Self::begin(geometry.into(), accept, now)?;
         provider.unhashed = Some(Unhashed::new(hashed, &provider.verified, geometry.chunks(), now));
         provider.fill();
         Ok(provider)
     }
 
-    fn begin(geometry: Geometry, accept: &Accept, now: Now) -> Result<Self, PeerMisbehaved> {
-        let verified = ChunkSet::from_wire(&accept.have, geometry.chunks())?;
+    fn begin(layout: Layout, accept: &Accept, now: Now) -> Result<Self, PeerMisbehaved> {
+        let verified = ChunkSet::from_wire(&accept.have, layout.chunks())?;
         let unnamed = accept.have_count.checked_sub(verified.len());
-        let unnamed = unnamed.filter(|unnamed| unnamed + verified.len() <= geometry.chunks());
+        let unnamed = unnamed.filter(|unnamed| unnamed + verified.len() <= layout.chunks());
+        let streams = Streams::new(layout.chunk_len(), now);
         Ok(Self {
-            geometry,
+            layout,
             file_id: None,
             unhashed: None,
             early: None,
@@ -186,7 +187,7 @@ impl Provider {
             failed: 0,
             failures: BTreeMap::new(),
             strays: 0,
-            streams: Streams::new(geometry.chunk_len(), now),
+            streams,
             rate: RateMeter::new(now),
             last_move: now,
             moved: 0,
@@ -198,7 +199,7 @@ impl Provider {
     fn identify(&mut self, file_id: FileId) {
         self.file_id = Some(file_id);
         self.unhashed = None;
-        if self.geometry.pages() > 1 {
+        if self.layout.pages() > 1 {
             self.actions.push_back(ProviderAction::SendTop);
         }
     }
@@ -267,7 +268,7 @@ impl Provider {
             }
             ProviderInput::Sealed(file_id) => {
                 if self.file_id.is_none() {
-                    let (size, chunks) = (self.geometry.size(), self.geometry.chunks());
+                    let (size, chunks) = (self.layout.size(), self.layout.chunks());
                     self.actions.push_back(ProviderAction::SendSeal(Seal { file_id, size, chunks }));
                     self.identify(file_id);
                 }
@@ -304,13 +305,13 @@ impl Provider {
     pub fn progress(&self, now: Now) -> Progress {
         let chunks_verified = self.verified_count();
         // Which chunks the unnamed ones are is not known, so they count as full ones.
-        let named: u64 = bytes_of(self.geometry, &self.verified);
-        let verified = named + u64::from(self.unnamed) * self.geometry.chunk_len();
+        let named = self.layout.spared() + self.layout.bytes_of(&self.verified);
+        let verified = named + u64::from(self.unnamed) * self.layout.chunk_len();
         Progress {
-            verified_bytes: verified.min(self.geometry.size()),
-            total_bytes: self.geometry.size(),
+            verified_bytes: verified.min(self.layout.size()),
+            total_bytes: self.layout.size(),
             chunks_verified,
-            chunks_total: self.geometry.chunks(),
+            chunks_total: self.layout.chunks(),
             chunks_failed: self.failed,
             moved_bytes: 0,
             rate: self.rate.rate(now),
@@ -321,11 +322,11 @@ impl Provider {
 
     /// Chunks that the receiver has not verified, as far as is known here.
     pub fn missing(&self) -> Vec<ChunkRange> {
-        self.verified.missing(self.geometry.chunks()).ranges()
+        self.verified.missing(self.layout.chunks()).ranges()
     }
 
     fn verified_count(&self) -> u32 {
-        (self.verified.len() + self.unnamed).min(self.geometry.chunks())
+        (self.verified.len() + self.unnamed).min(self.layout.chunks())
     }
 
     fn message(&mut self, message: Message, now: Now) -> Result<(), PeerMisbehaved> {
@@ -333,19 +334,19 @@ impl Provider {
             Message::NeedPages(pages) => self.need_pages(&pages),
             Message::Want(want) => self.want(&want),
             Message::Verified(ranges) => {
-                let named = ChunkSet::from_wire(&ranges, self.geometry.chunks())?;
+                let named = ChunkSet::from_wire(&ranges, self.layout.chunks())?;
                 for chunk in named.iter() {
                     self.early = None;
                     self.unverified.remove(&chunk);
                     self.failures.remove(&chunk);
                     if self.verified.insert(chunk) {
-                        self.rate.add(self.geometry.len_of(chunk), now);
+                        self.rate.add(self.layout.len_of(chunk), now);
                     }
                 }
                 Ok(())
             }
             Message::ChunkFailed(failed) => {
-                if !self.geometry.has(failed.chunk) {
+                if !self.layout.has(failed.chunk) {
                     return Err(RangesError::Outside(ChunkRange { start: failed.chunk, count: 1 }).into());
                 }
                 self.early = None;
@@ -380,7 +381,7 @@ impl Provider {
                 Ok(())
             }
             Message::Done(done) => {
-                if Some(done.file_id) != self.file_id || self.verified_count() != self.geometry.chunks() {
+                if Some(done.file_id) != self.file_id || self.verified_count() != self.layout.chunks() {
                     return Err(PeerMisbehaved::FalseDone);
                 }
                 if done.name.len() > MAX_TEXT_LEN {
@@ -405,7 +406,7 @@ impl Provider {
             return Err(PeerMisbehaved::TooManyPages);
         }
         for &page in pages {
-            if page >= self.geometry.pages() {
+            if page >= self.layout.pages() {
                 return Err(PeerMisbehaved::NoSuchPage(page));
             }
             self.actions.push_back(ProviderAction::SendPage(page));
@@ -417,7 +418,7 @@ impl Provider {
         if want.credit == 0 || want.credit > MAX_STREAMS_PER_TRANSFER {
             return Err(PeerMisbehaved::Credit(want.credit));
         }
-        let named = ChunkSet::from_wire(&want.ranges, self.geometry.chunks())?;
+        let named = ChunkSet::from_wire(&want.ranges, self.layout.chunks())?;
         if want.ranges.len() > MAX_RANGES
             || self.queue.len() as u64 + u64::from(named.len()) > MAX_WANTED_CHUNKS
         {
@@ -470,14 +471,5 @@ impl Provider {
             self.unverified.insert(chunk);
             self.actions.push_back(ProviderAction::SendChunk(chunk));
         }
-    }
-}
-
-/// Bytes of these chunks.
-pub(super) fn bytes_of(geometry: Geometry, chunks: &ChunkSet) -> u64 {
-    let full = u64::from(chunks.len()) * geometry.chunk_len();
-    match geometry.chunks().checked_sub(1) {
-        Some(last) if chunks.contains(last) => full - geometry.chunk_len() + geometry.len_of(last),
-        _ => full,
     }
 }

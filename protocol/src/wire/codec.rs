@@ -46,10 +46,18 @@ pub fn body_len(prefix: [u8; PREFIX_LEN], limit: usize) -> Result<usize, PeerMis
     }
 }
 
+/// A value from the beginning of some bytes, and the rest of them.
+pub fn decode_first<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, &[u8]), PeerMisbehaved> {
+    match bincode::serde::decode_from_slice(bytes, config()) {
+        Ok((value, used)) => Ok((value, bytes.get(used..).unwrap_or_default())),
+        Err(_) => Err(PeerMisbehaved::MalformedFrame),
+    }
+}
+
 /// A value from a frame's body, which it must fill exactly.
 pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, PeerMisbehaved> {
-    match bincode::serde::decode_from_slice(body, config()) {
-        Ok((value, used)) if used == body.len() => Ok(value),
+    match decode_first(body)? {
+        (value, []) => Ok(value),
         _ => Err(PeerMisbehaved::MalformedFrame),
     }
 }

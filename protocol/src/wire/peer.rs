@@ -43,6 +43,12 @@ pub enum Message {
     Abort(AbortReason),
     /// Provider: it still hashes what it cannot seal before, and sends nothing meanwhile.
     Hashing(Hashing),
+    /// Receiver: it needs the list of the folder's entries.
+    NeedManifest,
+    /// Provider: the next part of that list, as it is said in [`crate::manifest`].
+    Manifest(#[serde(with = "serde_bytes")] Vec<u8>),
+    /// Receiver: the offer of a folder is taken.
+    AcceptFolder(AcceptFolder),
 }
 
 /// What a provider has.
@@ -73,6 +79,11 @@ pub struct Offer {
 pub enum Kind {
     /// One regular file.
     File,
+    /// A folder.
+    Folder {
+        /// Bytes of the list of its entries.
+        manifest_len: u32,
+    },
 }
 
 /// A request for an offer.
@@ -94,6 +105,15 @@ pub struct Accept {
     pub have_count: u32,
     /// The same chunks as ranges, as far as they fit one message; only for showing progress.
     pub have: Vec<ChunkRange>,
+}
+
+/// The answer to an offer of a folder that is taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AcceptFolder {
+    /// Which of the folder's files are to be moved, by their numbers: the plan is that of these.
+    pub files: Vec<ChunkRange>,
+    /// As for a file.
+    pub accept: Accept,
 }
 
 /// One page of chaining values.
@@ -180,6 +200,9 @@ impl Message {
             Self::Done(_) => "Done",
             Self::Abort(_) => "Abort",
             Self::Hashing(_) => "Hashing",
+            Self::NeedManifest => "NeedManifest",
+            Self::Manifest(_) => "Manifest",
+            Self::AcceptFolder(_) => "AcceptFolder",
         }
     }
 }

@@ -50,5 +50,6 @@ pub(super) fn verifies(expected: Expected, content: Cv) -> bool {
     match expected {
         Expected::Root(id) => id.0 == content.0,
         Expected::Subtree(cv) => cv == content,
+        Expected::Files => false,
     }
 }

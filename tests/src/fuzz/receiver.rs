@@ -187,7 +187,7 @@ impl Run {
         }
         let named = (!unsealed).then_some(file.id);
         let start = ReceiverStart {
-            geometry: file.geometry,
+            layout: file.geometry.into(),
             file_id: named,
             verified,
             doubtful,
@@ -315,7 +315,7 @@ impl Run {
         };
         let len = geometry.len_of(index) as u32 ^ u32::from(lie);
         let (cv, content) = (self.content(index, claim), self.content(index, content));
-        let header = ChunkHeader { transfer: 0, index, len, encoding: Encoding::Raw, cv };
+        let header = ChunkHeader { transfer: 0, index, len, encoding: Encoding::Raw, cv, proof: Vec::new() };
         let was_open = self.open.contains_key(&index);
         let expected = match self.machine.admit(&header, self.now)? {
             Admission::Ignore => return Ok(()),

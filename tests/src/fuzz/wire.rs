@@ -63,8 +63,9 @@ fn header(bytes: &[u8]) {
     assert_eq!(again, [&prefix[..], body].concat(), "{header:?} has two encodings");
     // A file of which the transfer number stands for the size.
     let Ok(geometry) = Geometry::for_size(header.transfer) else { return };
-    let fits = header.check(geometry).is_ok();
-    assert_eq!(fits, geometry.has(header.index) && u64::from(header.len) == geometry.len_of(header.index));
+    let fits = header.check(&geometry.into()).is_ok();
+    let is_of_it = geometry.has(header.index) && u64::from(header.len) == geometry.len_of(header.index);
+    assert_eq!(fits, is_of_it && header.proof.is_empty());
     if fits {
         assert!(header.payload_len() <= MAX_CHUNK_LEN && header.len > 0);
         assert!(geometry.bytes_of(header.index).end <= geometry.size());

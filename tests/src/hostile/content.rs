@@ -95,7 +95,7 @@ impl Content {
     /// An honest header of a chunk, in the conversation of this number.
     pub fn header(&self, transfer: u64, chunk: u32) -> ChunkHeader {
         let len = self.geometry.len_of(chunk) as u32;
-        ChunkHeader { transfer, index: chunk, len, encoding: Encoding::Raw, cv: None }
+        ChunkHeader { transfer, index: chunk, len, encoding: Encoding::Raw, cv: None, proof: Vec::new() }
     }
 
     /// A chunk's whole stream, with its chaining value in the header.

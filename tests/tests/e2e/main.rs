@@ -23,3 +23,4 @@ mod swapped;
 mod transfer;
 mod trust;
 mod unsealed;
+mod update;

@@ -7,6 +7,7 @@
 mod chunks;
 mod datagrams;
 mod early;
+mod folders;
 mod frames;
 mod keys;
 mod lists;

@@ -11,7 +11,7 @@ const GO: &(dyn Fn(u64) -> bool + Sync) = &|_| true;
 
 /// Marks a file as one that rests: its real change time cannot be set back, so the cache is told directly.
 fn remember(bed: &Bed, path: &Path) -> FileId {
-    let source = bed.store.import(path, GO).unwrap();
+    let source = bed.store.import_file(path, GO).unwrap();
     bed.store.remember(stamp::Stamp::of(&std::fs::metadata(path).unwrap()), source.file_id().unwrap());
     source.file_id().unwrap()
 }
@@ -26,7 +26,7 @@ fn every_size_gets_the_file_id_that_b3sum_prints() {
     for size in sizes {
         let content = Content::random(size);
         let path = bed.file("a", &content.bytes);
-        let source = bed.store.import(&path, GO).unwrap();
+        let source = bed.store.import_file(&path, GO).unwrap();
         assert_eq!((source.file_id().unwrap(), source.size()), (content.id, size as u64));
         for log2 in [18, 20] {
             let geometry = Geometry::new(size as u64, log2).unwrap();
@@ -53,11 +53,11 @@ fn a_file_that_rests_is_not_read_again() {
     let path = bed.file("a", &content.bytes);
     remember(&bed, &path);
     let before = bed.disk.bytes_read();
-    let source = bed.store.import(&path, GO).unwrap();
+    let source = bed.store.import_file(&path, GO).unwrap();
     assert_eq!(source.file_id().unwrap(), content.id);
     let list_len = content.geometry.list_len();
     assert_eq!(bed.disk.bytes_read() - before, list_len, "only the list is read");
-    assert!(bed.store.has_durably(&path, content.id, content.geometry.size()).unwrap());
+    assert!(bed.store.has_durably(&path, content.id, content.geometry.size(), Trust::Cache).unwrap());
     assert_eq!(bed.disk.bytes_read() - before, list_len);
     assert_eq!(source.page(content.geometry, 0).unwrap(), content.chunks);
 }
@@ -66,12 +66,12 @@ fn a_file_that_rests_is_not_read_again() {
 fn a_file_just_written_is_hashed_again_and_right() {
     let bed = Bed::new();
     let path = bed.file("a", &noise(300_000, 1));
-    let first = bed.store.import(&path, GO).unwrap().file_id().unwrap();
+    let first = bed.store.import_file(&path, GO).unwrap().file_id().unwrap();
     let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
     let times = file.metadata().unwrap().modified().unwrap();
     file.write_all_at(b"changed", 5).unwrap();
     file.set_modified(times).unwrap();
-    let second = bed.store.import(&path, GO).unwrap().file_id().unwrap();
+    let second = bed.store.import_file(&path, GO).unwrap().file_id().unwrap();
     assert_ne!(first, second);
     assert_eq!(second.0, *blake3::hash(&read(&path)).as_bytes());
 }
@@ -100,11 +100,11 @@ fn a_damaged_or_missing_list_is_made_anew() {
         bad
     }] {
         std::fs::write(&list, damage).unwrap();
-        assert_eq!(bed.store.import(&path, GO).unwrap().file_id().unwrap(), id);
+        assert_eq!(bed.store.import_file(&path, GO).unwrap().file_id().unwrap(), id);
         assert_eq!(read(&list), good);
     }
     std::fs::remove_file(&list).unwrap();
-    assert_eq!(bed.store.import(&path, GO).unwrap().page(content.geometry, 0).unwrap(), content.chunks);
+    assert_eq!(bed.store.import_file(&path, GO).unwrap().page(content.geometry, 0).unwrap(), content.chunks);
 }
 
 /// Fault 13.
@@ -115,7 +115,7 @@ fn a_home_without_room_does_not_stop_a_send() {
     let path = bed.file("a", &content.bytes);
     bed.disk.fail(Op::Write, rustix::io::Errno::NOSPC, 0, 99);
     bed.disk.fail(Op::Reserve, rustix::io::Errno::NOSPC, 0, 99);
-    let source = bed.store.import(&path, GO).unwrap();
+    let source = bed.store.import_file(&path, GO).unwrap();
     assert_eq!(source.page(content.geometry, 0).unwrap(), content.chunks);
     let unfinished = std::fs::read_dir(bed.store.inner.home.lists()).unwrap().flatten();
     assert_eq!(unfinished.filter(|entry| entry.path().is_file()).count(), 0);
@@ -132,7 +132,7 @@ fn a_sparse_file_is_hashed_without_being_read() {
     file.set_len(size).unwrap();
     file.write_all_at(b"data", 100 * GROUP_LEN).unwrap();
     let before = bed.disk.bytes_read();
-    let source = bed.store.import(&path, GO).unwrap();
+    let source = bed.store.import_file(&path, GO).unwrap();
     let list = Geometry::new(size, 18).unwrap().list_len();
     assert!(bed.disk.bytes_read() - before <= 16 * GROUP_LEN + 2 * list);
     assert!(source.allocated() < 1 << 20);
@@ -155,13 +155,13 @@ fn progress_is_told_and_can_cancel() {
     let path = bed.file("a", &noise(20 * GROUP_LEN as usize, 1));
     let most = AtomicU64::new(0);
     bed.store
-        .import(&path, &|hashed| {
+        .import_file(&path, &|hashed| {
             most.fetch_max(hashed, Ordering::Relaxed);
             true
         })
         .unwrap();
     assert_eq!(most.into_inner(), 20 * GROUP_LEN);
-    let cancelled = bed.store.import(&path, &|_| false).unwrap_err();
+    let cancelled = bed.store.import_file(&path, &|_| false).unwrap_err();
     assert!(matches!(cancelled, StoreError::Cancelled));
     let unfinished = std::fs::read_dir(bed.store.inner.home.lists()).unwrap().flatten();
     assert_eq!(unfinished.filter(|entry| entry.path().is_file()).count(), 0);
@@ -185,17 +185,17 @@ fn what_is_no_regular_file_is_refused_by_name() {
         ("/dev/null".into(), "a device"),
     ];
     for (path, kind) in cases {
-        match bed.store.import(&path, GO).unwrap_err() {
+        match bed.store.import_file(&path, GO).unwrap_err() {
             StoreError::NotRegular { what, .. } => assert_eq!(what, kind),
             other => panic!("{path:?}: {other}"),
         }
         let reopened = bed.store.reopen(&path, FileId([0; 32]), GO).unwrap_err();
         assert!(matches!(reopened, StoreError::SourceChanged { .. }));
-        assert!(!bed.store.has_durably(&path, FileId([0; 32]), 0).unwrap());
+        assert!(!bed.store.has_durably(&path, FileId([0; 32]), 0, Trust::Cache).unwrap());
     }
-    let missing = bed.store.import(&bed.path("none"), GO).unwrap_err();
+    let missing = bed.store.import_file(&bed.path("none"), GO).unwrap_err();
     assert!(matches!(missing, StoreError::NotFound { .. }));
-    assert!(!bed.store.has_durably(&bed.path("none"), FileId([0; 32]), 0).unwrap());
+    assert!(!bed.store.has_durably(&bed.path("none"), FileId([0; 32]), 0, Trust::Cache).unwrap());
     assert!(bed.store.is_folder(&bed.path("folder")) && !bed.store.is_folder(&target));
 }
 
@@ -207,7 +207,7 @@ fn a_source_that_changes_is_noticed() {
     let path = bed.file("a", &content.bytes);
     let writing = path.clone();
     bed.disk.at_next(Op::Read, move || std::fs::write(&writing, b"shorter").unwrap());
-    assert!(matches!(bed.store.import(&path, GO).unwrap_err(), StoreError::SourceChanged { .. }));
+    assert!(matches!(bed.store.import_file(&path, GO).unwrap_err(), StoreError::SourceChanged { .. }));
 
     let changes: [&dyn Fn(&Path); 5] = [
         &|path| std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(GROUP_LEN).unwrap(),
@@ -229,7 +229,7 @@ fn a_source_that_changes_is_noticed() {
         let file = std::fs::File::options().write(true).open(&path).unwrap();
         file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(9)).unwrap();
         drop(file);
-        let source = bed.store.import(&path, GO).unwrap();
+        let source = bed.store.import_file(&path, GO).unwrap();
         source.check_unchanged().unwrap();
         change(&path);
         assert!(matches!(source.check_unchanged().unwrap_err(), StoreError::SourceChanged { .. }));
@@ -246,7 +246,7 @@ fn a_source_rewritten_while_it_is_hashed_is_noticed() {
     let file = std::fs::File::options().write(true).open(&path).unwrap();
     file.set_modified(std::time::UNIX_EPOCH).unwrap();
     bed.disk.at_next(Op::Read, move || file.write_all_at(&noise(size, 2), 0).unwrap());
-    assert!(matches!(bed.store.import(&path, GO).unwrap_err(), StoreError::SourceChanged { .. }));
+    assert!(matches!(bed.store.import_file(&path, GO).unwrap_err(), StoreError::SourceChanged { .. }));
 }
 
 /// Fault 30.
@@ -255,7 +255,7 @@ fn a_source_cut_short_is_an_error_and_not_zeros() {
     let bed = Bed::new();
     let content = Content::random(4 * GROUP_LEN as usize);
     let path = bed.file("a", &content.bytes);
-    let source = bed.store.import(&path, GO).unwrap();
+    let source = bed.store.import_file(&path, GO).unwrap();
     std::fs::File::options().write(true).open(&path).unwrap().set_len(GROUP_LEN + 5).unwrap();
     for chunk in 1..4 {
         let read = source.read_chunk(content.geometry, chunk).unwrap_err();
@@ -270,7 +270,7 @@ fn an_unreadable_source_names_its_path() {
     let bed = Bed::new();
     let path = bed.file("a", &noise(4 * GROUP_LEN as usize, 1));
     bed.disk.fail(Op::Read, rustix::io::Errno::IO, 3, 1);
-    let error = bed.store.import(&path, GO).unwrap_err();
+    let error = bed.store.import_file(&path, GO).unwrap_err();
     assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
     assert_eq!(error.failure(), p2p_protocol::reason::Failure::Storage);
 }
@@ -282,8 +282,8 @@ fn a_source_tells_its_name_mode_and_time() {
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     let file = std::fs::File::options().write(true).open(&path).unwrap();
     file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::new(7, 5)).unwrap();
-    let source = bed.store.import(&path, GO).unwrap();
-    assert_eq!((source.name().as_str(), source.executable()), ("run me", true));
+    let source = bed.store.import_file(&path, GO).unwrap();
+    assert_eq!((source.path().file_name().unwrap(), source.executable()), ("run me".as_ref(), true));
     assert_eq!(source.modified_ns(), Some(7_000_000_005));
     assert_eq!(source.path(), path);
 }
@@ -293,9 +293,9 @@ fn identical_means_the_same_bytes() {
     let bed = Bed::new();
     let content = Content::random(300_000);
     let path = bed.file("a", &content.bytes);
-    assert!(bed.store.has_durably(&path, content.id, 300_000).unwrap());
-    assert!(!bed.store.has_durably(&path, FileId([0; 32]), 300_000).unwrap());
+    assert!(bed.store.has_durably(&path, content.id, 300_000, Trust::Cache).unwrap());
+    assert!(!bed.store.has_durably(&path, FileId([0; 32]), 300_000, Trust::Cache).unwrap());
     let before = bed.disk.count(Op::Read);
-    assert!(!bed.store.has_durably(&path, content.id, 300_001).unwrap());
+    assert!(!bed.store.has_durably(&path, content.id, 300_001, Trust::Cache).unwrap());
     assert_eq!(bed.disk.count(Op::Read), before, "another size needs no reading");
 }

@@ -58,6 +58,9 @@ impl Bed {
             allocated: content.geometry.size(),
             executable: false,
             modified_ns: None,
+            manifest: None,
+            alike: Vec::new(),
+            older: None,
         }
     }
 

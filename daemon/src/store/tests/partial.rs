@@ -259,7 +259,7 @@ fn the_chunk_size_of_the_partial_wins() {
     drop(partial);
     let other = Geometry::new(content.geometry.size(), 20).unwrap();
     let partial = bed.store.open_partial(PartialSpec { geometry: other, ..bed.spec(&content) }).unwrap();
-    assert_eq!(partial.geometry(), content.geometry);
+    assert_eq!(partial.layout().geometry(), content.geometry);
     assert_eq!(partial.verified(), set([2]));
 }
 
@@ -278,7 +278,7 @@ fn a_size_that_was_proven_cannot_be_contradicted_and_one_that_was_not_can() {
     drop(partial);
 
     let partial = bed.open(&content);
-    assert_eq!(partial.geometry(), content.geometry);
+    assert_eq!(partial.layout().geometry(), content.geometry);
     assert_eq!(partial.doubtful(), set([1]));
     assert!(partial.recheck(1, content.expected(1)).unwrap());
     partial.write(content.chunk(4)).unwrap();

@@ -36,7 +36,7 @@ fn every_size_arrives_as_it_was() {
         );
         assert_eq!(read(&published.path), content.bytes, "{size}");
         assert!(!bed.inbox().join(PARTIALS).exists(), "nothing is left beside it");
-        assert!(bed.store.has_durably(&published.path, content.id, size as u64).unwrap());
+        assert!(bed.store.has_durably(&published.path, content.id, size as u64, Trust::Cache).unwrap());
     }
 }
 
@@ -51,7 +51,7 @@ fn data_is_synced_before_the_rename_and_folders_after_it() {
     partial.publish(&name("x")).unwrap();
     let mut trace = bed.disk.trace();
     trace.retain(|said| !said.is_empty());
-    let unlinks = ["unlink"; 3];
+    let unlinks = ["unlink"];
     assert_eq!(trace[..4], ["sync part", "rename", "sync box/", "sync .p2p/"]);
     assert_eq!(trace[4..], unlinks);
 }
@@ -143,12 +143,13 @@ fn what_is_found_under_its_name_is_durable_before_it_counts() {
     let content = small();
     let path = publish(&bed, &content, &name("x")).path;
     bed.disk.trace();
-    assert!(bed.store.has_durably(&path, content.id, content.geometry.size()).unwrap());
+    assert!(bed.store.has_durably(&path, content.id, content.geometry.size(), Trust::Cache).unwrap());
     let syncs: Vec<_> = bed.disk.trace().into_iter().filter(|said| said.starts_with("sync")).collect();
     assert_eq!(syncs, ["sync ", "sync box/"]);
     for op in [Op::SyncAll, Op::SyncFolder] {
         bed.disk.fail(op, Errno::IO, 0, 1);
-        let error = bed.store.has_durably(&path, content.id, content.geometry.size()).unwrap_err();
+        let error =
+            bed.store.has_durably(&path, content.id, content.geometry.size(), Trust::Cache).unwrap_err();
         assert!(error.to_string().contains("sync"), "{error}");
     }
 }
@@ -340,7 +341,7 @@ fn a_crash_between_link_and_unlink_leaves_the_published_file_alone() {
     assert!(partial.verified().is_empty());
     assert_eq!(read(&published), content.bytes);
     drop(partial);
-    assert!(bed.store.has_durably(&published, content.id, content.geometry.size()).unwrap());
+    assert!(bed.store.has_durably(&published, content.id, content.geometry.size(), Trust::Cache).unwrap());
 }
 
 /// Fault 6.
@@ -359,7 +360,9 @@ fn a_crash_after_the_rename_leaves_the_file_and_what_is_swept() {
         if removed > 0 {
             std::fs::remove_file(bed.partial_file(&content, CVS)).unwrap();
         }
-        assert!(bed.store.has_durably(&published, content.id, content.geometry.size()).unwrap());
+        assert!(
+            bed.store.has_durably(&published, content.id, content.geometry.size(), Trust::Cache).unwrap()
+        );
         assert!(!bed.inbox().join(PARTIALS).exists(), "swept: {:?}", bed.leftovers());
     }
 }

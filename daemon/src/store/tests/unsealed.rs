@@ -8,6 +8,7 @@ use p2p_protocol::{
 };
 
 use super::{faulty::Op, *};
+use crate::store::file_source::FileSource;
 
 const KEY: ResumeKey = ResumeKey([5; 16]);
 
@@ -16,7 +17,7 @@ fn long() -> Content {
     Content::random((HASH_FIRST_LEN + 3 * GROUP_LEN) as usize + 77)
 }
 
-fn to_send(bed: &Bed, path: &Path) -> Source {
+fn to_send(bed: &Bed, path: &Path) -> FileSource {
     bed.store.open_to_send(path).unwrap().expect("it is hashed on the way")
 }
 
@@ -230,7 +231,7 @@ fn another_size_under_a_key_takes_its_own_chunk_size() {
     drop(partial);
     let other = Geometry::new(64 * GROUP_LEN, 20).unwrap();
     let opened = bed.store.open_partial(PartialSpec { geometry: other, ..unsealed(&bed, &content) }).unwrap();
-    assert_eq!((opened.geometry(), opened.verified()), (other, set([])));
+    assert_eq!((opened.layout().geometry(), opened.verified()), (other, set([])));
 }
 
 #[test]

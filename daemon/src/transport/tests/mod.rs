@@ -57,7 +57,7 @@ pub(super) async fn pair() -> Pair {
 }
 
 fn header(index: u32, len: usize) -> ChunkHeader {
-    ChunkHeader { transfer: 0, index, len: len as u32, encoding: Encoding::Raw, cv: None }
+    ChunkHeader { transfer: 0, index, len: len as u32, encoding: Encoding::Raw, cv: None, proof: Vec::new() }
 }
 
 fn payload(len: usize) -> Bytes {
@@ -74,7 +74,8 @@ async fn move_chunk(from: &Connection, to: &Connection, index: u32, bytes: Bytes
     let receive = async {
         let mut stream = to.accept_chunk().await.unwrap();
         let header = stream.header().await.unwrap();
-        (header, stream.payload(&header, &|_| {}).await.unwrap())
+        let payload = stream.payload(&header, &|_| {}).await.unwrap();
+        (header, payload)
     };
     let ((), (header, got)) = tokio::join!(send, receive);
     assert_eq!(header, sent);

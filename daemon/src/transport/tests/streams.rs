@@ -120,7 +120,7 @@ async fn bad_chunk_headers_are_misbehaviour() {
     let cases: [(Vec<u8>, PeerMisbehaved); 5] = [
         (vec![0xff, 0xff, 0], PeerMisbehaved::FrameTooLong(0xffff)),
         (
-            vec![MAX_CHUNK_HEADER_LEN as u8 + 1, 0],
+            (MAX_CHUNK_HEADER_LEN as u16 + 1).to_le_bytes().to_vec(),
             PeerMisbehaved::FrameTooLong(MAX_CHUNK_HEADER_LEN as u64 + 1),
         ),
         (vec![3, 0, 1, 2, 3], PeerMisbehaved::MalformedFrame),

@@ -13,16 +13,18 @@ use std::{
 };
 
 use self::unproven::Unproven;
-use super::{Now, eager_want, pages::Pages, provider::bytes_of, stats::RateMeter};
+use super::{Now, eager_want, pages::Pages, stats::RateMeter};
 use crate::{
-    ChunkRange, ChunkSet, FileId, Geometry,
+    ChunkRange, ChunkSet, FileId, Geometry, Layout,
     control::Progress,
     limits::{
         MAX_CHUNK_FAILURES, MAX_STREAMS_PER_TRANSFER, MAX_TEXT_LEN, MAX_UNASKED_CHUNKS, RECHECKS_AT_ONCE,
         RESERVE_AHEAD, SPACE_POLL, TRANSFER_PROGRESS_DEADLINE, WANT_WINDOW,
     },
+    plan::Span,
+    proof::proves,
     reason::{ChunkFailure, PeerMisbehaved},
-    tree::Expected,
+    tree::{Expected, TreeError},
     wire::{
         chunk::ChunkHeader,
         peer::{ChunkFailed, Done, Message, Page, PauseReason, Seal, Want},
@@ -30,9 +32,11 @@ use crate::{
 };
 pub use signals::{Admission, ReceiverAction, ReceiverInput, ReceiverStart};
 
-/// The receiver of one file in one conversation.
+/// The receiver of one file or folder in one conversation.
 #[derive(Clone, Debug)]
 pub struct Receiver {
+    layout: Layout,
+    /// That of the layout; for a folder nothing counts of it but the number of chunks and their nominal length.
     geometry: Geometry,
     file_id: Option<FileId>,
     began_unsealed: bool,
@@ -73,17 +77,12 @@ pub struct Receiver {
 impl Receiver {
     /// Begins after this side's `Accept`, or, if it was eager, after the offer.
     pub fn new(start: ReceiverStart, now: Now) -> Self {
-        let ReceiverStart {
-            geometry,
-            file_id,
-            mut verified,
-            mut doubtful,
-            mut claimed,
-            values,
-            credit,
-            eager,
-        } = start;
-        let mut unproven = Unproven::new(geometry);
+        let ReceiverStart { layout, file_id, mut verified, mut doubtful, mut claimed, values, credit, eager } =
+            start;
+        let geometry = layout.geometry();
+        // The lists of a folder are its manifest, which is here, and the proofs that come with pieces of its files.
+        let listed = if layout.plan().is_some() { Geometry::EMPTY } else { geometry };
+        let mut unproven = Unproven::new(listed);
         if let Some(values) = values {
             values.into_iter().for_each(|(chunk, value)| unproven.claim(chunk, value));
             let without: ChunkSet = verified.iter().filter(|c| unproven.value(*c).is_none()).collect();
@@ -102,10 +101,11 @@ impl Receiver {
             doubtful.subtract(&blind);
         }
         let mut receiver = Self {
+            layout,
             geometry,
             file_id,
             began_unsealed: file_id.is_none(),
-            pages: file_id.map(|file_id| Pages::new(geometry, file_id)),
+            pages: file_id.map(|file_id| Pages::new(listed, file_id)),
             unproven,
             unhashed: u32::MAX,
             verified,
@@ -153,10 +153,11 @@ impl Receiver {
 
     /// Decides on a chunk stream. An error ends the conversation.
     pub fn admit(&mut self, header: &ChunkHeader, now: Now) -> Result<Admission, PeerMisbehaved> {
-        header.check(self.geometry)?;
+        header.check(&self.layout)?;
         self.last_move = now;
         let chunk = header.index;
         let expected = match &self.pages {
+            Some(_) if self.layout.plan().is_some() => self.proven(header)?,
             Some(pages) => pages.expected(chunk),
             // Nothing else says what its bytes must be.
             None => Some(Expected::Subtree(header.cv.ok_or(PeerMisbehaved::ChunkHeader(chunk))?)),
@@ -268,8 +269,8 @@ impl Receiver {
         let streams = self.wanted.values().filter(|admitted| **admitted).count() as u32;
         let shown = self.shown();
         Progress {
-            verified_bytes: bytes_of(self.geometry, &shown),
-            total_bytes: self.geometry.size(),
+            verified_bytes: self.layout.spared() + self.layout.bytes_of(&shown),
+            total_bytes: self.layout.size(),
             chunks_verified: shown.len(),
             chunks_total: self.geometry.chunks(),
             chunks_failed: self.failed,
@@ -357,8 +358,26 @@ impl Receiver {
     /// What the bytes of a chunk that is stored must hash to, once that is known.
     fn expected(&self, chunk: u32) -> Option<Expected> {
         match &self.pages {
+            Some(_) if self.layout.plan().is_some() => Some(Expected::Files),
             Some(pages) => pages.expected(chunk),
             None => self.unproven.value(chunk).map(Expected::Subtree),
+        }
+    }
+
+    /// What the bytes of a folder's chunk must hash to: of a piece of a file the value in its header, which its proof ties
+    /// to the file's ID.
+    fn proven(&self, header: &ChunkHeader) -> Result<Option<Expected>, PeerMisbehaved> {
+        let plan = self.layout.plan();
+        let Some(Span::Piece { entry, geometry, piece }) = plan.and_then(|plan| plan.span(header.index))
+        else {
+            return Ok(Some(Expected::Files));
+        };
+        let file = plan.and_then(|plan| plan.manifest().file(entry));
+        match (file, header.cv) {
+            (Some((_, id)), Some(value)) if proves(id, geometry.chunks(), piece, value, &header.proof) => {
+                Ok(Some(Expected::Subtree(value)))
+            }
+            _ => Err(TreeError::Mismatch.into()),
         }
     }
 
@@ -429,7 +448,7 @@ impl Receiver {
         self.todo.remove(chunk);
         if self.verified.insert(chunk) {
             self.failures.remove(&chunk);
-            self.rate.add(self.geometry.len_of(chunk), now);
+            self.rate.add(self.layout.len_of(chunk), now);
         }
         self.unproven.store(chunk);
         self.prove(chunk..chunk + 1);
@@ -537,6 +556,10 @@ impl Receiver {
     /// Disk space is reserved a bounded way ahead of the first chunk that is on its way, once its page has
     /// verified, or, before there are pages, once a chunk has come: the size is a claim.
     fn reserve(&mut self) {
+        if self.layout.plan().is_some() {
+            // Its files are many, and each is made when it comes.
+            return;
+        }
         let may_reserve = |chunk: &u32| match &self.pages {
             Some(pages) => pages.expected(*chunk).is_some(),
             None => !self.verified.is_empty(),

@@ -1,7 +1,7 @@
 //! What a receiver begins with, what happens to it, and what should happen then.
 
 use crate::{
-    ChunkSet, Cv, FileId, Geometry,
+    ChunkSet, Cv, FileId, Layout,
     reason::{AbortReason, ChunkFailure},
     tree::Expected,
     wire::peer::Message,
@@ -10,8 +10,8 @@ use crate::{
 /// What a receiver begins with.
 #[derive(Clone, Debug)]
 pub struct ReceiverStart {
-    /// Size and chunk size, as in its `Accept`.
-    pub geometry: Geometry,
+    /// How the content is cut, as in its `Accept`.
+    pub layout: Layout,
     /// The content's identity, where the offer had one.
     pub file_id: Option<FileId>,
     /// Chunks that are durable here and were verified.

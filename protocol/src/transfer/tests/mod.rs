@@ -3,6 +3,7 @@
 //! not verified.
 
 mod early;
+mod folder;
 mod unsealed;
 mod world;
 
@@ -254,7 +255,12 @@ fn unasked_and_misfitting_chunks_are_named() {
         assert_eq!(receiver.admit(&header, Now::ZERO), Ok(Admission::Ignore));
     }
     assert_eq!(receiver.admit(&header, Now::ZERO), Err(PeerMisbehaved::UnaskedChunks));
-    for bad in [ChunkHeader { index: 9, ..header }, ChunkHeader { len: header.len - 1, ..header }] {
+    let odd = [
+        ChunkHeader { index: 9, ..header.clone() },
+        ChunkHeader { len: header.len - 1, ..header.clone() },
+        ChunkHeader { proof: vec![Cv([0; 32])], ..header },
+    ];
+    for bad in odd {
         let (_, mut receiver) = fresh_receiver(9);
         assert_eq!(receiver.admit(&bad, Now::ZERO), Err(PeerMisbehaved::ChunkHeader(bad.index)));
     }

@@ -40,12 +40,13 @@ impl File {
         match expected {
             Expected::Root(id) => id.0 == value.0,
             Expected::Subtree(cv) => cv == value,
+            Expected::Files => false,
         }
     }
 
     pub(super) fn header(&self, chunk: u32) -> ChunkHeader {
         let len = self.geometry.len_of(chunk) as u32;
-        ChunkHeader { transfer: 0, index: chunk, len, encoding: Encoding::Raw, cv: None }
+        ChunkHeader { transfer: 0, index: chunk, len, encoding: Encoding::Raw, cv: None, proof: Vec::new() }
     }
 }
 
@@ -110,7 +111,7 @@ impl World {
         let provider = Provider::eager(geometry, file_id, Now::ZERO).unwrap();
         let (verified, doubtful, claimed) = (none(), none(), none());
         let start = ReceiverStart {
-            geometry,
+            layout: geometry.into(),
             file_id: Some(file_id),
             verified,
             doubtful,
@@ -194,7 +195,7 @@ impl World {
         let values = unsealed.map(|unsealed| unsealed.values.iter().map(|(c, v)| (*c, *v)).collect());
         let verified = verified.clone();
         let start = ReceiverStart {
-            geometry,
+            layout: geometry.into(),
             file_id,
             verified,
             doubtful,

@@ -184,6 +184,28 @@ impl Disk for SimDisk {
         })
     }
 
+    fn sync_file_system(&self, file: &File) -> io::Result<()> {
+        let done = self.on(Op::SyncFileSystem, file, None, |state| {
+            if !state.faults.lies {
+                state.model.all_synced();
+            }
+            Ok(())
+        });
+        if done.is_err() {
+            let state = &mut *self.lock();
+            if !state.faults.is_frozen() {
+                state.model.all_sync_failed(&mut state.rng);
+            }
+        }
+        done
+    }
+
+    fn make_link(&self, target: &str, folder: &Dir, name: &OsStr) -> io::Result<()> {
+        self.on(Op::MakeLink, folder, Some(name), |state| {
+            state.model.rename(&[(folder, name)], || Real.make_link(target, folder, name))
+        })
+    }
+
     fn rename_new(&self, from: &Dir, name: &OsStr, to: &Dir, new: &OsStr) -> io::Result<()> {
         self.on(Op::RenameNew, to, Some(new), |state| {
             state.model.rename(&[(from, name), (to, new)], || Real.rename_new(from, name, to, new))
@@ -193,6 +215,12 @@ impl Disk for SimDisk {
     fn rename(&self, from: &Dir, name: &OsStr, to: &Dir, new: &OsStr) -> io::Result<()> {
         self.on(Op::Rename, to, Some(new), |state| {
             state.model.rename(&[(from, name), (to, new)], || Real.rename(from, name, to, new))
+        })
+    }
+
+    fn exchange(&self, from: &Dir, name: &OsStr, to: &Dir, new: &OsStr) -> io::Result<()> {
+        self.on(Op::Rename, to, Some(new), |state| {
+            state.model.rename(&[(from, name), (to, new)], || Real.exchange(from, name, to, new))
         })
     }
 

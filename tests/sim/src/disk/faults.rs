@@ -33,6 +33,8 @@ pub enum Op {
     SyncData,
     /// A file synced.
     SyncAll,
+    /// Everything on the disk synced.
+    SyncFileSystem,
     /// A folder synced.
     SyncFolder,
     /// A rename that replaces nothing.
@@ -41,6 +43,8 @@ pub enum Op {
     Rename,
     /// A second name given.
     Link,
+    /// A symbolic link made.
+    MakeLink,
     /// A name removed.
     Unlink,
     /// A question for free space.
@@ -75,13 +79,19 @@ impl Op {
 
     /// Whether it may find the disk full.
     pub fn needs_space(self) -> bool {
-        use Op::{Create, DbCreate, DbWrite, Link, MakeFolder, Rename, RenameNew, Reserve, Write};
-        matches!(self, Write | Reserve | Create | MakeFolder | Link | Rename | RenameNew | DbCreate | DbWrite)
+        use Op::{Create, DbCreate, DbWrite, Link, MakeFolder, MakeLink, Rename, RenameNew, Reserve, Write};
+        matches!(
+            self,
+            Write | Reserve | Create | MakeFolder | MakeLink | Link | Rename | RenameNew | DbCreate | DbWrite
+        )
     }
 
     /// Whether a sync that fails loses what it should have made durable.
     pub fn is_sync(self) -> bool {
-        matches!(self, Self::SyncData | Self::SyncAll | Self::SyncFolder | Self::DbSync)
+        matches!(
+            self,
+            Self::SyncData | Self::SyncAll | Self::SyncFileSystem | Self::SyncFolder | Self::DbSync
+        )
     }
 }
 

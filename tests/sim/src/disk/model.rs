@@ -92,6 +92,18 @@ impl Model {
         Ok(())
     }
 
+    /// Everything was synced.
+    pub(super) fn all_synced(&mut self) {
+        self.data.values_mut().for_each(|data| data.synced(true));
+        self.names.all_synced();
+        self.let_go();
+    }
+
+    /// A sync of everything failed.
+    pub(super) fn all_sync_failed(&mut self, rng: &mut dyn Rng) {
+        self.data.values_mut().for_each(|data| data.sync_failed(rng));
+    }
+
     /// A sync of a file failed.
     pub(super) fn sync_failed(&mut self, file: impl AsFd, rng: &mut dyn Rng) -> io::Result<()> {
         if let Some(data) = self.data.get_mut(&id_of(file)?) {

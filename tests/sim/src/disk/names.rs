@@ -83,6 +83,12 @@ impl Names {
         self.durable.retain(|entry, _| waiting.contains(entry));
     }
 
+    /// Everything was synced: stable storage has what the folders show.
+    pub(super) fn all_synced(&mut self) {
+        self.pending.clear();
+        self.durable.clear();
+    }
+
     fn reach(&mut self, step: Step) {
         self.durable.extend(step);
     }

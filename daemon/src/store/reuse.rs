@@ -1,0 +1,170 @@
+//! What of a folder need not be moved, since it is on this disk: in an earlier copy of the folder, wherever it lies in
+//! that, or in another partial.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+};
+
+use p2p_protocol::{
+    ChunkSet, FileId,
+    limits::{GROUP_LEN, MAX_RANGES},
+    tree,
+};
+
+use super::{
+    Store, error::StoreError, folders::Folders, hashing::hash_groups, import::open_regular, list::RUN,
+    staging::Staging, walk::Candidate,
+};
+use crate::disk::{is_hole, read_exact, write_all};
+
+/// Where each content that is wanted belongs.
+struct Wanted {
+    /// The numbers of its files, by size and File ID.
+    files: HashMap<u64, HashMap<FileId, Vec<u32>>>,
+    left: ChunkSet,
+}
+
+impl Store {
+    /// Copies into a folder in the making what of its files is found in these folders, each byte checked as it is copied; the
+    /// numbers of those that have to be moved.
+    pub(super) fn reuse(&self, staging: &Staging, from: &[PathBuf]) -> Result<ChunkSet, StoreError> {
+        let manifest = staging.manifest();
+        let mut wanted = Wanted { files: HashMap::new(), left: ChunkSet::new() };
+        for (number, entry) in (0..).zip(manifest.files()) {
+            if let Some((size, id)) = manifest.file(*entry).filter(|(size, _)| *size > 0) {
+                wanted.files.entry(size).or_default().entry(id).or_default().push(number);
+                wanted.left.insert(number);
+            }
+        }
+        for path in from {
+            let (folders, candidates) = match self.candidates(path) {
+                Ok(found) => found,
+                Err(error) => {
+                    tracing::debug!(%error, "nothing is reused of a folder");
+                    continue;
+                }
+            };
+            for candidate in candidates {
+                if wanted.left.is_empty() {
+                    break;
+                }
+                match self.reuse_file(staging, path, &folders, &candidate, &mut wanted) {
+                    // A disk that is full is one that the transfer will meet too, and say so.
+                    Err(error) if error.is_full() => break,
+                    Err(error) => tracing::debug!(%error, "a file is not reused"),
+                    Ok(()) => {}
+                }
+            }
+        }
+        Ok(few_ranges(wanted.left))
+    }
+
+    fn reuse_file(
+        &self,
+        staging: &Staging,
+        path: &Path,
+        folders: &Folders,
+        candidate: &Candidate,
+        wanted: &mut Wanted,
+    ) -> Result<(), StoreError> {
+        let Some(ids) = wanted.files.get(&candidate.size) else { return Ok(()) };
+        let path = path.join(&candidate.path);
+        let read = || StoreError::io("read", &path);
+        let file = folders.open(&candidate.path).map_err(read())?;
+        let (id, bytes) = if candidate.size <= GROUP_LEN {
+            let mut bytes = vec![0; candidate.size as usize];
+            read_exact(&**self.disk(), &file, &mut bytes, 0).map_err(read())?;
+            (tree::hash_small(&bytes), Some(bytes))
+        } else {
+            (self.id_of_open(file.try_clone().map_err(read())?, &path)?, None)
+        };
+        let Some(numbers) = ids.get(&id) else { return Ok(()) };
+        for number in
+            numbers.iter().filter(|number| wanted.left.contains(**number)).copied().collect::<Vec<_>>()
+        {
+            let entry = staging.manifest().files().get(number as usize).copied().unwrap_or(u32::MAX);
+            let written = match &bytes {
+                Some(bytes) => staging.write_files(&[entry], bytes).map(|()| true),
+                None => self.copy(&file, staging, entry, id),
+            };
+            if written.map_err(StoreError::io("reuse", &path))? {
+                wanted.left.remove(number);
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies what an older copy of a file has, as it is. One that is not there, or is no file, has nothing.
+    pub(super) fn copy_older(&self, from: &Path, to: &File, size: u64) -> io::Result<()> {
+        let Ok(opened) = open_regular(from) else { return Ok(()) };
+        let len = opened.stamp.size.min(size);
+        let mut buffer = vec![0; GROUP_LEN as usize];
+        for start in (0..len).step_by(GROUP_LEN as usize) {
+            let end = (start + GROUP_LEN).min(len);
+            if !is_hole(&opened.file, start..end) {
+                let part = &mut buffer[..(end - start) as usize];
+                read_exact(&**self.disk(), &opened.file, part, start)?;
+                write_all(&**self.disk(), to, part, start)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies a file, and checks what it copies; false for what is not the content any longer.
+    fn copy(&self, from: &File, staging: &Staging, entry: u32, id: FileId) -> io::Result<bool> {
+        let (to, size) = (staging.long(entry)?, staging.size_of(entry)?);
+        let mut buffer = vec![0; GROUP_LEN as usize];
+        let (mut run, mut tops) = (Vec::new(), Vec::new());
+        for (group, start) in (0..size).step_by(GROUP_LEN as usize).enumerate() {
+            let part = &mut buffer[..GROUP_LEN.min(size - start) as usize];
+            read_exact(&**self.disk(), from, part, start)?;
+            run.extend(hash_groups(group as u64, part));
+            write_all(&**self.disk(), &to, part, start)?;
+            if run.len() as u64 == RUN {
+                tops.extend(tree::merge(&std::mem::take(&mut run)));
+            }
+        }
+        tops.extend(tree::merge(&run));
+        let root = if tops.len() == 1 { tree::merge_root(&run) } else { tree::merge_root(&tops) };
+        if root != Some(id) {
+            return Ok(false);
+        }
+        staging.finish_long(entry, &to);
+        Ok(true)
+    }
+}
+
+/// A selection that one message can name: where it has too many gaps, the smallest of them are closed, and what is in
+/// them is moved all the same.
+fn few_ranges(mut files: ChunkSet) -> ChunkSet {
+    let mut gap = 1;
+    while files.ranges().len() > MAX_RANGES {
+        let ranges = files.ranges();
+        for pair in ranges.windows(2) {
+            let (end, next) = (pair[0].start + pair[0].count, pair[1].start);
+            if next - end <= gap {
+                files.union(&(end..next).collect());
+            }
+        }
+        gap *= 2;
+    }
+    files
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_selection_fits_one_message() {
+        let few: ChunkSet = (0..MAX_RANGES as u32).map(|n| n * 3).collect();
+        assert_eq!(few_ranges(few.clone()), few);
+        let many: ChunkSet = (0..3 * MAX_RANGES as u32).map(|n| n * 2 + 5 * (n / 7)).collect();
+        let fewer = few_ranges(many.clone());
+        assert!(fewer.ranges().len() <= MAX_RANGES);
+        assert!(many.iter().all(|number| fewer.contains(number)) && fewer.len() < 2 * many.len());
+    }
+}
