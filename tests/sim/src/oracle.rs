@@ -3,23 +3,17 @@
 use std::{
     collections::BTreeMap,
     fs,
+    ops::Range,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
-use p2p_protocol::{ChunkSet, FileId, Geometry};
+use p2p_protocol::{ChunkSet, FileId, Geometry, Manifest, Plan, plan::Span};
+
+use crate::content::{Known, id_at};
 
 /// The daemon's folder of what is not complete yet, in the inbox.
 const PARTIALS: &str = ".p2p";
-
-/// A content that was meant to be moved somewhere.
-#[derive(Clone, Debug)]
-pub struct Known {
-    /// Its bytes.
-    pub bytes: std::sync::Arc<Vec<u8>>,
-    /// Its identity.
-    pub id: FileId,
-}
 
 /// What a host may have, and what it must.
 #[derive(Clone, Debug, Default)]
@@ -28,11 +22,6 @@ pub struct Expected {
     pub welcome: Vec<Known>,
     /// What was said to be there for good.
     pub promised: BTreeMap<PathBuf, FileId>,
-}
-
-/// The identity of a content.
-pub fn id_of(bytes: &[u8]) -> FileId {
-    FileId(*blake3::hash(bytes).as_bytes())
 }
 
 /// Everything that is wrong on a host's disk.
@@ -48,18 +37,17 @@ pub fn complaints(root: &Path, expected: &Expected) -> Vec<String> {
         let path = inbox.join(&name);
         if name == PARTIALS {
             wrong.extend(false_bits(&path, expected));
-        } else if !path.symlink_metadata().unwrap().is_file() {
-            wrong.push(format!("{name} in the inbox is no file"));
         } else {
-            let id = id_of(&fs::read(&path).unwrap());
-            if !expected.welcome.iter().any(|known| known.id == id) {
-                wrong.push(format!("{name} in the inbox is what nobody sent"));
+            match id_at(&path) {
+                Ok(id) if expected.welcome.iter().any(|known| known.id == id) => {}
+                Ok(_) => wrong.push(format!("{name} in the inbox is what nobody sent")),
+                Err(error) => wrong.push(format!("{name} in the inbox: {error}")),
             }
         }
     }
     for (path, id) in &expected.promised {
-        match fs::read(path) {
-            Ok(bytes) if id_of(&bytes) == *id => {}
+        match id_at(path) {
+            Ok(found) if found == *id => {}
             Ok(_) => wrong.push(format!("{}: not what was promised", path.display())),
             Err(error) => wrong.push(format!("{}: was promised: {error}", path.display())),
         }
@@ -90,22 +78,26 @@ fn false_bits(partials: &Path, expected: &Expected) -> Vec<String> {
     for name in names(partials) {
         let Some(stem) = name.strip_suffix(".log") else { continue };
         let part = partials.join(format!("{stem}.part"));
-        let (Ok(log), Ok(data), Ok(found)) =
-            (fs::read(partials.join(&name)), fs::read(&part), fs::metadata(&part))
-        else {
-            continue;
-        };
+        let (Ok(log), Ok(found)) = (fs::read(partials.join(&name)), fs::metadata(&part)) else { continue };
         let Some(log) = Log::read(&log) else { continue };
         // Beside another data file a log says nothing.
         if log.data != (found.dev(), found.ino()) {
             continue;
         }
+        if found.is_dir() {
+            let tree = fs::read(partials.join(format!("{stem}.tree"))).unwrap_or_default();
+            wrong.extend(false_bits_of_folder(stem, &part, &log, &tree, expected));
+            continue;
+        }
+        let Ok(data) = fs::read(&part) else { continue };
         for chunk in log.durable.iter() {
             let range = log.geometry.bytes_of(chunk);
             let range = range.start as usize..range.end as usize;
             let stored = data.get(range.clone());
             let fits = |known: &Known| {
-                known.bytes.len() as u64 == log.geometry.size() && known.bytes.get(range.clone()) == stored
+                known.manifest.is_none()
+                    && known.bytes.len() as u64 == log.geometry.size()
+                    && known.bytes.get(range.clone()) == stored
             };
             if stored.is_none() || !expected.welcome.iter().any(fits) {
                 wrong.push(format!("{stem}: chunk {chunk} is said to be durable and is not"));
@@ -113,6 +105,49 @@ fn false_bits(partials: &Path, expected: &Expected) -> Vec<String> {
         }
     }
     wrong
+}
+
+/// The same of a folder. Without the plan, which lies beside it, the log says nothing.
+fn false_bits_of_folder(stem: &str, part: &Path, log: &Log, tree: &[u8], expected: &Expected) -> Vec<String> {
+    let Some(plan) = plan_of(tree) else { return Vec::new() };
+    if plan.nominal() != log.geometry {
+        return Vec::new();
+    }
+    let known = expected.welcome.iter().find(|known| known.id == plan.id());
+    let holds = |entry: u32, range: Option<Range<u64>>| {
+        let path = &plan.manifest().entries()[entry as usize].path;
+        let (stored, right) = (fs::read(part.join(path)).ok()?, known?.part(path)?);
+        match range {
+            None => (stored == right).then_some(()),
+            Some(range) => {
+                let range = range.start as usize..range.end as usize;
+                (stored.get(range.clone())? == right.get(range)?).then_some(())
+            }
+        }
+    };
+    let is_right = |chunk: &u32| match plan.span(*chunk) {
+        Some(Span::Files(entries)) => entries.iter().all(|entry| holds(*entry, None).is_some()),
+        Some(Span::Piece { entry, geometry, piece }) => {
+            holds(entry, Some(geometry.bytes_of(piece))).is_some()
+        }
+        None => false,
+    };
+    let wrong = log.durable.iter().filter(|chunk| !is_right(chunk));
+    wrong.map(|chunk| format!("{stem}: chunk {chunk} of a folder is said to be durable and is not")).collect()
+}
+
+/// What a folder's partial is of, read as the daemon's documentation describes it.
+fn plan_of(bytes: &[u8]) -> Option<Plan> {
+    let (head, _) = bytes.split_first_chunk::<16>()?;
+    let set_len = u32::from_le_bytes([head[12], head[13], head[14], head[15]]) as usize;
+    let (checked, rest) = bytes.split_at_checked(16 + set_len)?;
+    let (crc, manifest) = rest.split_first_chunk::<4>()?;
+    if head[..8] != *b"p2p tree" || crc32fast::hash(checked) != u32::from_le_bytes(*crc) {
+        return None;
+    }
+    let manifest = Manifest::decode(manifest).ok()?;
+    let files = ChunkSet::from_bytes(&checked[16..], manifest.files().len() as u32)?;
+    Plan::new(manifest.into(), &files, head[10]).ok()
 }
 
 /// A partial's log, read as `docs/durability.md` and the daemon's own documentation describe it.

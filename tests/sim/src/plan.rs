@@ -67,6 +67,8 @@ pub struct Recipe {
     pub seed: u64,
     /// Whether parts of it are holes.
     pub sparse: bool,
+    /// Whether it is a folder of several files.
+    pub folder: bool,
 }
 
 /// What a disk says no to.
@@ -241,7 +243,8 @@ fn wishes_of(rng: &mut StdRng, hosts: usize, storm: Duration) -> (Vec<Recipe>, V
             rng.random_range(0..contents.len())
         } else {
             let size = size_of(rng);
-            contents.push(Recipe { size, seed: rng.random(), sparse: rng.random_bool(0.2) });
+            let (seed, sparse, folder) = (rng.random(), rng.random_bool(0.2), rng.random_bool(0.3));
+            contents.push(Recipe { size, seed, sparse, folder });
             contents.len() - 1
         };
         let from = rng.random_range(0..hosts);
@@ -280,7 +283,7 @@ fn trouble_of(rng: &mut StdRng, hosts: usize, wishes: usize) -> Trouble {
         14 => Trouble::Change { wish },
         15 => Trouble::Full { host, room: rng.random_range(0..2 * MIB), lasts: millis(rng, 500, 20_000) },
         16..=18 => {
-            let what = match rng.random_range(0..9) {
+            let what = match rng.random_range(0..10) {
                 0 => Broken::Kind(Op::Write),
                 1 => Broken::Kind(Op::Read),
                 2 => Broken::Kind(Op::SyncData),
@@ -288,6 +291,7 @@ fn trouble_of(rng: &mut StdRng, hosts: usize, wishes: usize) -> Trouble {
                 4 => Broken::Kind(Op::SyncFolder),
                 5 => Broken::Kind(Op::RenameNew),
                 6 => Broken::Catalog,
+                9 => Broken::Kind(Op::SyncFileSystem),
                 7 => Broken::Syncs,
                 _ => Broken::Any,
             };

@@ -10,8 +10,8 @@ use p2p_protocol::{
 use tokio::sync::mpsc;
 
 use crate::{
+    content::Known,
     host::Host,
-    oracle::Known,
     plan::{Way, Wish},
 };
 

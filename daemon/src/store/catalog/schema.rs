@@ -52,8 +52,7 @@ pub(super) fn prepare(connection: &mut Connection) -> rusqlite::Result<Result<()
     }
     let health: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if health != "ok" {
-        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
-        return Err(rusqlite::Error::SqliteFailure(code, Some(health)));
+        return Err(illness(health));
     }
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
@@ -68,6 +67,14 @@ pub(super) fn prepare(connection: &mut Connection) -> rusqlite::Result<Result<()
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()?;
     Ok(Ok(()))
+}
+
+/// What a check that found something says. A page that could not be read is not for that a damaged one: the disk said no, and
+/// may not the next time.
+pub(super) fn illness(health: String) -> rusqlite::Error {
+    let code = health.rsplit_once("error code=").and_then(|(_, code)| code.trim().parse().ok());
+    let code = rusqlite::ffi::Error::new(code.unwrap_or(rusqlite::ffi::SQLITE_CORRUPT));
+    rusqlite::Error::SqliteFailure(code, Some(health))
 }
 
 fn version(connection: &Connection) -> rusqlite::Result<u32> {

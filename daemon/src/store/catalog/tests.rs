@@ -81,6 +81,20 @@ fn the_catalog_is_private() {
 }
 
 /// Fault 25.
+/// What SQLite says of a page that the disk did not give.
+#[test]
+fn a_page_that_cannot_be_read_is_not_a_damaged_one() {
+    let said = |code| {
+        schema::illness(format!(
+            "*** in database main ***\nTree 9 page 9: unable to get the page. error code={code}"
+        ))
+    };
+    assert!(!is_damage(&said(266)), "an I/O error");
+    assert!(!is_damage(&said(7)), "no memory");
+    assert!(is_damage(&said(11)));
+    assert!(is_damage(&schema::illness("row 3 missing from index hashes_by_file".into())));
+}
+
 #[test]
 fn a_damaged_catalog_is_set_aside_at_the_start() {
     let (_folder, home) = home();

@@ -54,6 +54,9 @@ impl SimDisk {
 
     fn sync(&self, op: Op, file: &File, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let done = self.on(op, file, None, |state| {
+            if state.model.owes_error(file)? {
+                return Err(rustix::io::Errno::IO.into());
+            }
             sync()?;
             if !state.faults.lies {
                 state.model.synced(file, op == Op::SyncAll)?;
@@ -185,16 +188,19 @@ impl Disk for SimDisk {
     }
 
     fn sync_file_system(&self, file: &File) -> io::Result<()> {
+        let mut owed = false;
         let done = self.on(Op::SyncFileSystem, file, None, |state| {
+            owed = state.model.owes_error_of_all(file)?;
             if !state.faults.lies {
                 state.model.all_synced();
             }
-            Ok(())
+            // What is told now was lost earlier.
+            if owed { Err(rustix::io::Errno::IO.into()) } else { Ok(()) }
         });
-        if done.is_err() {
+        if done.is_err() && !owed {
             let state = &mut *self.lock();
             if !state.faults.is_frozen() {
-                state.model.all_sync_failed(&mut state.rng);
+                state.model.all_sync_failed(file, &mut state.rng)?;
             }
         }
         done

@@ -1,7 +1,7 @@
 //! What is on stable storage: the data of files, and names.
 
 use std::{
-    collections::{BTreeMap, btree_map::Entry as MapEntry},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry as MapEntry},
     ffi::OsStr,
     fs::File,
     io,
@@ -33,6 +33,11 @@ pub(super) struct Model {
     handles: BTreeMap<Id, File>,
     data: BTreeMap<Id, Data>,
     names: Names,
+    /// Files that a failed sync of everything has taken something from.
+    untold: BTreeSet<Id>,
+    /// How often syncing everything failed, and as of when that was told through which folder.
+    failures: u64,
+    told: BTreeMap<Id, u64>,
 }
 
 /// A file opened once more, in a way of its own: a clone would keep a lock of the one it was made of.
@@ -99,9 +104,25 @@ impl Model {
         self.let_go();
     }
 
-    /// A sync of everything failed.
-    pub(super) fn all_sync_failed(&mut self, rng: &mut dyn Rng) {
+    /// A sync of everything failed. What it lost of a file, that file's own next sync tells of; and whoever syncs everything
+    /// through another folder is told too.
+    pub(super) fn all_sync_failed(&mut self, folder: impl AsFd, rng: &mut dyn Rng) -> io::Result<()> {
         self.data.values_mut().for_each(|data| data.sync_failed(rng));
+        self.untold.extend(self.data.keys());
+        self.failures += 1;
+        self.told.insert(id_of(folder)?, self.failures);
+        Ok(())
+    }
+
+    /// Whether a file has lost something that its syncs have not told of.
+    pub(super) fn owes_error(&mut self, file: impl AsFd) -> io::Result<bool> {
+        Ok(self.untold.remove(&id_of(file)?))
+    }
+
+    /// Whether a sync of everything failed that nobody was told of through this folder.
+    pub(super) fn owes_error_of_all(&mut self, folder: impl AsFd) -> io::Result<bool> {
+        let told = self.told.insert(id_of(folder)?, self.failures);
+        Ok(told.unwrap_or(0) < self.failures)
     }
 
     /// A sync of a file failed.
@@ -176,7 +197,7 @@ impl Model {
 
     /// The power fails. Nothing may have a file of this disk open.
     pub(super) fn power_loss(&mut self, root: &Path, loss: Loss, rng: &mut dyn Rng) -> io::Result<()> {
-        let Self { mut handles, data, names } = std::mem::take(self);
+        let Self { mut handles, data, names, .. } = std::mem::take(self);
         for (id, data) in data {
             data.power_loss(&handles[&id], loss, rng)?;
         }

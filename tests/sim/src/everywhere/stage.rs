@@ -1,6 +1,6 @@
 //! One reference transfer between two hosts, with one fault in it, from both daemons' start to the end.
 
-use std::{collections::BTreeSet, fs, os::unix::ffi::OsStrExt, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fs, os::unix::ffi::OsStrExt, path::PathBuf, time::Duration};
 
 use p2p_protocol::{
     control::{Event, KeyPolicy, Request, SendRequest, ShareRequest, ShareWith, TransferEvent, TrustRequest},
@@ -10,9 +10,10 @@ use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use rustix::io::Errno;
 
 use crate::{
+    content::Known,
     disk::{Fault, Loss, Op, Which},
     network::Weather,
-    oracle::{self, Expected, Known, id_of},
+    oracle::{self, Expected},
     plan::{Way, Wish},
     takeover,
     transfer::{News, State, Transfer},
@@ -44,16 +45,19 @@ pub enum Reference {
     Unsealed,
     /// A fetch of three chunks and a tail.
     Fetch,
+    /// A send of a folder that has a long file and short ones.
+    Folder,
 }
 
 impl Reference {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Sealed, Self::Unsealed, Self::Fetch];
+    pub const ALL: [Self; 4] = [Self::Sealed, Self::Unsealed, Self::Fetch, Self::Folder];
 
     fn len(self) -> usize {
         match self {
             Self::Sealed | Self::Fetch => 3 * (256 << 10) + 4321,
             Self::Unsealed => (8 << 20) + 300_001,
+            Self::Folder => 900_001,
         }
     }
 }
@@ -178,11 +182,9 @@ impl Stage {
         }
         let mut bytes = vec![0; reference.len()];
         StdRng::seed_from_u64(reference as u64).fill_bytes(&mut bytes);
-        let known = Known { id: id_of(&bytes), bytes: Arc::new(bytes) };
+        let known = if reference == Reference::Folder { Known::folder(bytes) } else { Known::file(bytes) };
         let source = world.hosts[FROM].sources().join("file");
-        fs::write(&source, &*known.bytes).unwrap();
-        let long_ago = std::time::UNIX_EPOCH + Duration::from_secs(BEGAN - 1000);
-        fs::File::options().write(true).open(&source).unwrap().set_modified(long_ago).unwrap();
+        known.write(&source, std::time::UNIX_EPOCH + Duration::from_secs(BEGAN - 1000));
         for host in [FROM, TO] {
             world.start(host).unwrap();
         }
@@ -410,7 +412,7 @@ impl Stage {
         let bytes = vec![7; 1000];
         let path = self.world.hosts[FROM].sources().join("another");
         fs::write(&path, &bytes).unwrap();
-        self.expected[TO].welcome.push(Known { id: id_of(&bytes), bytes: Arc::new(bytes) });
+        self.expected[TO].welcome.push(Known::file(bytes));
         let request = Request::Send(SendRequest {
             path: path.as_os_str().as_bytes().to_vec(),
             target: self.world.hosts[TO].peer.unwrap().to_string(),
@@ -426,11 +428,15 @@ impl Stage {
     }
 }
 
-/// All files below a folder, by their paths from it.
-fn files(folder: &std::path::Path) -> BTreeSet<String> {
-    p2p_tests::data::files_below(folder)
-        .into_iter()
-        .map(|path| path.strip_prefix(folder).unwrap().display().to_string())
+/// Everything in an inbox: what is complete by its name, and each file of what is not.
+fn files(inbox: &std::path::Path) -> BTreeSet<String> {
+    let inside = |path: PathBuf| path.strip_prefix(inbox).unwrap().display().to_string();
+    let names = p2p_tests::data::files_below(inbox).into_iter().map(inside);
+    names
+        .map(|path| match path.split_once('/') {
+            Some((name, _)) if name != ".p2p" => name.to_owned(),
+            _ => path,
+        })
         .collect()
 }
 

@@ -14,7 +14,7 @@ use std::{
     fs,
     os::unix::ffi::OsStrExt,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -27,9 +27,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::{
+    content::{Known, id_at},
     disk::Loss,
     network::Weather,
-    oracle::{self, Expected, Known, id_of},
+    oracle::{self, Expected},
     plan::{Plan, Recipe, Way},
     takeover,
     transfer::{News, State, Transfer},
@@ -211,13 +212,13 @@ impl Run {
             let request = self.trust_request(peer);
             assert_eq!(self.request(host, request), [Event::Ok]);
         }
-        let contents: Vec<Arc<Vec<u8>>> = self.plan.contents.iter().map(make).collect();
+        let contents: Vec<Known> = self.plan.contents.iter().map(make).collect();
         for (number, wish) in self.plan.wishes.clone().into_iter().enumerate() {
             let folder = self.world.hosts[wish.from].sources().join(number.to_string());
             fs::create_dir(&folder).unwrap();
             let source = folder.join(&wish.name);
-            let known = Known { bytes: contents[wish.content].clone(), id: id_of(&contents[wish.content]) };
-            self.write_source(&source, &known.bytes);
+            let known = contents[wish.content].clone();
+            self.write_source(&source, &known);
             self.expected[wish.to].welcome.push(known.clone());
             if wish.way == Way::Fetch {
                 let path = source.as_os_str().as_bytes().to_vec();
@@ -250,18 +251,10 @@ impl Run {
         self.world.note(format_args!("the storm begins"));
     }
 
-    /// Writes a file that is to be sent, with a time that no other has.
-    fn write_source(&self, path: &std::path::Path, bytes: &[u8]) {
-        use std::os::unix::fs::FileExt;
-        let file = fs::File::create(path).unwrap();
-        file.set_len(bytes.len() as u64).unwrap();
-        for (number, block) in bytes.chunks(4096).enumerate() {
-            if block.iter().any(|byte| *byte != 0) {
-                file.write_all_at(block, number as u64 * 4096).unwrap();
-            }
-        }
+    /// Writes what is to be sent, with a time that no other has.
+    fn write_source(&self, path: &std::path::Path, content: &Known) {
         let since = Duration::from_secs(self.plan.began) + self.world.time();
-        file.set_modified(std::time::UNIX_EPOCH + since).unwrap();
+        content.write(path, std::time::UNIX_EPOCH + since);
     }
 
     fn storm(&mut self) {
@@ -348,8 +341,8 @@ impl Run {
                 }
                 let path = self.world.hosts[to].inbox().join(PathBuf::from(path));
                 self.expected[to].promised.insert(path.clone(), id);
-                match fs::read(&path) {
-                    Ok(bytes) if id_of(&bytes) == id => {}
+                match id_at(&path) {
+                    Ok(found) if found == id => {}
                     Ok(_) => self.problem(&format!("transfer {number} is done, and its file is another")),
                     Err(error) => self.problem(&format!("transfer {number} is done, and its file: {error}")),
                 }
@@ -498,8 +491,8 @@ fn pairs(hosts: usize) -> impl Iterator<Item = (usize, usize)> {
         .flat_map(move |one| (0..hosts).filter(move |other| *other != one).map(move |other| (one, other)))
 }
 
-/// Bytes as a recipe has them.
-fn make(recipe: &Recipe) -> Arc<Vec<u8>> {
+/// A content as a recipe has it.
+fn make(recipe: &Recipe) -> Known {
     let mut rng = StdRng::seed_from_u64(recipe.seed);
     let mut bytes = vec![0; recipe.size as usize];
     rng.fill_bytes(&mut bytes);
@@ -510,5 +503,5 @@ fn make(recipe: &Recipe) -> Arc<Vec<u8>> {
             bytes[at..end].fill(0);
         }
     }
-    Arc::new(bytes)
+    if recipe.folder { Known::folder(bytes) } else { Known::file(bytes) }
 }

@@ -1,6 +1,6 @@
 //! What goes wrong in a run, and how it is mended.
 
-use std::{fs, net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{fs, net::Ipv4Addr, time::Duration};
 
 use p2p_protocol::control::Request;
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
@@ -8,7 +8,6 @@ use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use super::Run;
 use crate::{
     disk::Fault,
-    oracle::{Known, id_of},
     plan::{Trouble, Way},
 };
 
@@ -144,11 +143,12 @@ impl Run {
             *byte ^= 1;
         }
         let source = self.transfers[number].source.clone();
+        let known = self.transfers[number].versions[0].with(bytes);
         if self.rng.random_bool(0.5) {
-            fs::remove_file(&source).unwrap();
+            let gone = if source.is_dir() { fs::remove_dir_all(&source) } else { fs::remove_file(&source) };
+            gone.unwrap();
         }
-        self.write_source(&source, &bytes);
-        let known = Known { id: id_of(&bytes), bytes: Arc::new(bytes) };
+        self.write_source(&source, &known);
         self.expected[self.transfers[number].wish.to].welcome.push(known.clone());
         self.transfers[number].versions.push(known);
     }
