@@ -5,6 +5,7 @@
 
 mod confine;
 mod crash;
+mod folders;
 mod in_process;
 mod inbox;
 mod jobs;

@@ -1,0 +1,339 @@
+//! Folders: what is kept of them, what is moved when some of it is there already, and what a crash costs.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt, symlink},
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, SystemTime},
+};
+
+use p2p_tests::{
+    Daemon, Pair, Relay,
+    daemon::Place,
+    data,
+    data::{CHUNK, MIB},
+    words,
+};
+
+/// Bytes per second.
+const RATE: u64 = 6 * MIB;
+/// What a crash may cost beyond what was missing: two windows, and what was on its way.
+const IN_DOUBT: u64 = 2 * RATE + 6 * MIB;
+
+/// Writes a file, and the folders above it.
+fn write(path: &Path, bytes: &[u8]) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
+fn set_time(path: &Path, seconds: u64) {
+    let time = SystemTime::UNIX_EPOCH + Duration::new(seconds, 123_456_789);
+    fs::File::open(path).unwrap().set_modified(time).unwrap();
+}
+
+/// A folder with one of everything that is kept.
+fn make_all_sorts(root: &Path) {
+    write(&root.join("small"), b"hello");
+    write(&root.join("nothing"), b"");
+    write(&root.join("deep/er/long.bin"), &data::random(1, 3 * CHUNK + 7));
+    write(&root.join("deep/run"), b"#!/bin/sh\n");
+    write(&root.join("deep/Größe 1.txt"), b"x");
+    fs::set_permissions(root.join("deep/run"), fs::Permissions::from_mode(0o755)).unwrap();
+    data::write_sparse(&root.join("holes"), 5 * CHUNK, &[(3 * CHUNK, b"data")]);
+    fs::create_dir_all(root.join("empty/too")).unwrap();
+    fs::hard_link(root.join("small"), root.join("deep/same")).unwrap();
+    symlink("../small", root.join("deep/link")).unwrap();
+    symlink("nowhere", root.join("dangling")).unwrap();
+    for n in 0..40 {
+        write(&root.join(format!("many/{n}")), &data::random(n, 100 + n));
+    }
+    for (n, path) in (0..).zip(["small", "deep/er/long.bin", "deep/er", "empty/too", "many", ""]) {
+        set_time(&root.join(path), 1_000_000_000 + n);
+    }
+}
+
+/// What can be seen of each thing in a folder, and of the folder itself.
+fn seen(root: &Path) -> BTreeMap<PathBuf, String> {
+    fn look(root: &Path, path: &Path, all: &mut BTreeMap<PathBuf, String>) {
+        let found = path.symlink_metadata().unwrap();
+        let inside = path.strip_prefix(root).unwrap().to_owned();
+        let told = if found.is_symlink() {
+            format!("-> {}", fs::read_link(path).unwrap().display())
+        } else if found.is_dir() {
+            for entry in fs::read_dir(path).unwrap() {
+                look(root, &entry.unwrap().path(), all);
+            }
+            format!("folder {}.{}", found.mtime(), found.mtime_nsec())
+        } else {
+            let id = data::file_id(path);
+            let run = found.mode() & 0o111 != 0;
+            format!("{id} {run} {} {}.{}", found.nlink(), found.mtime(), found.mtime_nsec())
+        };
+        all.insert(inside, told);
+    }
+    let mut all = BTreeMap::new();
+    look(root, root, &mut all);
+    all
+}
+
+fn assert_same_folder(left: &Path, right: &Path) {
+    let (here, there) = (seen(left), seen(right));
+    for (path, told) in &here {
+        assert_eq!(Some(told), there.get(path), "{}", path.display());
+    }
+    assert_eq!(here.len(), there.len(), "{:?}", there.keys());
+}
+
+/// A folder of this daemon's user with many small files and some long ones.
+fn make_large(daemon: &Daemon, name: &str) -> PathBuf {
+    let root = daemon.file(name);
+    for n in 0..300 {
+        write(&root.join(format!("{}/{n}", n % 7)), &data::random(n, 20_000 + n));
+    }
+    for n in 0..3 {
+        write(&root.join(format!("long/{n}")), &data::random(1000 + n, 6 * MIB + n));
+    }
+    root
+}
+
+fn size_of(root: &Path) -> u64 {
+    data::files_below(root).iter().map(|path| path.metadata().unwrap().len()).sum()
+}
+
+#[test]
+fn all_sorts_of_things_are_kept_both_ways() {
+    let Pair { a, b } = Pair::new();
+    let root = a.file("all sorts");
+    make_all_sorts(&root);
+    let sent = a.cli().json(words!["send", root, "--to", b.address()]).success();
+    assert_same_folder(&root, &b.inbox().join("all sorts"));
+    let id = sent.event("done")["file_id"].as_str().unwrap().to_owned();
+    assert_eq!(a.cli().run(words!["share", root]).success().text(), id);
+    let target = b.file("fetched");
+    let fetched = b.cli().json(words!["fetch", id, "--from", a.address(), "-o", target]).success();
+    assert_same_folder(&root, &target);
+    assert_eq!(fetched.event("done")["path"], target.to_str().unwrap());
+    // The receiver's copy is the sender's to fetch back.
+    let back = a.file("back");
+    fs::create_dir_all(&back).unwrap();
+    a.cli().json(words!["fetch", id, "--from", b.address(), "-o", back]).success();
+    assert_same_folder(&root, &back.join("all sorts"));
+    a.cli().run(words!["verify", root, id]).success();
+    assert!(b.partials().is_empty(), "{:?}", b.partials());
+    assert!(data::allocated(&target.join("holes")) < 2 * CHUNK, "holes stay holes");
+}
+
+#[test]
+fn what_is_left_out_is_named_and_the_rest_is_whole() {
+    let Pair { a, b } = Pair::new();
+    let root = a.file("some");
+    write(&root.join("in/file"), b"x");
+    symlink("/etc/passwd", root.join("absolute")).unwrap();
+    symlink("../../out", root.join("in/up")).unwrap();
+    assert!(Command::new("mkfifo").arg(root.join("pipe")).status().unwrap().success());
+    let sent = a.cli().json(words!["send", root, "--to", b.address()]).success();
+    let mut left_out: Vec<_> = sent.events.iter().filter(|event| event["event"] == "left_out").collect();
+    left_out.sort_by_key(|event| event["path"].as_str());
+    let told: Vec<_> = left_out
+        .iter()
+        .map(|event| (event["path"].as_str().unwrap(), event["reason"].as_str().unwrap()))
+        .collect();
+    let leads_out = "a symbolic link that leads out of the folder";
+    assert_eq!(told, [("absolute", leads_out), ("in/up", leads_out), ("pipe", "a named pipe")]);
+    assert_eq!(b.received(), [b.inbox().join("some/in/file")]);
+}
+
+#[test]
+fn names_that_no_receiver_takes_are_named_before_anything_moves() {
+    let Pair { a, b } = Pair::new();
+    let root = a.file("odd");
+    write(&root.join("fine"), b"x");
+    write(&root.join("sub/a:b"), b"x");
+    let refused = a.cli().json(words!["send", root, "--to", b.address()]).exits(2);
+    assert!(refused.message().contains("sub/a:b"), "{refused}");
+    assert!(b.received().is_empty());
+}
+
+#[test]
+fn nothing_moves_twice() {
+    let Pair { a, b } = Pair::new();
+    let root = make_large(&a, "large");
+    let whole = size_of(&root);
+    let send = |moved: u64| {
+        let sent = a.cli().json(words!["send", root, "--to", b.address()]).success();
+        assert_eq!(sent.moved(), moved, "{sent}");
+        let name = sent.event("done")["path"].as_str().unwrap().to_owned();
+        assert_same_folder(&root, &b.inbox().join(name));
+    };
+    send(whole);
+    send(0);
+    // Some files are new, some others have moved, one long one has another name.
+    write(&root.join("3/3"), b"changed");
+    write(&root.join("new/one"), &data::random(7777, 5000));
+    fs::rename(root.join("1"), root.join("elsewhere")).unwrap();
+    fs::rename(root.join("long/1"), root.join("2/renamed")).unwrap();
+    fs::remove_file(root.join("5/5")).unwrap();
+    send(7 + 5000);
+    assert!(b.inbox().join("large (1)").is_dir(), "the older one stays");
+    assert!(b.partials().is_empty(), "{:?}", b.partials());
+}
+
+#[test]
+fn a_killed_send_of_a_folder_goes_on() {
+    for kill_sender in [false, true] {
+        let (Pair { mut a, mut b }, relay) = Pair::with_relay();
+        let root = make_large(&a, "large");
+        let whole = size_of(&root);
+        relay.set_rate(RATE);
+        let mut sending = a.cli().start_json(words!["send", root, "--to", relay.address()]);
+        let verified = sending.wait_for_verified(whole / 2);
+        if kill_sender {
+            a.kill9()
+        } else {
+            b.kill9()
+        }
+        sending.kill9();
+        assert!(!b.inbox().join("large").exists(), "not before it is whole");
+        if kill_sender {
+            a.start_again()
+        } else {
+            b.start_again()
+        }
+        let again = a.cli().json(words!["send", root, "--to", relay.address()]).success();
+        assert_same_folder(&root, &b.inbox().join("large"));
+        assert!(again.moved() <= whole - verified + IN_DOUBT, "{again}");
+        assert!(again.moved() < whole, "nothing was kept\n{again}");
+        b.settled();
+        assert!(b.partials().is_empty(), "{:?}", b.partials());
+    }
+}
+
+#[test]
+fn a_fetch_of_a_folder_goes_on_after_an_orderly_stop_without_moving_anything_twice() {
+    let Pair { a, mut b } = Pair::new();
+    let relay = Relay::to(a.address());
+    let root = make_large(&a, "large");
+    let whole = size_of(&root);
+    relay.set_rate(RATE);
+    let id = a.cli().run(words!["share", root]).success().text();
+    let target = b.file("got");
+    let mut fetching = b.cli().start_json(words!["fetch", id, "--from", relay.address(), "-o", target]);
+    fetching.wait_for_verified(whole / 3);
+    b.sigterm();
+    fetching.kill9();
+    b.start_again();
+    let again = b.cli().json(words!["fetch", id, "--from", relay.address(), "-o", target]).success();
+    assert!(again.moved() <= whole - whole / 3, "{again}");
+    assert_same_folder(&root, &target);
+}
+
+#[test]
+fn a_folder_that_changes_while_it_is_sent_is_told_and_goes_on_as_another() {
+    let (Pair { a, b }, relay) = Pair::with_relay();
+    let root = make_large(&a, "large");
+    let whole = size_of(&root);
+    relay.set_rate(RATE);
+    let mut sending = a.cli().start_json(words!["send", root, "--to", relay.address()]);
+    sending.wait_for_verified(whole / 2);
+    // The last to be sent.
+    data::flip(&root.join("long/2"), 6 * MIB - 9);
+    let failed = sending.finish();
+    assert_eq!(failed.code, Some(7), "{failed}");
+    let sent = a.cli().json(words!["send", root, "--to", relay.address()]).success();
+    assert_same_folder(&root, &b.inbox().join("large"));
+    assert!(sent.moved() < whole, "what had come of the other is of use\n{sent}");
+}
+
+#[test]
+fn a_name_that_is_taken_is_left_alone() {
+    let Pair { a, b } = Pair::new();
+    let root = a.file("name");
+    write(&root.join("x"), b"1");
+    fs::create_dir_all(b.inbox()).unwrap();
+    for (n, make) in (1..).zip([
+        (|path: &Path| fs::write(path, "a file").unwrap()) as fn(&Path),
+        |path| symlink("/etc", path).unwrap(),
+        |path| write(&path.join("other"), b"2"),
+    ]) {
+        let taken = b.inbox().join("name");
+        make(&taken);
+        let before = taken.symlink_metadata().unwrap().ino();
+        write(&root.join("x"), format!("{n}").as_bytes());
+        let sent = a.cli().json(words!["send", root, "--to", b.address()]).success();
+        assert_eq!(sent.event("done")["path"], "name (1)", "{sent}");
+        assert_eq!(taken.symlink_metadata().unwrap().ino(), before);
+        fs::remove_dir_all(b.inbox()).unwrap();
+        fs::create_dir_all(b.inbox()).unwrap();
+    }
+}
+
+#[test]
+fn a_folder_cannot_go_to_standard_output() {
+    let Pair { a, b } = Pair::new();
+    let root = a.file("name");
+    write(&root.join("x"), b"1");
+    let id = a.cli().run(words!["share", root]).success().text();
+    let refused = b.cli().run(words!["fetch", id, "--from", a.address(), "-o", "-"]).exits(2);
+    assert!(refused.stderr.contains("-o"), "{refused}");
+    assert!(refused.stdout.is_empty());
+}
+
+#[test]
+fn an_empty_folder_is_one_too() {
+    let Pair { a, b } = Pair::new();
+    let root = a.file("empty");
+    fs::create_dir_all(&root).unwrap();
+    set_time(&root, 1_234_567_890);
+    let sent = a.cli().json(words!["send", root, "--to", b.address()]).success();
+    assert_eq!(sent.moved(), 0);
+    assert_same_folder(&root, &b.inbox().join("empty"));
+    let again = a.cli().json(words!["send", root, "--to", b.address()]).success();
+    assert_eq!(again.event("done")["path"], "empty", "{again}");
+}
+
+#[test]
+fn a_cancelled_folder_leaves_nothing() {
+    let (Pair { a, b }, relay) = Pair::with_relay();
+    let root = make_large(&a, "large");
+    relay.set_rate(RATE);
+    let mut sending = a.cli().start_json(words!["send", root, "--to", relay.address()]);
+    sending.wait_for_verified(MIB);
+    let number = b.transfers()[0]["transfer"].to_string();
+    b.cli().run(words!["cancel", number]).success();
+    sending.finish();
+    b.settled();
+    assert!(b.received().is_empty() && b.partials().is_empty(), "{:?}", b.partials());
+    assert!(!b.inbox().join(".p2p").exists());
+}
+
+#[test]
+fn many_files_cost_little_memory() {
+    let Pair { a, b } = Pair::new();
+    let root = a.file("many");
+    for n in 0..20_000 {
+        write(&root.join(format!("{}/{n}", n / 200)), &[7; 16]);
+    }
+    a.cli().json(words!["send", root, "--to", b.address()]).success();
+    assert_eq!(data::files_below(&b.inbox().join("many")).len(), 20_000);
+    for daemon in [&a, &b] {
+        assert!(daemon.peak_memory() < 128 * MIB, "{} MiB", daemon.peak_memory() / MIB);
+    }
+}
+
+#[test]
+fn a_folder_waits_for_its_owners_word_like_a_file() {
+    let a = Daemon::start("a");
+    let b = Daemon::start_in("b", Place::new().config("accept = \"ask\"\n"));
+    let Pair { a, b } = Pair::of(a, b);
+    let root = a.file("asked");
+    write(&root.join("x"), b"1");
+    let mut sending = a.cli().start_json(words!["send", root, "--to", b.address()]);
+    sending.wait_for("the word that it waits", |event| event["reason"] == "accept");
+    let number = b.transfers()[0]["transfer"].to_string();
+    assert!(b.received().is_empty());
+    b.cli().run(words!["inbox", "accept", number]).success();
+    sending.finish().success();
+    assert_same_folder(&root, &b.inbox().join("asked"));
+}
