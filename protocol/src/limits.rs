@@ -43,8 +43,9 @@ pub const MAX_ENTRIES: usize = 1 << 20;
 pub const MAX_MANIFEST_LEN: usize = 64 * 1024 * 1024;
 /// Bytes of such a list in one message.
 pub const MANIFEST_PART_LEN: usize = 128 * 1024;
-/// Bytes of such lists that a daemon reads from its peers at once.
-pub const MANIFEST_BUDGET: u64 = 2 * MAX_MANIFEST_LEN as u64;
+/// Bytes of such lists that a daemon holds for its peers at once; in memory each takes some three times as much. Where there is
+/// no room for another, its transfer waits.
+pub const MANIFEST_BUDGET: u64 = MAX_MANIFEST_LEN as u64;
 /// Longest path inside a folder, in bytes of UTF-8, and longest target of a symbolic link.
 pub const MAX_PATH_LEN: usize = 4096;
 /// Most names in such a path.

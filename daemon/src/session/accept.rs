@@ -227,7 +227,8 @@ impl Sessions {
             return Ok(());
         }
         self.ask_owner(job, link, control, permit, &stop).await?;
-        let manifest = self.manifest(job, control, permit, &self.inbox, key, &stop).await?;
+        let listed = self.listed(job, control, permit, &self.inbox, key, &stop).await?;
+        let manifest = listed.as_ref().map(|listed| listed.manifest.clone());
         let name = PublishName::Free(permit.name().clone());
         let partial = match self.open_partial(self.inbox.clone(), key, permit, manifest, Some(&name)).await? {
             Ok(partial) => partial,
@@ -404,7 +405,9 @@ impl Sessions {
         say(control, &Message::Offer(offer)).await?;
         let opening = match source.manifest() {
             // An eager fetch says nothing of a folder.
-            Some(manifest) => Opening::Folder(folder::answer(job, control, manifest, &stop).await?),
+            Some(manifest) => {
+                Opening::Folder(folder::answer(job, control, &self.workers, manifest, &stop).await?)
+            }
             None if eager => Opening::Eager,
             None => Opening::Accepted(answer(job, control, &stop).await?),
         };

@@ -1,6 +1,6 @@
 //! What a folder's conversation has besides a file's: the list of its entries, and which files are to be moved.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use p2p_protocol::{
     Manifest,
@@ -10,6 +10,7 @@ use p2p_protocol::{
     reason::PeerMisbehaved,
     wire::peer::{AcceptFolder, Message, PauseReason},
 };
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -19,8 +20,14 @@ use super::{
     run::{closed_by, hear},
     say, while_wanted,
 };
-use crate::{store::PartialKey, transport::ControlStream};
+use crate::{
+    store::{PartialKey, StoreError},
+    transport::ControlStream,
+    workers::Workers,
+};
 
+/// Whoever waits longer than this for memory is told that it waits.
+const SOON: Duration = Duration::from_millis(100);
 /// Unit in which the memory for lists is counted.
 pub(super) const LIST_UNIT: u64 = 1024;
 
@@ -29,14 +36,17 @@ pub(super) const LIST_UNIT: u64 = 1024;
 pub(super) async fn answer(
     job: &Job,
     control: &mut ControlStream,
-    manifest: &Manifest,
+    workers: &Workers,
+    manifest: &Arc<Manifest>,
     stop: &CancellationToken,
 ) -> Result<AcceptFolder, RunError> {
     let mut said = false;
     loop {
         match hear(job, control, stop).await? {
             Message::NeedManifest if !std::mem::replace(&mut said, true) => {
-                for part in manifest.encode().chunks(MANIFEST_PART_LEN) {
+                let manifest = manifest.clone();
+                let list = blocking(workers, move || manifest.encode()).await?;
+                for part in list.chunks(MANIFEST_PART_LEN) {
                     let part = Message::Manifest(part.to_vec());
                     while_wanted(job, stop, say(control, &part)).await??;
                 }
@@ -51,9 +61,15 @@ pub(super) async fn answer(
     }
 }
 
+/// A folder's entries, and the memory that is counted for them for as long as they are held.
+pub(super) struct Listed {
+    pub(super) manifest: Arc<Manifest>,
+    _memory: OwnedSemaphorePermit,
+}
+
 impl Sessions {
     /// What is in a folder that is offered: known from its partial, or asked for. `None` for a file.
-    pub(super) async fn manifest(
+    pub(super) async fn listed(
         &self,
         job: &Job,
         control: &mut ControlStream,
@@ -61,14 +77,31 @@ impl Sessions {
         folder: &Path,
         key: PartialKey,
         stop: &CancellationToken,
-    ) -> Result<Option<Arc<Manifest>>, RunError> {
+    ) -> Result<Option<Listed>, RunError> {
         let Some(len) = permit.manifest_len() else { return Ok(None) };
         let (store, place) = (self.store.clone(), folder.to_owned());
-        let stored = blocking(&self.workers, move || store.stored_manifest(&place, &key)).await?;
-        match stored.unwrap_or_default().filter(|manifest| manifest.size() == permit.geometry().size()) {
-            Some(manifest) => Ok(Some(manifest)),
-            None => self.hear_manifest(job, control, permit, len, stop).await.map(Some),
-        }
+        let stored = blocking(&self.workers, move || {
+            let known = store.stored_manifest(&place, &key)?;
+            Ok::<_, StoreError>(known.map(|manifest| (manifest.encode().len(), manifest)))
+        });
+        let stored = stored.await?.unwrap_or_default();
+        let known = stored.filter(|(_, manifest)| manifest.size() == permit.geometry().size());
+        let bytes = known.as_ref().map_or(len as usize, |(len, _)| *len) as u64;
+        let units = self.manifests.clone().acquire_many_owned(bytes.div_ceil(LIST_UNIT) as u32);
+        tokio::pin!(units);
+        let memory = match tokio::time::timeout(SOON, &mut units).await {
+            Ok(memory) => memory,
+            Err(_) => {
+                job.wait(WaitReason::Queue);
+                while_wanted(job, stop, units).await?
+            }
+        };
+        let memory = memory.map_err(|_| RunError::stopped())?;
+        let manifest = match known {
+            Some((_, manifest)) => manifest,
+            None => self.hear_manifest(job, control, permit, len as usize, stop).await?,
+        };
+        Ok(Some(Listed { manifest, _memory: memory }))
     }
 
     /// Asks for the list of a folder's entries, and checks that it is that of the folder that was offered.
@@ -77,25 +110,23 @@ impl Sessions {
         job: &Job,
         control: &mut ControlStream,
         permit: &Permit,
-        len: u32,
+        len: usize,
         stop: &CancellationToken,
     ) -> Result<Arc<Manifest>, RunError> {
-        let units = u64::from(len).div_ceil(LIST_UNIT) as u32;
-        let memory = while_wanted(job, stop, self.manifests.acquire_many(units)).await?;
-        let _memory = memory.map_err(|_| RunError::stopped())?;
         let mut bytes = Vec::new();
         say(control, &Message::NeedManifest).await?;
-        while bytes.len() < len as usize {
+        while bytes.len() < len {
             let heard = tokio::time::timeout(TRANSFER_PROGRESS_DEADLINE, hear(job, control, stop)).await;
             match heard.map_err(|_| RunError::stalled())?? {
-                Message::Manifest(part) if !part.is_empty() && bytes.len() + part.len() <= len as usize => {
+                Message::Manifest(part) if !part.is_empty() && bytes.len() + part.len() <= len => {
                     bytes.extend_from_slice(&part);
                 }
                 Message::Manifest(_) => return Err(PeerMisbehaved::FalseManifest.into()),
                 other => return Err(closed_by(other)),
             }
         }
-        let manifest = Manifest::decode(&bytes).map_err(|error| {
+        let manifest = blocking(&self.workers, move || Manifest::decode(&bytes)).await?;
+        let manifest = manifest.map_err(|error| {
             tracing::warn!(transfer = job.number(), %error, "a list of entries that cannot be");
             PeerMisbehaved::FalseManifest
         })?;

@@ -109,8 +109,8 @@ pub(crate) struct Sessions {
     /// Memory for what is read for trusted peers, and for strangers.
     outgoing: Arc<Semaphore>,
     outgoing_public: Arc<Semaphore>,
-    /// Memory for lists of folders' entries on their way in.
-    manifests: Semaphore,
+    /// Memory for the lists of entries of folders that come.
+    manifests: Arc<Semaphore>,
     /// Small files that were sent, the last ones: they do not go along with an offer again.
     delivered: Mutex<VecDeque<(PeerId, FileId)>>,
     /// One fetch at a time of each content.
@@ -147,7 +147,7 @@ impl Sessions {
             pool,
             delivered: Mutex::default(),
             outgoing: Arc::new(Semaphore::new((OUTGOING_BUDGET / provide::MEMORY_UNIT) as usize)),
-            manifests: Semaphore::new((MANIFEST_BUDGET / folder::LIST_UNIT) as usize),
+            manifests: Arc::new(Semaphore::new((MANIFEST_BUDGET / folder::LIST_UNIT) as usize)),
             outgoing_public: Arc::new(Semaphore::new((STRANGER_BUDGET / provide::MEMORY_UNIT) as usize)),
             fetches: Mutex::default(),
             stdout: Mutex::default(),

@@ -8,7 +8,7 @@ use std::{
 };
 
 use p2p_protocol::{
-    FileId, Geometry, Manifest, PeerId, ResumeKey, SafeName,
+    FileId, Geometry, PeerId, ResumeKey, SafeName,
     control::{Output, State, WaitReason},
     limits::{
         HASH_FIRST_LEN, MAX_DELIVERED, MAX_EARLY_LEN, MAX_FRAME_LEN, MAX_FRUITLESS_TRIES, MAX_MANIFEST_LEN,
@@ -148,7 +148,7 @@ impl Sessions {
             say(&mut control, &Message::Offer(offer)).await?;
             // The one chunk of a small file goes along, unless it is known to be there.
             let opening = if let Some(manifest) = source.manifest() {
-                Opening::Folder(folder::answer(job, &mut control, manifest, stop).await?)
+                Opening::Folder(folder::answer(job, &mut control, &self.workers, manifest, stop).await?)
             } else if id.is_some_and(|id| self.may_go_early(link.peer(), id, source.size())) {
                 Opening::Early
             } else {
@@ -368,7 +368,8 @@ impl Sessions {
             self.clean_up(job).await;
             return Ok(());
         }
-        let manifest = self.manifest(job, control, &permit, &folder, key, stop).await?;
+        let listed = self.listed(job, control, &permit, &folder, key, stop).await?;
+        let manifest = listed.as_ref().map(|listed| listed.manifest.clone());
         let opened = self.open_partial(folder.clone(), key, &permit, manifest, name.as_ref()).await?;
         let partial = opened.map_err(|error| self.explain(error, &folder))?;
         if eager.is_some() && !partial.is_new() {
@@ -440,7 +441,7 @@ pub(super) fn offer_of(
     let geometry = Geometry::for_size(source.size())
         .map_err(|error| RunError::new(Failure::Usage, format!("{}: {error}", source.path().display())))?;
     let kind = match source.manifest() {
-        Some(manifest) => Kind::Folder { manifest_len: list_len(manifest, source.path())? },
+        Some(_) => Kind::Folder { manifest_len: list_len(source)? },
         None => Kind::File,
     };
     Ok(Offer {
@@ -456,8 +457,8 @@ pub(super) fn offer_of(
     })
 }
 
-fn list_len(manifest: &Manifest, path: &Path) -> Result<u32, RunError> {
-    let len = manifest.encode().len();
+fn list_len(source: &Source) -> Result<u32, RunError> {
+    let (len, path) = (source.list_len(), source.path());
     u32::try_from(len).ok().filter(|_| len <= MAX_MANIFEST_LEN).ok_or_else(|| {
         let message = format!(
             "{}: the list of what is in it has {len} bytes, and {MAX_MANIFEST_LEN} are the most; send parts of it",

@@ -106,6 +106,8 @@ impl Folder {
         // Whoever holds the lock is about to make the data file.
         if let Ok(log) = open_file(disk, partials, &log_name, make)
             && lock(&log, &self.path).is_ok()
+            // Whoever held the lock may have removed it meanwhile, and the name is another's.
+            && is_still(partials, &log_name, &log).unwrap_or(false)
             && !has_data()
         {
             tracing::debug!(folder = %self.path.display(), stem, "swept what a published file left");

@@ -323,15 +323,15 @@ fn enter(store: &Store, folder: &Folder, stem: &str) -> Result<(Located, File), 
 }
 
 /// Times that a race with another transfer that ends is run again.
-const RACES: usize = 16;
-/// A sweep of the folder holds a lock for less than this.
+const RACES: u32 = 16;
+/// A sweep of the folder holds a lock for less than this, unless the machine is busy: it is waited for longer each time.
 const RACE_PAUSE: Duration = Duration::from_millis(2);
 
 /// Opens the log and takes its lock. The name must still be the file that was locked: whoever held the lock
 /// before may have removed it.
 fn open_locked(disk: &dyn Disk, at: &Located) -> Result<File, StoreError> {
     let path = at.path(LOG);
-    for _ in 0..RACES {
+    for n in 1..=RACES {
         let log = open_file(disk, &at.partials, at.name(LOG), true).map_err(|error| unfit(&path, error))?;
         if MetadataExt::nlink(&log.metadata().map_err(StoreError::io("look at", &path))?) > 1 {
             return Err(StoreError::Misplaced { path, what: "a file with several names", wanted: "a log" });
@@ -339,7 +339,7 @@ fn open_locked(disk: &dyn Disk, at: &Located) -> Result<File, StoreError> {
         match lock(&log, &path) {
             // No data file yet: it is not being written, but swept, or opened by another that will see us.
             Err(StoreError::Busy { .. }) if at.partials.symlink_metadata(at.name(PART)).is_err() => {
-                std::thread::sleep(RACE_PAUSE);
+                std::thread::sleep(RACE_PAUSE * n);
                 continue;
             }
             locked => locked?,

@@ -1,6 +1,6 @@
 //! What is open for sending: a file or a folder.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use p2p_protocol::{ChunkSet, Cv, FileId, Geometry, Layout, Manifest, ResumeKey, manifest::ManifestError};
 
@@ -56,10 +56,18 @@ impl Source {
     }
 
     /// What is in it, for a folder.
-    pub(crate) fn manifest(&self) -> Option<&Manifest> {
+    pub(crate) fn manifest(&self) -> Option<&Arc<Manifest>> {
         match self {
             Self::File(_) => None,
             Self::Folder(folder) => Some(folder.manifest()),
+        }
+    }
+
+    /// Bytes of the list of a folder's entries, as it travels.
+    pub(crate) fn list_len(&self) -> usize {
+        match self {
+            Self::File(_) => 0,
+            Self::Folder(folder) => folder.list_len(),
         }
     }
 

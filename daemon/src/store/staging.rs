@@ -318,7 +318,8 @@ impl Staging {
 
     /// The metadata of a long file, for the hash cache.
     pub(super) fn long_stamp(&self, number: u32) -> io::Result<Stamp> {
-        Ok(Stamp::of(&self.long(number)?.metadata()?))
+        // It has its final place, where its owner may have removed it already.
+        Ok(Stamp::of(&self.folders.open(&self.entry(number)?.path)?.metadata()?))
     }
 }
 

@@ -43,6 +43,7 @@ pub(crate) struct TreeSource {
     allocated: u64,
     modified_ns: Option<i64>,
     left_out: Vec<LeftOut>,
+    list_len: usize,
     files: Mutex<Recent<u32, File>>,
     trees: Mutex<Recent<u32, ProofTree>>,
 }
@@ -74,6 +75,7 @@ impl TreeSource {
             store,
             path,
             folders: Folders::new(root),
+            list_len: manifest.encode().len(),
             manifest: Arc::new(manifest),
             stamps,
             allocated,
@@ -102,6 +104,11 @@ impl TreeSource {
     /// The folder's own modification time in nanoseconds since 1970 UTC.
     pub(crate) fn modified_ns(&self) -> Option<i64> {
         self.modified_ns
+    }
+
+    /// Bytes of the list of its entries, as it travels.
+    pub(crate) fn list_len(&self) -> usize {
+        self.list_len
     }
 
     /// What is not sent of it.

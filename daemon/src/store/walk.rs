@@ -27,6 +27,7 @@ use super::{
     folders::{Folders, lock, open_folder_in},
     hashing::Progress,
     import::{Opened, Trust},
+    layout::PARTIALS,
     stamp::Stamp,
     tree_source::{Found, LeftOut, TreeSource},
 };
@@ -210,6 +211,10 @@ impl Walk<'_> {
             let name = entry.map_err(self.io("read the folder", inside))?.file_name();
             let slash = if inside.is_empty() { "" } else { "/" };
             let shown = format!("{inside}{slash}{}", name.to_string_lossy());
+            if name == PARTIALS {
+                self.left_out.push(LeftOut { path: shown, what: "what p2p has not finished receiving" });
+                continue;
+            }
             let is_text = std::str::from_utf8(name.as_bytes()).is_ok();
             if !is_text || check_path(&shown).is_err() {
                 if self.unsafe_names.len() < NAMES_TOLD {

@@ -80,7 +80,6 @@ fn the_catalog_is_private() {
     }
 }
 
-/// Fault 25.
 /// What SQLite says of a page that the disk did not give.
 #[test]
 fn a_page_that_cannot_be_read_is_not_a_damaged_one() {
@@ -95,6 +94,7 @@ fn a_page_that_cannot_be_read_is_not_a_damaged_one() {
     assert!(is_damage(&schema::illness("row 3 missing from index hashes_by_file".into())));
 }
 
+/// Fault 25.
 #[test]
 fn a_damaged_catalog_is_set_aside_at_the_start() {
     let (_folder, home) = home();

@@ -24,6 +24,7 @@ pub(super) enum Op {
     SyncData,
     SyncAll,
     SyncFolder,
+    SyncFileSystem,
     Rename,
     Link,
     Unlink,
@@ -98,6 +99,12 @@ fn reopened(file: &File) -> File {
     use std::os::fd::AsRawFd;
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     File::options().read(true).write(true).open(path).unwrap()
+}
+
+fn name_of(file: &File) -> String {
+    use std::os::fd::AsRawFd;
+    let path = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap_or_default();
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 fn folder_name(folder: &Dir) -> String {
@@ -259,6 +266,14 @@ impl Disk for FaultyDisk {
 
     fn sync_folder(&self, folder: &Dir) -> io::Result<()> {
         self.enter(Op::SyncFolder, || format!("sync {}/", folder_name(folder)))
+    }
+
+    fn sync_file_system(&self, file: &File) -> io::Result<()> {
+        let outcome = self.enter(Op::SyncFileSystem, || format!("sync all of {}", name_of(file)));
+        let files: Vec<_> =
+            self.lock().platters.values().map(|platter| platter.handle.try_clone().unwrap()).collect();
+        files.iter().for_each(|file| self.sync(file, &outcome));
+        outcome
     }
 
     fn rename_new(&self, from: &Dir, name: &OsStr, to: &Dir, new: &OsStr) -> io::Result<()> {

@@ -3,6 +3,7 @@
 mod crash;
 mod faults;
 mod faulty;
+mod folders;
 mod import;
 mod partial;
 mod publish;

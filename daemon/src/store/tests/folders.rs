@@ -1,0 +1,285 @@
+//! Partials of folders: in what order what is made durable, what a crash and a hostile neighbour can leave.
+
+use std::{
+    os::unix::fs::{PermissionsExt, symlink},
+    sync::Arc,
+};
+
+use p2p_protocol::{
+    ChunkSet, Layout, Manifest, Plan,
+    manifest::{Entry, Node, order},
+    plan::Span,
+};
+use rustix::io::Errno;
+
+use super::{faulty::Op, *};
+use crate::store::layout::{PART, TREE};
+
+/// A folder in memory: small files, a long one, an empty one and a link.
+struct Tree {
+    manifest: Arc<Manifest>,
+    contents: Vec<(&'static str, Content)>,
+}
+
+impl Tree {
+    fn new(seed: u64) -> Self {
+        let content = |len, seed| Content::new(noise(len, seed));
+        let contents = vec![
+            ("a/one", content(300, seed)),
+            ("a/two", content(4000, seed + 1)),
+            ("long", content(3 * GROUP_LEN as usize + 9, seed + 2)),
+            ("z", content(7, seed + 3)),
+        ];
+        let entry = |path: &str, node| Entry { path: path.into(), modified_ns: Some(5_000_000_000), node };
+        let mut entries = vec![entry("a", Node::Folder), entry("a/empty", Node::Folder)];
+        entries.push(entry("link", Node::Link { target: "a/one".into() }));
+        let file = |size, file_id| Node::File { size, file_id, executable: false };
+        entries.push(entry("nothing", file(0, tree::empty_id())));
+        entries.extend(
+            contents.iter().map(|(path, content)| entry(path, file(content.bytes.len() as u64, content.id))),
+        );
+        entries.sort_by(|one, other| order(&one.path, &other.path));
+        Self { manifest: Arc::new(Manifest::new(entries).unwrap()), contents }
+    }
+
+    fn spec(&self, bed: &Bed) -> PartialSpec {
+        PartialSpec {
+            folder: bed.inbox(),
+            key: PartialKey::Fetched(self.manifest.id()),
+            file_id: Some(self.manifest.id()),
+            geometry: Geometry::new(self.manifest.size(), 18).unwrap(),
+            allocated: self.manifest.size(),
+            executable: false,
+            modified_ns: Some(9_000_000_000),
+            manifest: Some(self.manifest.clone()),
+            alike: Vec::new(),
+            older: None,
+        }
+    }
+
+    fn open(&self, bed: &Bed) -> Partial {
+        bed.store.open_partial(self.spec(bed)).unwrap()
+    }
+
+    fn content(&self, entry: u32) -> &Content {
+        let path = &self.manifest.entries()[entry as usize].path;
+        &self.contents.iter().find(|(known, _)| known == path).unwrap().1
+    }
+
+    fn chunk(&self, plan: &Plan, chunk: u32) -> VerifiedChunk<Bytes> {
+        let (bytes, expected) = match plan.span(chunk).unwrap() {
+            Span::Files(entries) => (
+                entries.iter().flat_map(|entry| self.content(*entry).bytes.clone()).collect(),
+                Expected::Files,
+            ),
+            Span::Piece { entry, piece, .. } => {
+                let content = self.content(entry);
+                (content.part(piece).to_vec(), Expected::Subtree(content.chunks[piece as usize]))
+            }
+        };
+        let layout = Layout::Folder(Arc::new(plan.clone()));
+        tree::verify_in(&layout, chunk, expected, Some(Bytes::from(bytes))).unwrap()
+    }
+
+    fn write_all(&self, partial: &Partial) {
+        let plan = partial.layout().plan().unwrap().clone();
+        (0..plan.chunks()).for_each(|chunk| partial.write(self.chunk(&plan, chunk)).unwrap());
+    }
+
+    /// Finishes what is missing, and publishes.
+    fn complete(&self, partial: &Partial) -> Published {
+        let plan = partial.layout().plan().unwrap().clone();
+        for chunk in 0..plan.chunks() {
+            let here = partial.verified().contains(chunk)
+                || partial.doubtful().contains(chunk) && partial.recheck(chunk, Expected::Files).unwrap();
+            if !here {
+                partial.write(self.chunk(&plan, chunk)).unwrap();
+            }
+        }
+        partial.publish(&name("tree")).unwrap()
+    }
+
+    fn assert_is_at(&self, path: &Path) {
+        for (inside, content) in &self.contents {
+            assert_eq!(read(&path.join(inside)), content.bytes, "{inside}");
+        }
+        assert_eq!(std::fs::read_link(path.join("link")).unwrap(), Path::new("a/one"));
+        assert!(path.join("a/empty").is_dir() && read(&path.join("nothing")).is_empty());
+        assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o777 & !umask());
+    }
+
+    fn part(&self, bed: &Bed) -> PathBuf {
+        bed.inbox().join(layout::PARTIALS).join(format!("{}{PART}", self.manifest.id()))
+    }
+}
+
+/// Faults 2 and 6.
+#[test]
+fn a_folder_is_synced_before_its_record_and_before_its_rename() {
+    let (bed, tree) = (Bed::new(), Tree::new(1));
+    let partial = tree.open(&bed);
+    tree.write_all(&partial);
+    bed.disk.trace();
+    partial.checkpoint().unwrap();
+    let said = |trace: Vec<String>| trace.into_iter().filter(|said| !said.is_empty()).collect::<Vec<_>>();
+    let part = format!("sync all of {}{PART}", tree.manifest.id());
+    assert_eq!(said(bed.disk.trace()), [&part, "sync .p2p/", "sync box/", "write log", "sync log"]);
+    let published = partial.publish(&name("tree")).unwrap();
+    let trace = said(bed.disk.trace());
+    let at =
+        |wanted: &str| trace.iter().position(|said| said == wanted).unwrap_or_else(|| panic!("{trace:?}"));
+    assert!(at(&part) < at("rename") && at("rename") < at("sync box/"));
+    tree.assert_is_at(&published.path);
+    assert!(bed.leftovers().is_empty(), "{:?}", bed.leftovers());
+}
+
+/// Fault 16.
+#[test]
+fn a_failed_sync_of_a_folder_loses_its_window_and_nothing_else() {
+    let (bed, tree) = (Bed::new(), Tree::new(1));
+    let partial = tree.open(&bed);
+    let plan = partial.layout().plan().unwrap().clone();
+    partial.write(tree.chunk(&plan, 0)).unwrap();
+    assert_eq!(partial.checkpoint().unwrap(), set([0]));
+    partial.write(tree.chunk(&plan, 1)).unwrap();
+    bed.disk.fail(Op::SyncFileSystem, Errno::IO, 0, 1);
+    let StoreError::SyncFailed { lost, .. } = partial.checkpoint().unwrap_err() else { panic!() };
+    assert_eq!(lost, set([1]));
+    partial.write(tree.chunk(&plan, 1)).unwrap();
+    assert_eq!(partial.checkpoint().unwrap(), set([0, 1]));
+}
+
+/// Fault 1.
+#[test]
+fn a_folder_goes_on_after_any_number_of_chunks() {
+    for stop in 0..=5 {
+        for orderly in [false, true] {
+            let (bed, tree) = (Bed::new(), Tree::new(1));
+            let partial = tree.open(&bed);
+            let plan = partial.layout().plan().unwrap().clone();
+            assert_eq!(plan.chunks(), 5);
+            (0..stop).for_each(|chunk| partial.write(tree.chunk(&plan, chunk)).unwrap());
+            if orderly {
+                partial.park().unwrap();
+            }
+            drop(partial);
+            let again = tree.open(&bed);
+            let expected = if orderly { ChunkSet::full(stop) } else { ChunkSet::new() };
+            assert_eq!(again.verified(), expected, "{stop} {orderly}");
+            if !orderly {
+                assert_eq!(again.doubtful(), ChunkSet::full(stop), "{stop}");
+            }
+            tree.assert_is_at(&tree.complete(&again).path);
+        }
+    }
+}
+
+/// Fault 4.
+#[test]
+fn whatever_says_what_a_partial_is_of_may_be_damaged() {
+    let (bed, tree) = (Bed::new(), Tree::new(1));
+    let path = bed.inbox().join(layout::PARTIALS).join(format!("{}{TREE}", tree.manifest.id()));
+    let partial = tree.open(&bed);
+    tree.write_all(&partial);
+    drop(partial);
+    let whole = read(&path);
+    for at in (0..whole.len()).step_by(7) {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 0x20;
+        std::fs::write(&path, if at % 2 == 0 { &damaged[..] } else { &whole[..at] }).unwrap();
+        let again = tree.open(&bed);
+        assert_eq!(again.layout().plan().unwrap().chunks(), 5, "{at}");
+        drop(again);
+    }
+    tree.assert_is_at(&tree.complete(&tree.open(&bed)).path);
+}
+
+#[test]
+fn damage_to_the_files_is_found_and_mended() {
+    type Damage = fn(&Path);
+    let damages: [Damage; 5] = [
+        |part| std::fs::write(part.join("a/one"), [0; 300]).unwrap(),
+        |part| std::fs::write(part.join("a/two"), "short").unwrap(),
+        |part| std::fs::remove_file(part.join("z")).unwrap(),
+        |part| std::fs::remove_dir_all(part.join("a")).unwrap(),
+        |part| {
+            std::fs::File::options().write(true).open(part.join("long")).unwrap().set_len(GROUP_LEN).unwrap()
+        },
+    ];
+    for (n, damage) in damages.iter().enumerate() {
+        let (bed, tree) = (Bed::new(), Tree::new(1));
+        let partial = tree.open(&bed);
+        tree.write_all(&partial);
+        partial.park().unwrap();
+        drop(partial);
+        damage(&tree.part(&bed));
+        let again = tree.open(&bed);
+        assert!(again.verified().is_empty(), "{n}: the stamp tells");
+        tree.assert_is_at(&tree.complete(&again).path);
+    }
+}
+
+/// Fault 53.
+#[test]
+fn links_planted_in_a_folder_in_the_making_are_not_followed() {
+    let (bed, tree) = (Bed::new(), Tree::new(1));
+    let outside = bed.path("outside");
+    std::fs::create_dir_all(&outside).unwrap();
+    std::fs::write(outside.join("one"), "precious").unwrap();
+    let partial = tree.open(&bed);
+    let part = tree.part(&bed);
+    for planted in ["a/one", "long"] {
+        symlink(outside.join("one"), part.join(planted)).unwrap();
+    }
+    let plan = partial.layout().plan().unwrap().clone();
+    for chunk in 0..plan.chunks() {
+        // Either the link gives way, or the chunk is not stored.
+        let _ = partial.write(tree.chunk(&plan, chunk));
+    }
+    drop(partial);
+    std::fs::remove_dir_all(part.join("a")).unwrap();
+    symlink(&outside, part.join("a")).unwrap();
+    if let Ok(again) = bed.store.open_partial(tree.spec(&bed)) {
+        let _ = again.write(tree.chunk(&plan, 0));
+    }
+    assert_eq!(read(&outside.join("one")), b"precious");
+    assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 1);
+}
+
+#[test]
+fn without_a_rename_that_replaces_nothing_an_empty_folder_claims_the_name() {
+    let (bed, tree) = (Bed::new(), Tree::new(1));
+    std::fs::create_dir_all(bed.inbox().join("tree")).unwrap();
+    std::fs::write(bed.inbox().join("tree/mine"), "x").unwrap();
+    bed.disk.fail(Op::Rename, Errno::INVAL, 0, 99);
+    let partial = tree.open(&bed);
+    tree.write_all(&partial);
+    let published = partial.publish(&name("tree")).unwrap();
+    assert_eq!(published.name, "tree (1)");
+    tree.assert_is_at(&published.path);
+    assert_eq!(read(&bed.inbox().join("tree/mine")), b"x");
+}
+
+#[test]
+fn what_is_there_already_is_copied_and_checked() {
+    let (bed, tree, other) = (Bed::new(), Tree::new(1), Tree::new(50));
+    let older = bed.path("older");
+    std::fs::create_dir_all(older.join("deep")).unwrap();
+    std::fs::write(older.join("deep/anything"), &tree.contents[2].1.bytes).unwrap();
+    std::fs::write(older.join("two"), &tree.contents[1].1.bytes).unwrap();
+    std::fs::write(older.join("other"), &other.contents[0].1.bytes).unwrap();
+    let spec = PartialSpec { alike: vec![older.clone()], ..tree.spec(&bed) };
+    let partial = bed.store.open_partial(spec.clone()).unwrap();
+    let plan = partial.layout().plan().unwrap().clone();
+    assert_eq!((plan.chunks(), plan.bytes()), (1, 307));
+    // One in which nothing has come is not kept.
+    partial.write(tree.chunk(&plan, 0)).unwrap();
+    drop(partial);
+    // What was copied is gone, or another: the plan is made anew, and the older copy asked again.
+    std::fs::write(tree.part(&bed).join("long"), "damaged").unwrap();
+    std::fs::remove_file(older.join("two")).unwrap();
+    std::fs::remove_file(tree.part(&bed).join("a/two")).unwrap();
+    let again = bed.store.open_partial(spec).unwrap();
+    assert_eq!(again.layout().plan().unwrap().bytes(), 4307);
+    tree.assert_is_at(&tree.complete(&again).path);
+}
