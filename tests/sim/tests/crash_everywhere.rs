@@ -6,6 +6,7 @@
 
 mod sample;
 
+/// Faults 1, 2, 3 and 5.
 #[test]
 fn a_transfer_survives_crashes_at_a_sample_of_its_points() {
     let runs = sample::of("crash", 41);

@@ -7,6 +7,7 @@
 
 mod sample;
 
+/// Faults 15 and 16.
 #[test]
 fn a_transfer_survives_the_failure_of_a_sample_of_its_operations() {
     let runs = sample::of("fail", 23);

@@ -49,6 +49,7 @@ fn what_was_found_once_stays_mended() {
     }
 }
 
+/// Faults 1, 2, 3, 12 and 16.
 #[test]
 fn what_must_be_so_is_in_every_run() {
     let next = AtomicU64::new(0);

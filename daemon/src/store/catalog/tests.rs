@@ -80,7 +80,9 @@ fn the_catalog_is_private() {
     }
 }
 
-/// What SQLite says of a page that the disk did not give.
+/// What SQLite says of a page that the disk did not give is no damage.
+///
+/// Fault 25.
 #[test]
 fn a_page_that_cannot_be_read_is_not_a_damaged_one() {
     let said = |code| {
