@@ -30,6 +30,11 @@ fn lists_and_chunks() {
 }
 
 #[test]
+fn folders_plans_and_proofs() {
+    replay("folders", fuzz::folders);
+}
+
+#[test]
 fn names_and_identities() {
     replay("names", fuzz::names);
 }

@@ -2,12 +2,14 @@
 //! panic where something is not as it must be. Those for the daemon's own parts are in `p2p_daemon::fuzzing`.
 
 mod file;
+mod folders;
 mod lists;
 mod names;
 mod provider;
 mod receiver;
 mod wire;
 
+pub use folders::folders;
 pub use lists::lists;
 pub use names::names;
 pub use provider::provider;

@@ -26,6 +26,14 @@ pub fn names(bytes: &[u8]) {
     }
 }
 
+/// The same of a name that was taken as part of something else.
+pub(super) fn is_safe(name: &str) {
+    match SafeName::parse(name) {
+        Ok(name) => safe(&name),
+        Err(error) => panic!("{name:?} was taken: {error}"),
+    }
+}
+
 /// Said in other words than the parser's own.
 fn safe(name: &SafeName) {
     let text = name.as_str();

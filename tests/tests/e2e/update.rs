@@ -39,7 +39,7 @@ fn a_damaged_file_is_mended_by_the_chunks_that_are_damaged() {
 }
 
 #[test]
-fn damage_that_no_stamp_tells_of_is_found() {
+fn a_copy_that_is_known_and_was_damaged_since_is_mended() {
     let pair = Pair::new();
     let (id, source, copy) = shared(&pair, 2 * MIB);
     // The daemon gets to know it as intact.

@@ -299,3 +299,15 @@ fn identical_means_the_same_bytes() {
     assert!(!bed.store.has_durably(&path, content.id, 300_001, Trust::Cache).unwrap());
     assert_eq!(bed.disk.count(Op::Read), before, "another size needs no reading");
 }
+
+#[test]
+fn what_the_cache_says_is_not_believed_of_a_copy_that_is_to_be_mended() {
+    let bed = Bed::new();
+    let (right, damaged) = (Content::random(300_000), Content::new(noise(300_000, 9)));
+    let path = bed.file("copy", &damaged.bytes);
+    // As after a disk has changed what is in it, which no stamp shows.
+    bed.store.remember(stamp::Stamp::of(&std::fs::metadata(&path).unwrap()), right.id);
+    let has = |id, trust| bed.store.has_durably(&path, id, 300_000, trust).unwrap();
+    assert!(has(right.id, Trust::Cache) && !has(right.id, Trust::Nothing));
+    assert!(has(damaged.id, Trust::Nothing));
+}
