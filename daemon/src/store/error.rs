@@ -66,6 +66,14 @@ pub(crate) enum StoreError {
         /// Why not.
         error: Arc<ManifestError>,
     },
+    /// Two names of a folder that are one where it is to be, as its file system folds case or normal forms.
+    #[error("{}: {} are one name on this file system; choose another place, or rename one of them", path.display(), shown(names))]
+    SameName {
+        /// The folder in the making.
+        path: PathBuf,
+        /// Both, from the folder on.
+        names: [String; 2],
+    },
     /// Something else lies where a destination's folder or a partial's file should.
     #[error("{} is {what}, not {wanted}; move it away, or name another destination", path.display())]
     Misplaced {
@@ -179,7 +187,7 @@ impl StoreError {
             Self::SyncFailed { .. } | Self::NoSpace { .. } | Self::Gone { .. } | Self::Removed { .. } => {
                 Failure::Storage
             }
-            Self::Misplaced { .. } => Failure::Storage,
+            Self::Misplaced { .. } | Self::SameName { .. } => Failure::Storage,
             _ if self.is_exhausted() => Failure::Conflict,
             Self::Io { .. } | Self::Catalog { .. } | Self::CatalogNewer { .. } => Failure::Storage,
             Self::Busy { .. } | Self::NoName { .. } => Failure::Conflict,

@@ -182,6 +182,9 @@ impl Partial {
             Data::Folder(staging) => {
                 let completed = staging.complete(self.store.file_mode(), self.spec.modified_ns);
                 completed.map_err(self.io("complete the folder"))?;
+                if let Some(names) = staging.same_name().map_err(self.io("look at"))? {
+                    return Err(StoreError::SameName { path: self.path_of(PART), names });
+                }
             }
         }
         self.data.sync(disk, true).map_err(|error| self.lost(&error))

@@ -73,7 +73,7 @@ impl Store {
         let (at, log_file) = enter(self, &folder, &stem)?;
         let (plan, looked_just_now) = match &spec.manifest {
             Some(manifest) => {
-                let (plan, is_new) = self.plan_of(&at, manifest, &spec)?;
+                let (plan, is_new) = self.plan_of(&at, &log_file, manifest, &spec)?;
                 (Some(plan), is_new)
             }
             None => (None, true),
@@ -152,6 +152,7 @@ impl Store {
     fn plan_of(
         &self,
         at: &Located,
+        log: &File,
         manifest: &Arc<Manifest>,
         spec: &PartialSpec,
     ) -> Result<(Arc<Plan>, bool), StoreError> {
@@ -162,6 +163,7 @@ impl Store {
         if let Some(plan) = known {
             return Ok((plan, false));
         }
+        self.forget_chunks(at, log)?;
         let plan_for = |files: &ChunkSet| {
             let plan = Plan::new(manifest.clone(), files, spec.geometry.chunk_log2());
             plan.map(Arc::new).map_err(|error| StoreError::io("plan", &path)(io::Error::other(error)))
@@ -177,6 +179,23 @@ impl Store {
         }
         tree_file::write(disk, &file, &plan).map_err(StoreError::io("write", &path))?;
         Ok((plan, true))
+    }
+
+    /// Empties the log, durably, and removes the values: in another plan the same numbers are other chunks, and nothing else
+    /// in a log would tell.
+    fn forget_chunks(&self, at: &Located, log: &File) -> Result<(), StoreError> {
+        let (disk, path) = (&**self.disk(), at.path(LOG));
+        if log.metadata().map_err(StoreError::io("look at", &path))?.len() == 0 {
+            return Ok(());
+        }
+        match disk.unlink(&at.partials, OsStr::new(&at.name(CVS))) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(StoreError::io("remove", &at.path(CVS))(error));
+            }
+            _ => {}
+        }
+        let emptied = disk.set_len(log, 0).and_then(|()| disk.sync_data(log));
+        emptied.map_err(StoreError::io("write the log", &path))
     }
 
     /// What is in a folder of which there is a partial, so that its provider need not say it again.

@@ -15,10 +15,9 @@ use p2p_protocol::{
 };
 
 use super::{
-    Store, error::StoreError, folders::Folders, hashing::hash_groups, import::open_regular, list::RUN,
-    staging::Staging, walk::Candidate,
+    Store, error::StoreError, folders::Folders, import::open_regular, staging::Staging, walk::Candidate,
 };
-use crate::disk::{is_hole, read_exact, write_all};
+use crate::disk::{is_hole, is_zero, read_exact, write_all};
 
 /// Where each content that is wanted belongs.
 struct Wanted {
@@ -113,23 +112,24 @@ impl Store {
         Ok(())
     }
 
-    /// Copies a file, and checks what it copies; false for what is not the content any longer.
+    /// Copies a file with its holes, and checks what it copies; false for what is not the content any longer.
     fn copy(&self, from: &File, staging: &Staging, entry: u32, id: FileId) -> io::Result<bool> {
         let (to, size) = (staging.long(entry)?, staging.size_of(entry)?);
+        let disk = &**self.disk();
+        // Whatever an earlier try left in it, all of it is a hole now.
+        disk.set_len(&to, 0)?;
+        disk.set_len(&to, size)?;
         let mut buffer = vec![0; GROUP_LEN as usize];
-        let (mut run, mut tops) = (Vec::new(), Vec::new());
-        for (group, start) in (0..size).step_by(GROUP_LEN as usize).enumerate() {
+        let mut hasher = blake3::Hasher::new();
+        for start in (0..size).step_by(GROUP_LEN as usize) {
             let part = &mut buffer[..GROUP_LEN.min(size - start) as usize];
-            read_exact(&**self.disk(), from, part, start)?;
-            run.extend(hash_groups(group as u64, part));
-            write_all(&**self.disk(), &to, part, start)?;
-            if run.len() as u64 == RUN {
-                tops.extend(tree::merge(&std::mem::take(&mut run)));
+            read_exact(disk, from, part, start)?;
+            hasher.update(part);
+            if !is_zero(part) {
+                write_all(disk, &to, part, start)?;
             }
         }
-        tops.extend(tree::merge(&run));
-        let root = if tops.len() == 1 { tree::merge_root(&run) } else { tree::merge_root(&tops) };
-        if root != Some(id) {
+        if hasher.finalize() != blake3::Hash::from(id.0) {
             return Ok(false);
         }
         staging.finish_long(entry, &to);

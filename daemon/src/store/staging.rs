@@ -2,6 +2,7 @@
 //! Nobody else can look into it before it is published.
 
 use std::{
+    collections::HashMap,
     ffi::OsStr,
     fs::File,
     io,
@@ -18,7 +19,7 @@ use p2p_protocol::{
     plan::Span,
     tree,
 };
-use rustix::fs::{Mode, OFlags, Timespec, Timestamps, UTIME_OMIT};
+use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT};
 
 use super::{
     folders::{Folders, Recent, lock, open_folder_in},
@@ -244,7 +245,7 @@ impl Staging {
         let mut hasher = blake3::Hasher::new();
         for number in self.plan.manifest().files() {
             let (folder, name) = self.folders.locate(&self.entry(*number)?.path)?;
-            match rustix::fs::statat(folder.as_fd(), name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW) {
+            match rustix::fs::statat(folder.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(found) => {
                     let fields = [
                         found.st_dev,
@@ -314,6 +315,22 @@ impl Staging {
         self.disk.set_mode(&self.handle, mode)?;
         self.set_time(&self.handle, modified_ns);
         Ok(())
+    }
+
+    /// Two names of files or folders that turn out to be one: on a file system that folds case or normal forms the second
+    /// has taken the place of the first. A name under which there is nothing is an error.
+    pub(super) fn same_name(&self) -> io::Result<Option<[String; 2]>> {
+        let mut known = HashMap::new();
+        for entry in self.plan.manifest().entries() {
+            if matches!(entry.node, Node::File { .. } | Node::Folder) {
+                let (folder, name) = self.folders.locate(&entry.path)?;
+                let found = rustix::fs::statat(folder.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW)?;
+                if let Some(first) = known.insert((found.st_dev, found.st_ino), &entry.path) {
+                    return Ok(Some([first.clone(), entry.path.clone()]));
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// The metadata of a long file, for the hash cache.
