@@ -50,7 +50,7 @@ fn every_verb_and_flag_is_documented() {
 fn is_shown_below(line: &Line<'_>) {
     match line {
         Line::Queued { .. } | Line::Started { .. } | Line::Waiting { .. } | Line::Progress { .. } => {}
-        Line::LeftOut { .. } => {}
+        Line::LeftOut { .. } | Line::Summary { .. } => {}
         Line::ChunkFailed { .. } | Line::Retrying { .. } | Line::Done { .. } | Line::Failed { .. } => {}
         Line::Interrupted { .. } | Line::Timeout { .. } | Line::Shared { .. } | Line::Unshared { .. } => {}
         Line::Cancelled { .. } | Line::Verified { .. } | Line::Id { .. } | Line::Trusted { .. } => {}
@@ -91,7 +91,7 @@ fn lines() -> Vec<Value> {
     let (transfer, path, name, hints) = (7, "a", "a", ["b".to_owned()]);
     let range = ChunkRange { start: 0, count: 1 };
     let lines = [
-        Line::Queued { transfer },
+        Line::Queued { transfer, path: Some("a") },
         Line::Started {
             transfer,
             direction: Direction::Send,
@@ -113,6 +113,15 @@ fn lines() -> Vec<Value> {
             exit_code: 5,
             hints: &hints,
             key: Some(PEER),
+        },
+        Line::Summary {
+            transfers: 2,
+            done: 2,
+            failed: 0,
+            bytes: 1,
+            moved_bytes: 1,
+            seconds: 1.0,
+            exit_code: 0,
         },
         Line::Interrupted { transfer: None, exit_code: 130 },
         Line::Timeout { transfer: None, exit_code: 1 },

@@ -20,6 +20,8 @@ pub(crate) enum Kind {
     NobodyReads,
     /// A program that ran on this command's behalf has said all and ended with this code.
     Passed(u8),
+    /// Everything was said already; the command ends with this code.
+    Said(u8),
 }
 
 /// A command that did not succeed.
@@ -72,6 +74,11 @@ impl CliError {
         Self::of(Kind::Passed(code), message)
     }
 
+    /// What there is to say was said.
+    pub(crate) fn said(code: u8, message: impl Into<String>) -> Self {
+        Self::of(Kind::Said(code), message)
+    }
+
     /// Something that the file system refused, as the exit codes see it.
     pub(crate) fn io(what: &str, path: &Path, error: &io::Error) -> Self {
         let failure = match error.kind() {
@@ -115,7 +122,7 @@ impl CliError {
             Kind::Failure(failure) => failure.exit_code(),
             Kind::Interrupted => INTERRUPTED,
             Kind::NobodyReads | Kind::TimedOut => Failure::Other.exit_code(),
-            Kind::Passed(code) => code,
+            Kind::Passed(code) | Kind::Said(code) => code,
         }
     }
 
@@ -125,7 +132,7 @@ impl CliError {
             Kind::Failure(failure) => failure.code(),
             Kind::Interrupted => "interrupted",
             Kind::TimedOut => "timeout",
-            Kind::NobodyReads | Kind::Passed(_) => Failure::Other.code(),
+            Kind::NobodyReads | Kind::Passed(_) | Kind::Said(_) => Failure::Other.code(),
         }
     }
 }

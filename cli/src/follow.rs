@@ -133,14 +133,14 @@ async fn pump(
                 view.transfer = Some(transfer);
                 if asked.detach {
                     ctx.out.print(&transfer.to_string())?;
-                    ctx.out.json(&Line::Queued { transfer })?;
+                    ctx.out.json(&Line::Queued { transfer, path: None })?;
                     ctx.out.say(&format!("see it with: {}", ctx.suggest(&format!("watch {transfer}"))));
                     return Ok(Ended::Done);
                 }
             }
             Event::Transfer(event) => match view.on(event)? {
                 Step::More => {}
-                Step::Done => return Ok(Ended::Done),
+                Step::Done { .. } => return Ok(Ended::Done),
                 Step::Failed(error) if is_to_stdout(&asked.request) => {
                     let unknown = error.is(Failure::UnknownKey);
                     return Err(if unknown { error } else { CliError { hints: Vec::new(), ..error } });

@@ -18,6 +18,9 @@ use crate::format;
 pub(crate) enum Line<'a> {
     Queued {
         transfer: u64,
+        /// Where there are several, which of them it is.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        path: Option<&'a str>,
     },
     Started {
         transfer: u64,
@@ -74,6 +77,16 @@ pub(crate) enum Line<'a> {
         hints: &'a [String],
         #[serde(skip_serializing_if = "Option::is_none", serialize_with = "some_text")]
         key: Option<PeerId>,
+    },
+    /// How the transfers of one command ended.
+    Summary {
+        transfers: u64,
+        done: u64,
+        failed: u64,
+        bytes: u64,
+        moved_bytes: u64,
+        seconds: f64,
+        exit_code: u8,
     },
     /// Ctrl-C: the transfer goes on.
     Interrupted {

@@ -216,7 +216,7 @@ impl Output {
     pub(crate) fn error(&self, error: &CliError) {
         let (transfer, exit_code) = (error.transfer, error.exit_code());
         let line = match error.kind {
-            Kind::NobodyReads => return,
+            Kind::NobodyReads | Kind::Said(_) => return,
             Kind::Interrupted => Line::Interrupted { transfer, exit_code },
             Kind::TimedOut => Line::Timeout { transfer, exit_code },
             Kind::Failure(_) | Kind::Passed(_) => Line::Failed {
@@ -268,7 +268,7 @@ mod tests {
         let out = captured.output(&global(&[]));
         out.print("data").unwrap();
         out.say("hello \u{1b}[2J");
-        out.json(&Line::Queued { transfer: 1 }).unwrap();
+        out.json(&Line::Queued { transfer: 1, path: None }).unwrap();
         out.error(&CliError::usage("one\ntwo").hint("three"));
         assert_eq!(captured.data(), "data\n");
         assert_eq!(captured.people(), "hello \\u{1b}[2J\nerror: one\n       two\n       three\n");
@@ -280,11 +280,11 @@ mod tests {
         let mut out = captured.output(&global(&["--json"]));
         out.print("data").unwrap();
         out.say("hello");
-        out.json(&Line::Queued { transfer: 1 }).unwrap();
+        out.json(&Line::Queued { transfer: 1, path: None }).unwrap();
         assert_eq!(captured.data(), "{\"event\":\"queued\",\"transfer\":1}\n");
         assert_eq!(captured.people(), "");
         out.give_data_away();
-        out.json(&Line::Queued { transfer: 2 }).unwrap();
+        out.json(&Line::Queued { transfer: 2, path: None }).unwrap();
         assert_eq!(captured.people(), "{\"event\":\"queued\",\"transfer\":2}\n");
     }
 

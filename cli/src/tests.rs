@@ -1,5 +1,7 @@
 //! Whole commands against a daemon that says what the test wants.
 
+mod several;
+
 use std::{
     os::unix::fs::symlink,
     path::{Path, PathBuf},

@@ -23,8 +23,8 @@ use crate::{
 pub(crate) enum Step {
     /// More will come.
     More,
-    /// The content is durable at the receiver.
-    Done,
+    /// The content is durable at the receiver: its size, and what moved of it since this command attached.
+    Done { bytes: u64, moved_bytes: u64 },
     /// The transfer ended without success.
     Failed(CliError),
 }
@@ -90,6 +90,20 @@ impl<'a> View<'a> {
         view
     }
 
+    /// Of one of several that this command asks for; it shows no bar unless told to.
+    pub(crate) fn one_of_new(ctx: &'a Context, transfer: u64, target: &str) -> Self {
+        let mut view = Self::build(ctx, Some(transfer));
+        view.among_others = true;
+        view.made = true;
+        view.target = Some(target.to_owned());
+        view
+    }
+
+    /// Shows a bar from now on, where there is a terminal.
+    pub(crate) fn show_bar(&mut self, label: &str) {
+        self.bar = Bar::new(&self.ctx.out, Some(label));
+    }
+
     fn build(ctx: &'a Context, transfer: Option<u64>) -> Self {
         Self {
             ctx,
@@ -108,10 +122,15 @@ impl<'a> View<'a> {
 
     /// The daemon went away; it is waited for.
     pub(crate) fn daemon_gone(&mut self) -> Result<(), CliError> {
+        self.ctx.out.say_as(Look::Warning, "daemon gone", ": waiting for it to come back");
+        self.daemon_gone_among_others()
+    }
+
+    /// The same, where one line says so for several.
+    pub(crate) fn daemon_gone_among_others(&mut self) -> Result<(), CliError> {
         let ctx = self.ctx;
         self.meter.reattach();
         self.words("waiting for the daemon to come back", "");
-        ctx.out.say_as(Look::Warning, "daemon gone", ": waiting for it to come back");
         match self.transfer {
             Some(transfer) => {
                 ctx.out.json(&Line::Waiting { transfer, reason: Wait::Daemon(DaemonGone::Daemon) })
@@ -207,7 +226,7 @@ impl<'a> View<'a> {
                     fetch: fetch.as_deref(),
                 })?;
                 self.on_done(&Done { file_id, path, bytes, moved_bytes, time, fetch });
-                return Ok(Step::Done);
+                return Ok(Step::Done { bytes, moved_bytes });
             }
             TransferEvent::Failed { transfer, failure, message, key } => {
                 self.clear();

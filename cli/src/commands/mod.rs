@@ -8,6 +8,7 @@ mod inbox;
 mod list;
 mod peers;
 mod send;
+mod several;
 mod share;
 mod show;
 mod source;

@@ -5,6 +5,7 @@ use std::{os::unix::ffi::OsStrExt, path::Path};
 use p2p_protocol::control::{KeyPolicy, SendRequest};
 
 use super::{
+    several,
     source::{Source, check_name},
     stdin::Spooled,
     transfer::{self, Job},
@@ -13,7 +14,17 @@ use crate::{args::Send, context::Context, error::CliError};
 
 pub(crate) async fn run(ctx: &Context, typed: Send) -> Result<(), CliError> {
     if !is_stdin(&typed) {
-        return transfer::run(ctx, Job::Send(request(typed)?)).await;
+        let mut requests = requests(typed)?;
+        return match (requests.pop(), requests.as_slice()) {
+            (Some(request), []) => transfer::run(ctx, Job::Send(request)).await,
+            (last, _) => {
+                requests.extend(last);
+                several::run(ctx, requests).await
+            }
+        };
+    }
+    if typed.paths.len() > 1 {
+        return Err(CliError::usage("standard input is sent alone").hint("a file called - is named ./-"));
     }
     if typed.name.is_none() {
         return Err(CliError::usage("standard input has no name; give it one with --name")
@@ -35,22 +46,25 @@ fn is_stdin(typed: &Send) -> bool {
     typed.paths.iter().any(|path| path == Path::new("-"))
 }
 
-fn request(typed: Send) -> Result<SendRequest, CliError> {
-    let path = typed.paths.first().cloned().unwrap_or_default();
-    let mut request = plain(typed)?;
-    let source = Source::look(&path)?;
-    request.name = request.name.or_else(|| source.link_name.clone());
-    request.path = source.into_bytes();
-    Ok(request)
+/// One request for each path. All are looked at before any is sent.
+fn requests(mut typed: Send) -> Result<Vec<SendRequest>, CliError> {
+    let paths = std::mem::take(&mut typed.paths);
+    if paths.len() > 1 && typed.name.is_some() {
+        return Err(CliError::usage("--name is for one path; several keep their own names"));
+    }
+    let plain = plain(typed)?;
+    let requests = paths.iter().map(|path| {
+        let source = Source::look(path)?;
+        let name = plain.name.clone().or_else(|| source.link_name.clone());
+        Ok(SendRequest { name, path: source.into_bytes(), ..plain.clone() })
+    });
+    let requests: Result<Vec<_>, CliError> = requests.collect();
+    requests.map_err(|error| if paths.len() > 1 { error.hint("nothing was sent") } else { error })
 }
 
 /// What was typed, apart from the source.
 fn plain(typed: Send) -> Result<SendRequest, CliError> {
-    let Send { paths, to, name, key, detach, patience: _ } = typed;
-    if paths.len() > 1 {
-        return Err(CliError::usage("several paths at once are not in this version yet")
-            .hint("send them one by one; with --detach they run side by side"));
-    }
+    let Send { paths: _, to, name, key, detach, patience: _ } = typed;
     name.as_deref().map(check_name).transpose()?;
     let key = KeyPolicy::from(&key);
     Ok(SendRequest { path: Vec::new(), target: to, name, spooled: false, key, detach })
@@ -61,11 +75,15 @@ mod tests {
     use super::*;
     use crate::{args::Command, testing::typed};
 
-    fn of(words: &[&str]) -> Result<SendRequest, CliError> {
+    fn all_of(words: &[&str]) -> Result<Vec<SendRequest>, CliError> {
         match typed(&[&["send", "--to", "host"], words].concat()).command {
-            Command::Send(send) => request(send),
+            Command::Send(send) => requests(send),
             other => panic!("{other:?}"),
         }
+    }
+
+    fn of(words: &[&str]) -> Result<SendRequest, CliError> {
+        all_of(words).map(|mut requests| requests.remove(0))
     }
 
     #[test]
@@ -100,8 +118,29 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_yet_is_said() {
-        for words in [&["a", "b"][..], &["/"], &["/dev/null"], &["x", "--name", "a/b"]] {
+    fn several_paths_are_all_looked_at_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| {
+            std::fs::write(folder.path().join(name), name).unwrap();
+            folder.path().join(name).to_str().unwrap().to_owned()
+        };
+        let (a, b) = (path("a"), path("b"));
+        let requests = all_of(&[&a, &b, "--detach"]).unwrap();
+        let paths: Vec<_> =
+            requests.iter().map(|send| String::from_utf8(send.path.clone()).unwrap()).collect();
+        assert_eq!(paths, [a.clone(), b.clone()]);
+        assert!(requests.iter().all(|send| send.detach && send.name.is_none()));
+        assert_eq!(all_of(&[&a, &b, "--name", "c"]).unwrap_err().exit_code(), 2);
+        let missing = all_of(&[&a, "/nowhere/at/all"]).unwrap_err();
+        assert_eq!(
+            (missing.exit_code(), missing.hints.as_slice()),
+            (6, &["nothing was sent".to_owned()][..])
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_sent_is_said() {
+        for words in [&["/"][..], &["/dev/null"], &["x", "--name", "a/b"]] {
             assert_eq!(of(words).unwrap_err().exit_code(), 2, "{words:?}");
         }
         assert_eq!(of(&["/nowhere/at/all"]).unwrap_err().exit_code(), 6);

@@ -86,7 +86,7 @@ pub(crate) async fn run(ctx: &Context, mut job: Job) -> Result<(), CliError> {
 }
 
 /// Asks whether the key found at a target is the right one.
-async fn is_trusted(
+pub(super) async fn is_trusted(
     ctx: &Context,
     interrupt: &mut Interrupt,
     target: &str,
@@ -123,5 +123,5 @@ pub(crate) async fn retry(ctx: &Context, transfer: u64) -> Result<(), CliError> 
     };
     let watch = ctx.suggest(&format!("watch {transfer}"));
     ctx.out.say(&format!("transfer {transfer} goes on; see it with: {watch}"));
-    ctx.out.json(&Line::Queued { transfer: *transfer })
+    ctx.out.json(&Line::Queued { transfer: *transfer, path: None })
 }

@@ -48,7 +48,7 @@ async fn look(ctx: &Context) -> Result<(), CliError> {
             let view = views.entry(transfer).or_insert_with(|| View::among_others(ctx, transfer));
             match view.on(event)? {
                 Step::More => continue,
-                Step::Done => {}
+                Step::Done { .. } => {}
                 Step::Failed(error) if ctx.out.is_json() => ctx.out.error(&error),
                 Step::Failed(error) => {
                     let message = format!("transfer {transfer}: {}", error.message);

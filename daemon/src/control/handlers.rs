@@ -1,15 +1,16 @@
 //! What each request of the command line does. A handler yields events and knows no socket.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use p2p_protocol::{
     PeerId,
-    control::{Confinement, Event, Request, ShareRequest, Status, TransferEvent, WaitReason},
+    control::{Confinement, Event, Request, SendRequest, ShareRequest, Status, TransferEvent, WaitReason},
+    limits::CONTROL_QUEUE,
 };
 use tokio::{sync::mpsc, time::Instant};
 
-use crate::session::{Begun, RunError, Sessions, Word};
+use crate::session::{Begun, RunError, Sessions, Word, forward};
 
 /// Carries out requests.
 pub(crate) struct Handlers {
@@ -89,6 +90,16 @@ impl Handlers {
                 Err(error) => events.answer(Err(error)).await,
             },
             Request::Watch(None) => follow(sessions.registry().watch_all(), events).await,
+            Request::SendEach(sends) => self.send_each(sends, events).await,
+            Request::WatchEach(numbers) => {
+                match numbers.into_iter().map(|number| sessions.job(number)).collect::<Result<Vec<_>, _>>() {
+                    Ok(jobs) => {
+                        let watches = jobs.iter().map(|job| (job.number(), job.watch()));
+                        follow(merge(watches.collect()), events).await
+                    }
+                    Err(error) => events.answer(Err(error)).await,
+                }
+            }
             Request::Cancel(number) => events.answer(sessions.cancel(number).await.map(|()| Event::Ok)).await,
             Request::Retry(number) => {
                 let retried = sessions.retry(number).map(|job| Event::Queued { transfer: job.number() });
@@ -137,6 +148,34 @@ impl Handlers {
         }))
     }
 
+    /// Begins all of them before a word is said of any: a client that goes away does not leave half of its work undone.
+    async fn send_each(&self, sends: Vec<SendRequest>, events: &Events) -> Result<(), Gone> {
+        let (mut numbers, mut watches) = (Vec::new(), BTreeMap::new());
+        let mut refused = None;
+        for send in sends {
+            let detach = send.detach;
+            match self.sessions.send(send) {
+                Ok(begun) => {
+                    numbers.push(begun.transfer);
+                    if !detach {
+                        watches.entry(begun.transfer).or_insert(begun.events);
+                    }
+                }
+                Err(error) => {
+                    refused = Some(error);
+                    break;
+                }
+            }
+        }
+        for transfer in numbers {
+            events.say(Event::Queued { transfer }).await?;
+        }
+        match refused {
+            Some(error) => events.answer(Err(error)).await,
+            None => follow(merge(watches), events).await,
+        }
+    }
+
     async fn share(&self, share: ShareRequest, events: &Events) -> Result<(), Gone> {
         let client = events.0.clone();
         let keep_on = move || !client.is_closed();
@@ -172,6 +211,15 @@ async fn follow(mut watch: mpsc::Receiver<TransferEvent>, events: &Events) -> Re
             None => return Ok(()),
         }
     }
+}
+
+/// The events of several transfers, which end when each has ended.
+fn merge(watches: BTreeMap<u64, mpsc::Receiver<TransferEvent>>) -> mpsc::Receiver<TransferEvent> {
+    let (sender, merged) = mpsc::channel(CONTROL_QUEUE);
+    for watch in watches.into_values() {
+        tokio::spawn(forward(watch, sender.clone()));
+    }
+    merged
 }
 
 /// Data and events of a file that goes to the client's standard output.

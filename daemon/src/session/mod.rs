@@ -50,7 +50,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) use error::RunError;
 pub(crate) use job::{Job, Word};
-pub(crate) use registry::Registry;
+pub(crate) use registry::{Registry, forward};
 
 use crate::{
     config::Accept,

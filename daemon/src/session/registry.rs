@@ -182,7 +182,7 @@ impl Registry {
         let (sender, receiver) = mpsc::channel(1024);
         let mut made = self.made.subscribe();
         for job in self.all().into_iter().filter(|job| !job.is_over()) {
-            forward(&job, sender.clone());
+            tokio::spawn(forward(job.watch(), sender.clone()));
         }
         let registry = Arc::downgrade(self);
         tokio::spawn(async move {
@@ -195,7 +195,7 @@ impl Registry {
                     Ok(number) => {
                         let Some(registry) = registry.upgrade() else { break };
                         if let Some(job) = registry.get(number) {
-                            forward(&job, sender.clone());
+                            tokio::spawn(forward(job.watch(), sender.clone()));
                         }
                     }
                     Err(broadcast::error::RecvError::Lagged(_)) => {}
@@ -215,20 +215,18 @@ fn may_block<T>(work: impl FnOnce() -> T) -> T {
     }
 }
 
-fn forward(job: &Arc<Job>, to: mpsc::Sender<TransferEvent>) {
-    let mut events = job.watch();
-    tokio::spawn(async move {
-        loop {
-            let event = tokio::select! {
-                event = events.recv() => event,
-                () = to.closed() => break,
-            };
-            let Some(event) = event else { break };
-            if to.send(event).await.is_err() {
-                break;
-            }
+/// Passes events on until they end, or nobody takes them.
+pub(crate) async fn forward(mut events: mpsc::Receiver<TransferEvent>, to: mpsc::Sender<TransferEvent>) {
+    loop {
+        let event = tokio::select! {
+            event = events.recv() => event,
+            () = to.closed() => break,
+        };
+        let Some(event) = event else { break };
+        if to.send(event).await.is_err() {
+            break;
         }
-    });
+    }
 }
 
 fn row(job: &Job) -> Result<JobRow, RunError> {

@@ -14,6 +14,7 @@ mod load;
 mod names;
 mod network;
 mod output;
+mod queue;
 mod scarcity;
 mod secrets;
 mod shares;

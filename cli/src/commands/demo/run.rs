@@ -156,7 +156,7 @@ impl<'a> Room<'a> {
             match view.on(event)? {
                 Step::More => {}
                 Step::Failed(error) => return Err(error),
-                Step::Done => {
+                Step::Done { .. } => {
                     let (Some(file_id), Some(killed)) = (done, times.killed) else {
                         return Ok(Outcome::TooFast);
                     };

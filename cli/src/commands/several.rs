@@ -1,0 +1,294 @@
+//! Several paths in one `p2p send`: a transfer each, shown side by side, with a line at the end that sums up.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Instant,
+};
+
+use p2p_protocol::{
+    PeerId,
+    control::{Event, KeyPolicy, Request, SendRequest, TransferEvent},
+    name::printable,
+    reason::Failure,
+};
+
+use super::transfer::is_trusted;
+use crate::{
+    client::{self, Client},
+    context::{Context, Person},
+    error::{CliError, Kind},
+    follow::come_back,
+    format,
+    interrupt::Interrupt,
+    json::Line,
+    output::Look,
+    progress::Bar,
+    view::{Step, View},
+};
+
+/// Transfers that have a bar of their own at a time.
+const BARS: usize = 8;
+/// Characters of a name that stand before its bar.
+const NAME_LEN: usize = 24;
+
+/// Sends all of them to one target, and stays until each has ended. An unknown key there is asked about once.
+///
+/// # Errors
+/// The worst of how they ended; what was said of each is printed before.
+pub(crate) async fn run(ctx: &Context, mut sends: Vec<SendRequest>) -> Result<(), CliError> {
+    let mut interrupt = Interrupt::listen()?;
+    let mut several = Several::new(ctx);
+    loop {
+        let result = tokio::select! {
+            result = several.drive(std::mem::take(&mut sends)) => result,
+            () = interrupt.wait() => Err(several.left(CliError::interrupted(None))),
+            time = ctx.timeout.wait() => Err(several.left(CliError::timed_out(None, time))),
+        };
+        several.clear();
+        result?;
+        let Some((key, strangers)) = several.strangers() else { break };
+        let Some(target) = strangers.first().map(|(send, _)| send.target.clone()) else { break };
+        if is_trusted(ctx, &mut interrupt, &target, &key).await? {
+            let again = strangers.into_iter();
+            sends = again.map(|(send, _)| SendRequest { key: KeyPolicy::Exactly(key), ..send }).collect();
+        } else {
+            strangers.into_iter().for_each(|(_, error)| several.failed(error));
+            break;
+        }
+    }
+    several.sum_up()
+}
+
+/// How much worse an end is than others: what another try may mend is better than what needs somebody to do something.
+fn badness(error: &CliError) -> u8 {
+    match error.kind {
+        Kind::Failure(Failure::Integrity) => 6,
+        Kind::Failure(Failure::Storage) => 5,
+        Kind::Failure(Failure::Refused | Failure::UnknownKey) => 4,
+        Kind::Failure(Failure::NotFound) => 3,
+        Kind::Failure(Failure::Unreachable | Failure::Conflict) => 1,
+        _ => 2,
+    }
+}
+
+struct Several<'a> {
+    ctx: &'a Context,
+    since: Instant,
+    /// Those that have not ended.
+    open: BTreeMap<u64, One<'a>>,
+    /// Those that met an unknown key, where there is a person to ask about it.
+    unknown: Vec<(SendRequest, CliError)>,
+    detached: usize,
+    done: u64,
+    failed: u64,
+    bytes: u64,
+    moved_bytes: u64,
+    worst: Option<CliError>,
+    /// Sums up while the others go on.
+    bar: Option<Bar>,
+}
+
+struct One<'a> {
+    send: SendRequest,
+    view: View<'a>,
+    has_bar: bool,
+}
+
+impl<'a> Several<'a> {
+    fn new(ctx: &'a Context) -> Self {
+        Self {
+            ctx,
+            since: Instant::now(),
+            open: BTreeMap::new(),
+            unknown: Vec::new(),
+            detached: 0,
+            done: 0,
+            failed: 0,
+            bytes: 0,
+            moved_bytes: 0,
+            worst: None,
+            bar: None,
+        }
+    }
+
+    /// Begins transfers, and shows them until each has ended.
+    async fn drive(&mut self, sends: Vec<SendRequest>) -> Result<(), CliError> {
+        self.bar = Bar::new(&self.ctx.out, None);
+        let mut client = self.ctx.connect_or_start().await?;
+        let mut request = Request::SendEach(sends.clone());
+        // Said in the order of the paths.
+        let mut unnumbered: VecDeque<_> = sends.into();
+        loop {
+            self.pump(client, &request, &mut unnumbered).await?;
+            if self.open.is_empty() && unnumbered.is_empty() {
+                return Ok(());
+            }
+            for one in self.open.values_mut() {
+                one.view.daemon_gone_among_others()?;
+            }
+            self.ctx.out.say_as(Look::Warning, "daemon gone", ": waiting for it to come back");
+            client = come_back(self.ctx).await?;
+            self.ctx.out.say("the daemon is back");
+            request = if unnumbered.is_empty() {
+                Request::WatchEach(self.open.keys().copied().collect())
+            } else {
+                // Not all may have arrived. Asking for the same work twice makes one transfer.
+                unnumbered.extend(std::mem::take(&mut self.open).into_values().map(|one| one.send));
+                Request::SendEach(unnumbered.iter().cloned().collect())
+            };
+        }
+    }
+
+    /// Shows what comes over one connection.
+    async fn pump(
+        &mut self,
+        client: Client,
+        request: &Request,
+        unnumbered: &mut VecDeque<SendRequest>,
+    ) -> Result<(), CliError> {
+        let mut events = client.ask(request).await?;
+        while let Some(event) = events.next().await? {
+            match event {
+                Event::Queued { transfer } => {
+                    let send = unnumbered.pop_front().ok_or_else(client::unexpected)?;
+                    self.queued(transfer, send)?;
+                }
+                Event::Transfer(event) => self.on(event)?,
+                Event::Error(error) => return Err(self.left(CliError::request(error))),
+                _ => return Err(client::unexpected()),
+            }
+            if self.open.is_empty() && unnumbered.is_empty() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn queued(&mut self, transfer: u64, send: SendRequest) -> Result<(), CliError> {
+        let path = String::from_utf8_lossy(&send.path);
+        self.ctx.out.json(&Line::Queued { transfer, path: Some(&path) })?;
+        if send.detach {
+            self.detached += 1;
+            return self.ctx.out.print(&transfer.to_string());
+        }
+        // The same path twice is one transfer.
+        let view = View::one_of_new(self.ctx, transfer, &send.target);
+        self.open.entry(transfer).or_insert(One { send, view, has_bar: false });
+        Ok(())
+    }
+
+    fn on(&mut self, event: TransferEvent) -> Result<(), CliError> {
+        let transfer = event.transfer();
+        let bars = self.open.values().filter(|one| one.has_bar).count();
+        // One that has ended may say so twice, after the daemon came back.
+        let Some(one) = self.open.get_mut(&transfer) else { return Ok(()) };
+        if let TransferEvent::Started { name, .. } = &event
+            && !one.has_bar
+            && bars < BARS
+        {
+            let name: String = printable(name).chars().take(NAME_LEN).collect();
+            one.view.show_bar(&format!("{transfer:>4} {name:NAME_LEN$}"));
+            one.has_bar = true;
+        }
+        match one.view.on(event)? {
+            Step::More => return Ok(()),
+            Step::Done { bytes, moved_bytes } => {
+                self.open.remove(&transfer);
+                self.done += 1;
+                self.bytes += bytes;
+                self.moved_bytes += moved_bytes;
+            }
+            Step::Failed(error) => {
+                let Some(mut one) = self.open.remove(&transfer) else { return Ok(()) };
+                one.view.clear();
+                if error.is(Failure::UnknownKey) && error.key.is_some() && self.ctx.person != Person::Absent {
+                    self.unknown.push((one.send, error));
+                } else {
+                    self.failed(error);
+                }
+            }
+        }
+        let (done, all) = (self.done, self.done + self.failed + self.open.len() as u64);
+        if let Some(bar) = &mut self.bar {
+            bar.words(&format!("{done} of {all} done, {}", format::bytes(self.bytes)));
+        }
+        Ok(())
+    }
+
+    fn failed(&mut self, error: CliError) {
+        self.failed += 1;
+        let error = match error.transfer {
+            Some(transfer) if !self.ctx.out.is_json() => {
+                CliError { message: format!("transfer {transfer}: {}", error.message), ..error }
+            }
+            _ => error,
+        };
+        self.ctx.out.error(&error);
+        if self.worst.as_ref().is_none_or(|worst| badness(&error) > badness(worst)) {
+            self.worst = Some(error);
+        }
+    }
+
+    /// Those that met an unknown key, and that key, where it is one.
+    fn strangers(&mut self) -> Option<(PeerId, Vec<(SendRequest, CliError)>)> {
+        let unknown = std::mem::take(&mut self.unknown);
+        let key = unknown.first()?.1.key?;
+        let (same, other): (Vec<_>, Vec<_>) =
+            unknown.into_iter().partition(|(_, error)| error.key == Some(key));
+        other.into_iter().for_each(|(_, error)| self.failed(error));
+        Some((key, same))
+    }
+
+    /// What becomes of the transfers when their command ends before them.
+    fn left(&self, error: CliError) -> CliError {
+        let open = self.open.len() as u32;
+        if open == 0 {
+            return error;
+        }
+        let go_on =
+            format!("{} {} on", format::count(open, "transfer"), if open == 1 { "goes" } else { "go" });
+        let message = match error.kind {
+            Kind::Interrupted => go_on,
+            _ => format!("{}; {go_on}", error.message),
+        };
+        CliError { message, ..error }
+            .hint(format!("see them with: {}", self.ctx.suggest("list")))
+            .hint(format!("stop one with: {}", self.ctx.suggest("cancel N")))
+    }
+
+    fn clear(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.clear();
+        }
+        self.open.values_mut().for_each(|one| one.view.clear());
+    }
+
+    fn sum_up(self) -> Result<(), CliError> {
+        let Self { ctx, done, failed, bytes, moved_bytes, worst, .. } = self;
+        if self.detached > 0 {
+            ctx.out.say(&format!("see them with: {}", ctx.suggest("watch")));
+            return Ok(());
+        }
+        let (all, time) = (done + failed, self.since.elapsed());
+        let exit_code = worst.as_ref().map_or(0, CliError::exit_code);
+        let seconds = time.as_millis() as f64 / 1000.0;
+        ctx.out.json(&Line::Summary {
+            transfers: all,
+            done,
+            failed,
+            bytes,
+            moved_bytes,
+            seconds,
+            exit_code,
+        })?;
+        let mut line = format!(": {done} of {all}, {} in {}", format::bytes(bytes), format::duration(time));
+        if let Some(rate) = format::mean_rate(moved_bytes, time) {
+            line.push_str(&format!(" ({})", format::rate(rate)));
+        }
+        ctx.out.say_as(if failed == 0 { Look::Good } else { Look::Warning }, "sent", &line);
+        match worst {
+            None => Ok(()),
+            Some(_) => Err(CliError::said(exit_code, format!("{failed} of {all} failed"))),
+        }
+    }
+}
