@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use p2p_protocol::{FileId, PeerId};
+use p2p_protocol::{FileId, PeerId, control::Wishes, queue::Priority};
 
 use crate::complete;
 
@@ -105,6 +105,27 @@ pub(crate) enum Command {
         #[arg(value_name = "N", add = complete::broken())]
         transfer: u64,
     },
+    /// Hold transfers back: what they have is kept, and so is their place in the queue
+    Pause {
+        /// The transfers' numbers
+        #[arg(required = true, value_name = "N", add = complete::running())]
+        transfers: Vec<u64>,
+    },
+    /// Let transfers go on that were paused
+    Resume {
+        /// The transfers' numbers
+        #[arg(required = true, value_name = "N", add = complete::paused())]
+        transfers: Vec<u64>,
+    },
+    /// Let a transfer come before or after others that wait
+    Priority {
+        /// The transfer's number
+        #[arg(value_name = "N", add = complete::running())]
+        transfer: u64,
+        /// What it becomes
+        #[arg(value_enum)]
+        level: Level,
+    },
     /// List the offers that wait for a yes, or accept or reject one
     Inbox {
         #[command(subcommand)]
@@ -167,6 +188,41 @@ pub(crate) struct Key {
     pub(crate) peer: Option<PeerId>,
 }
 
+/// How a transfer is to be done.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(crate) struct How {
+    /// What comes first where not all can run at a time
+    #[arg(long, value_enum, value_name = "LEVEL")]
+    pub(crate) priority: Option<Level>,
+}
+
+impl From<How> for Wishes {
+    fn from(how: How) -> Self {
+        Self { priority: how.priority.map(Priority::from) }
+    }
+}
+
+/// What a transfer comes before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Level {
+    /// Before all others.
+    High,
+    /// As most.
+    Normal,
+    /// When nothing else waits.
+    Low,
+}
+
+impl From<Level> for Priority {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::High => Self::High,
+            Level::Normal => Self::Normal,
+            Level::Low => Self::Low,
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Send {
     /// What to send
@@ -180,6 +236,8 @@ pub(crate) struct Send {
     pub(crate) name: Option<String>,
     #[command(flatten)]
     pub(crate) key: Key,
+    #[command(flatten)]
+    pub(crate) how: How,
     /// Print the transfer's number and return at once
     #[arg(long, conflicts_with = "timeout")]
     pub(crate) detach: bool,
@@ -203,6 +261,8 @@ pub(crate) struct Fetch {
     pub(crate) update: bool,
     #[command(flatten)]
     pub(crate) key: Key,
+    #[command(flatten)]
+    pub(crate) how: How,
     /// Print the transfer's number and return at once
     #[arg(long, conflicts_with = "timeout")]
     pub(crate) detach: bool,

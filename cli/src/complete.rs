@@ -6,7 +6,7 @@ use std::{ffi::OsStr, path::PathBuf, time::Duration};
 
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use p2p_protocol::{
-    control::{Event, Request, State, Summary},
+    control::{Event, Request, State, Summary, WaitReason},
     name::printable,
 };
 
@@ -53,6 +53,14 @@ pub(crate) fn offers() -> ArgValueCompleter {
 pub(crate) fn running() -> ArgValueCompleter {
     ArgValueCompleter::new(|typed: &OsStr| {
         offer(typed, numbers(|state| matches!(state, State::Waiting | State::Active)))
+    })
+}
+
+/// Transfers that are held back.
+pub(crate) fn paused() -> ArgValueCompleter {
+    ArgValueCompleter::new(|typed: &OsStr| {
+        let paused = summaries().into_iter().filter(|one| one.waiting == Some(WaitReason::Paused));
+        offer(typed, paused.map(|summary| (summary.transfer.to_string(), summary.name)).collect())
     })
 }
 

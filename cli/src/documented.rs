@@ -6,6 +6,7 @@ use clap::{Command, CommandFactory};
 use p2p_protocol::{
     ChunkRange, FileId, PeerId,
     control::{Confinement, Direction, PeerInfo, Progress, Standing, State, Status, WaitReason, Writing},
+    queue::Priority,
 };
 use serde_json::{Map, Value};
 
@@ -55,6 +56,7 @@ fn is_shown_below(line: &Line<'_>) {
         Line::Interrupted { .. } | Line::Timeout { .. } | Line::Shared { .. } | Line::Unshared { .. } => {}
         Line::Cancelled { .. } | Line::Verified { .. } | Line::Id { .. } | Line::Trusted { .. } => {}
         Line::Accepted { .. } | Line::Rejected { .. } => {}
+        Line::Paused { .. } | Line::Resumed { .. } | Line::Priority { .. } => {}
         Line::Forgotten { .. } | Line::Transfer(_) | Line::Detail { .. } | Line::Peer(_) => {}
         Line::Status(_) | Line::Demo { .. } | Line::DemoDone { .. } => {}
     }
@@ -128,6 +130,9 @@ fn lines() -> Vec<Value> {
         Line::Shared { file_id: ID, path, audience: "all" },
         Line::Unshared { file_id: ID },
         Line::Cancelled { transfer },
+        Line::Paused { transfer },
+        Line::Resumed { transfer },
+        Line::Priority { transfer, priority: Priority::High },
         Line::Accepted { transfer },
         Line::Rejected { transfer },
         Line::Verified { path, file_id: ID, ok: true, actual: ID },

@@ -6,6 +6,7 @@ use p2p_protocol::{
     ChunkRange, FileId, PeerId,
     control::{Direction, PeerInfo, Progress, Standing, State, Status, Summary, WaitReason, Writing},
     name::printable,
+    queue::Priority,
     reason::ChunkFailure,
 };
 use serde::{Serialize, Serializer};
@@ -110,6 +111,16 @@ pub(crate) enum Line<'a> {
     },
     Cancelled {
         transfer: u64,
+    },
+    Paused {
+        transfer: u64,
+    },
+    Resumed {
+        transfer: u64,
+    },
+    Priority {
+        transfer: u64,
+        priority: Priority,
     },
     Accepted {
         transfer: u64,
@@ -220,6 +231,15 @@ pub(crate) fn mode(parallel: bool) -> &'static str {
     if parallel { "parallel" } else { "sequential" }
 }
 
+/// The word for a priority.
+pub(crate) fn priority(priority: Priority) -> &'static str {
+    match priority {
+        Priority::High => "high",
+        Priority::Normal => "normal",
+        Priority::Low => "low",
+    }
+}
+
 /// The word for a failed chunk.
 pub(crate) fn chunk_failure(reason: ChunkFailure) -> &'static str {
     match reason {
@@ -246,6 +266,7 @@ pub(crate) struct Transfer<'a> {
     #[serde(flatten)]
     numbers: Numbers,
     moved_bytes: u64,
+    priority: Priority,
     waiting: Option<WaitReason>,
     error: Option<&'a str>,
     created_ms: u64,
@@ -265,6 +286,7 @@ impl<'a> From<&'a Summary> for Transfer<'a> {
             path: summary.path.as_deref(),
             numbers: Numbers::from(&summary.progress),
             moved_bytes: summary.progress.moved_bytes,
+            priority: summary.priority,
             waiting: summary.waiting,
             error: summary.error.as_deref(),
             created_ms: summary.created_ms,

@@ -269,6 +269,12 @@ impl<'a> View<'a> {
             WaitReason::Space => "the receiver's disk is full; it goes on when there is space",
             WaitReason::Peer => "the peer is not there",
             WaitReason::Queue => "other transfers come first",
+            WaitReason::Paused => {
+                let resume = self.ctx.suggest(&format!("resume {}", self.transfer.unwrap_or_default()));
+                self.say(Look::Warning, "paused", &format!(" by you; let it go on with: {resume}"));
+                self.words("paused by you", "");
+                return;
+            }
         };
         self.say(Look::Warning, "waiting", &format!(": {words}"));
         self.words("waiting: ", words);

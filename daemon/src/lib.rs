@@ -35,7 +35,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use args::{Args, Print};
-pub use config::Accept;
+pub use config::{Accept, Load};
 use config::{Settings, WriteOnlyIn};
 use control::ControlSocket;
 use home::{Home, HomeError};
@@ -113,6 +113,8 @@ pub struct Options {
     pub congestion: Congestion,
     /// What happens to a trusted peer's offer.
     pub accept: Accept,
+    /// How much is done at a time.
+    pub load: Load,
 }
 
 /// A running daemon. Dropping it without [`Daemon::shut_down`] is as good as a crash: what was checkpointed
@@ -243,6 +245,10 @@ async fn serve(settings: Settings, confinement: Confinement) -> Result<(), Part>
         inbox: settings.inbox.value,
         congestion: settings.congestion.value,
         accept: settings.accept.value,
+        load: Load {
+            max_transfers: settings.max_transfers.value,
+            max_transfers_per_peer: settings.max_transfers_per_peer.value,
+        },
     };
     let daemon = Daemon::begin(&options, confinement).await?;
     let mut lines = String::new();

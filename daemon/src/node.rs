@@ -10,7 +10,7 @@ use p2p_protocol::{
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
-    Accept, Options, Part, StartError, confine,
+    Accept, Load, Options, Part, StartError, confine,
     control::{Facts, Handlers},
     disk::{Disk, System},
     home::Home,
@@ -50,6 +50,7 @@ pub(crate) struct Parts {
     endpoint: Endpoint,
     inbox: PathBuf,
     accept: Accept,
+    load: Load,
 }
 
 impl Parts {
@@ -64,19 +65,29 @@ impl Parts {
         let store = Store::open(disk.clone(), workers.clone(), home.path())?;
         let endpoint =
             Endpoint::bind(around.network.clone(), &options.listen, &identity, options.congestion)?;
-        Ok(Self { home, around, identity, peers, store, endpoint, inbox, accept: options.accept })
+        Ok(Self {
+            home,
+            around,
+            identity,
+            peers,
+            store,
+            endpoint,
+            inbox,
+            accept: options.accept,
+            load: options.load.clone(),
+        })
     }
 
     /// Takes up the work.
     pub(crate) fn start(self, confinement: Confinement) -> Result<Node, Part> {
-        let Self { home, around, identity, peers, store, endpoint, inbox, accept } = self;
+        let Self { home, around, identity, peers, store, endpoint, inbox, accept, load } = self;
         let (peer_id, addresses) = (identity.peer_id(), endpoint.local_addrs());
         let confined_to = match &confinement.writing {
             Writing::Landlock { folders, .. } => Some(folders.iter().map(PathBuf::from).collect()),
             Writing::Anywhere | Writing::NotSupported => None,
         };
         let secret = identity.secret_for(session::RESUME_CONTEXT);
-        let terms = Terms { inbox: inbox.clone(), accept, confined_to, secret };
+        let terms = Terms { inbox: inbox.clone(), accept, confined_to, secret, load };
         let sessions = Sessions::start(around.workers, store, peers, endpoint, terms)?;
         let listen = addresses.iter().map(SocketAddr::to_string).collect();
         let (home_path, started) = (home.path().to_owned(), Instant::now());

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ChunkRange, FileId, PeerId,
+    queue::Priority,
     reason::{ChunkFailure, Failure},
 };
 
@@ -84,6 +85,12 @@ pub enum Request {
     SendEach(Vec<SendRequest>),
     /// The events of these transfers until each has ended.
     WatchEach(Vec<u64>),
+    /// Hold a transfer back: [`Event::Ok`].
+    Pause(u64),
+    /// Let one go on that is held back: [`Event::Ok`].
+    Resume(u64),
+    /// Give a transfer another place in the queue: [`Event::Ok`].
+    Prioritise(u64, Priority),
 }
 
 /// The folder in the state folder for content that has no other place: standard input that is to be sent, and what is
@@ -106,6 +113,8 @@ pub struct SendRequest {
     pub spooled: bool,
     /// What to do about the key found at the target.
     pub key: KeyPolicy,
+    /// How it is to be done.
+    pub wishes: Wishes,
     /// Whether to answer with the transfer's number alone.
     pub detach: bool,
 }
@@ -121,8 +130,17 @@ pub struct FetchRequest {
     pub output: Output,
     /// What to do about the key found at a target.
     pub key: KeyPolicy,
+    /// How it is to be done.
+    pub wishes: Wishes,
     /// Whether to answer with the transfer's number alone.
     pub detach: bool,
+}
+
+/// How a transfer is to be done. What is not named stays as it is where the transfer is there already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wishes {
+    /// What it comes before.
+    pub priority: Option<Priority>,
 }
 
 /// Where a fetched file goes.
@@ -372,6 +390,8 @@ pub enum WaitReason {
     Peer,
     /// Other transfers come first.
     Queue,
+    /// Its owner holds it back.
+    Paused,
 }
 
 /// The numbers of a running transfer.
@@ -434,6 +454,9 @@ pub struct Summary {
     pub path: Option<String>,
     /// How far it is.
     pub progress: Progress,
+    /// What it comes before.
+    #[serde(default)]
+    pub priority: Priority,
     /// Why it waits.
     pub waiting: Option<WaitReason>,
     /// What went wrong last.

@@ -16,6 +16,7 @@ pub mod name;
 pub mod plan;
 pub mod policy;
 pub mod proof;
+pub mod queue;
 pub mod reason;
 pub mod transfer;
 pub mod tree;

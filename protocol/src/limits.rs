@@ -123,6 +123,8 @@ pub const MAX_PENDING_PEERS: usize = 256;
 pub const MAX_JOBS: usize = 16 * 1024;
 /// Most of them that run at a time to or from one target. The others wait their turn, which costs them no try.
 pub const MAX_RUNNING_PER_TARGET: usize = 128;
+/// Most that run at a time in all.
+pub const MAX_RUNNING: usize = 1024;
 /// Most unfinished transfers that one peer may have offered.
 pub const MAX_INCOMING_PER_PEER: usize = 256;
 /// Most clients on the local socket.
@@ -218,6 +220,7 @@ const _: () = {
         "what is early holds nobody up"
     );
     assert!(MAX_UNI_STREAMS >= MAX_STREAMS_PER_TRANSFER);
+    assert!(MAX_RUNNING_PER_TARGET <= MAX_RUNNING && MAX_RUNNING <= MAX_JOBS);
     assert!(MAX_RUNNING_PER_TARGET < MAX_BIDI_STREAMS as usize, "none that runs waits for a stream");
     assert!(MAX_RUNNING_PER_TARGET < MAX_INCOMING_PER_PEER, "none that runs is refused as one too many");
     assert!(KEEP_ALIVE.as_millis() * 2 < IDLE_TIMEOUT.as_millis());

@@ -76,6 +76,9 @@ pub enum AbortReason {
     /// removed, or the machine was short of something. Offered again, it takes what is missing.
     #[error("the peer asks for the offer again")]
     OfferAgain,
+    /// Its owner holds it back; it can go on later.
+    #[error("the peer has paused it")]
+    Paused,
 }
 
 /// Why one chunk was not accepted. Append only: the order is the wire's.
@@ -295,13 +298,13 @@ impl AbortReason {
             Self::SourceChanged | Self::Integrity => Failure::Integrity,
             Self::SourceUnreadable | Self::Storage => Failure::Storage,
             Self::Protocol => Failure::Other,
-            Self::Stalled | Self::ShuttingDown => Failure::Unreachable,
+            Self::Stalled | Self::ShuttingDown | Self::Paused => Failure::Unreachable,
             Self::OfferAgain => Failure::Conflict,
         }
     }
 
     /// Whether the transfer may be tried again without anybody doing anything.
     pub fn is_passing(self) -> bool {
-        matches!(self, Self::Stalled | Self::ShuttingDown | Self::OfferAgain)
+        matches!(self, Self::Stalled | Self::ShuttingDown | Self::OfferAgain | Self::Paused)
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use p2p_protocol::{
     FileId,
-    control::{Direction, Event, FetchRequest, KeyPolicy, Output, Request, State},
+    control::{Direction, Event, FetchRequest, KeyPolicy, Output, Request, State, Wishes},
 };
 use p2p_tests::{control, relay::Weather};
 
@@ -64,8 +64,14 @@ impl World {
             true => Output::Inbox,
             false => Output::Path(to.out.as_os_str().as_encoded_bytes().to_vec()),
         };
-        let fetch =
-            FetchRequest { file_id, from: vec![address], output, key: KeyPolicy::AcceptNew, detach: true };
+        let fetch = FetchRequest {
+            file_id,
+            from: vec![address],
+            output,
+            key: KeyPolicy::AcceptNew,
+            wishes: Wishes::default(),
+            detach: true,
+        };
         to.ask(&Request::Fetch(fetch)).expect("a daemon that runs takes a fetch");
         "fetched"
     }

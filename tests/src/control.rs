@@ -10,6 +10,7 @@ use p2p_protocol::{
     FileId,
     control::{
         Event, FetchRequest, KeyPolicy, Output, Preamble, Request, SendRequest, ShareRequest, ShareWith,
+        Wishes,
     },
     limits::MAX_CONTROL_FRAME_LEN,
     wire::codec::{self, PREFIX_LEN},
@@ -50,6 +51,7 @@ pub fn send(path: &Path, target: &str, name: &str) -> Request {
         name: Some(name.to_owned()),
         spooled: false,
         key: KeyPolicy::AcceptNew,
+        wishes: Wishes::default(),
         detach: true,
     })
 }
@@ -57,7 +59,14 @@ pub fn send(path: &Path, target: &str, name: &str) -> Request {
 /// `p2p fetch ID --from FROM --detach --accept-new-key`.
 pub fn fetch(file_id: FileId, from: &str) -> Request {
     let (from, key) = (vec![from.to_owned()], KeyPolicy::AcceptNew);
-    Request::Fetch(FetchRequest { file_id, from, output: Output::Inbox, key, detach: true })
+    Request::Fetch(FetchRequest {
+        file_id,
+        from,
+        output: Output::Inbox,
+        key,
+        wishes: Wishes::default(),
+        detach: true,
+    })
 }
 
 /// `p2p share PATH`.

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use p2p_daemon::{Accept, Congestion, Options};
+use p2p_daemon::{Accept, Congestion, Load, Options};
 use p2p_protocol::PeerId;
 use tokio::runtime::Runtime;
 
@@ -36,6 +36,7 @@ impl InProcess {
             inbox,
             congestion: Congestion::default(),
             accept: Accept::default(),
+            load: Load::default(),
         };
         let daemon = runtime.block_on(p2p_daemon::Daemon::start(options)).expect("a daemon starts");
         let (address, peer) = (daemon.addresses()[0], daemon.peer_id());

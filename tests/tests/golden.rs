@@ -225,6 +225,7 @@ fn every_reason_has_its_number() {
         AbortReason::Stalled,
         AbortReason::ShuttingDown,
         AbortReason::OfferAgain,
+        AbortReason::Paused,
     ]);
     assert_numbers(&[
         ChunkFailure::Corrupt,

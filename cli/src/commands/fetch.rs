@@ -19,7 +19,7 @@ pub(crate) async fn run(ctx: &mut Context, typed: Fetch) -> Result<(), CliError>
 }
 
 fn request(typed: Fetch) -> Result<FetchRequest, CliError> {
-    let Fetch { file_id, from, output, update, key, detach, patience: _ } = typed;
+    let Fetch { file_id, from, output, update, key, how, detach, patience: _ } = typed;
     let output = match output {
         Some(path) if update => older(path)?,
         Some(path) => place(path)?,
@@ -30,7 +30,7 @@ fn request(typed: Fetch) -> Result<FetchRequest, CliError> {
             "-o - writes to this command's standard output, so it cannot be detached",
         ));
     }
-    Ok(FetchRequest { file_id, from, output, key: KeyPolicy::from(&key), detach })
+    Ok(FetchRequest { file_id, from, output, key: KeyPolicy::from(&key), wishes: how.into(), detach })
 }
 
 /// The copy whose place is to be taken. What is there must be it, or nothing.
@@ -62,7 +62,7 @@ fn place(path: PathBuf) -> Result<Output, CliError> {
 
 #[cfg(test)]
 mod tests {
-    use p2p_protocol::FileId;
+    use p2p_protocol::{FileId, control::Wishes};
 
     use super::*;
     use crate::{args::Command, testing::typed};
@@ -82,6 +82,7 @@ mod tests {
             from: vec!["host".into()],
             output: Output::Inbox,
             key: KeyPolicy::Known,
+            wishes: Wishes::default(),
             detach: false,
         };
         assert_eq!(of(&[]), Ok(plain.clone()));

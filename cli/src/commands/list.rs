@@ -1,8 +1,17 @@
 //! `p2p list`.
 
-use p2p_protocol::control::{Direction, Event, Request, State, Summary};
+use p2p_protocol::{
+    control::{Direction, Event, Request, State, Summary, WaitReason},
+    queue::Priority,
+};
 
-use crate::{client, context::Context, error::CliError, format, json::Line};
+use crate::{
+    client,
+    context::Context,
+    error::CliError,
+    format,
+    json::{Line, priority},
+};
 
 pub(crate) async fn run(ctx: &Context) -> Result<(), CliError> {
     let answer = ctx.connect().await?.ask_all(&Request::List).await?;
@@ -57,7 +66,12 @@ pub(crate) fn way(direction: Direction) -> &'static str {
 fn state(summary: &Summary) -> String {
     let progress = &summary.progress;
     match summary.state {
-        State::Waiting => "waiting".to_owned(),
+        State::Waiting => match (summary.waiting, summary.priority) {
+            (Some(WaitReason::Paused), _) => "paused".to_owned(),
+            (Some(WaitReason::Queue), Priority::Normal) => "queued".to_owned(),
+            (Some(WaitReason::Queue), other) => format!("queued ({})", priority(other)),
+            _ => "waiting".to_owned(),
+        },
         State::Active => format!("{}%", format::percent(progress.verified_bytes, progress.total_bytes)),
         State::Done => "done".to_owned(),
         State::Failed => "failed".to_owned(),
@@ -107,6 +121,7 @@ pub(crate) fn example(transfer: u64, state: State) -> Summary {
             streams: 8,
             parallel: true,
         },
+        priority: Priority::Normal,
         waiting: None,
         error: None,
         created_ms: 1_000_000,
@@ -125,7 +140,10 @@ mod tests {
         waiting.direction = Direction::Receive;
         waiting.target = String::new();
         waiting.name = "a very long name.tar.gz".into();
-        let summaries = [example(7, State::Active), example(8, State::Failed), waiting];
+        let mut queued = waiting.clone();
+        (queued.waiting, queued.priority) = (Some(WaitReason::Queue), Priority::High);
+        let paused = Summary { waiting: Some(WaitReason::Paused), ..example(14, State::Waiting) };
+        let summaries = [example(7, State::Active), example(8, State::Failed), waiting, queued, paused];
         insta::assert_snapshot!(table(&summaries, 1_190_000).join("\n"));
     }
 }

@@ -64,14 +64,16 @@ fn requests(mut typed: Send) -> Result<Vec<SendRequest>, CliError> {
 
 /// What was typed, apart from the source.
 fn plain(typed: Send) -> Result<SendRequest, CliError> {
-    let Send { paths: _, to, name, key, detach, patience: _ } = typed;
+    let Send { paths: _, to, name, key, how, detach, patience: _ } = typed;
     name.as_deref().map(check_name).transpose()?;
     let key = KeyPolicy::from(&key);
-    Ok(SendRequest { path: Vec::new(), target: to, name, spooled: false, key, detach })
+    Ok(SendRequest { path: Vec::new(), target: to, name, spooled: false, key, wishes: how.into(), detach })
 }
 
 #[cfg(test)]
 mod tests {
+    use p2p_protocol::{control::Wishes, queue::Priority};
+
     use super::*;
     use crate::{args::Command, testing::typed};
 
@@ -98,6 +100,7 @@ mod tests {
             name: None,
             spooled: false,
             key: KeyPolicy::Known,
+            wishes: Wishes::default(),
             detach: false,
         };
         assert_eq!(of(&[path]), Ok(plain.clone()));
@@ -111,6 +114,8 @@ mod tests {
             })
         );
         let peer = p2p_protocol::PeerId([7; 32]);
+        let high = Wishes { priority: Some(Priority::High) };
+        assert_eq!(of(&[path, "--priority", "high"]), Ok(SendRequest { wishes: high, ..plain.clone() }));
         assert_eq!(
             of(&[path, "--peer", &peer.to_string()]),
             Ok(SendRequest { key: KeyPolicy::Exactly(peer), ..plain })

@@ -1,6 +1,9 @@
 //! `p2p show`: one transfer in full, down to the chunks that are missing and those that failed.
 
-use p2p_protocol::control::{Detail, Direction, Event, Request, State, WaitReason};
+use p2p_protocol::{
+    control::{Detail, Direction, Event, Request, State, WaitReason},
+    queue::Priority,
+};
 
 use super::list::{now_ms, way};
 use crate::{
@@ -8,7 +11,7 @@ use crate::{
     context::Context,
     error::CliError,
     format,
-    json::{FailedChunk, Line, Missing, chunk_failure, mode},
+    json::{FailedChunk, Line, Missing, chunk_failure, mode, priority},
 };
 
 /// Most ranges of missing chunks that are shown to a person; JSON has all.
@@ -36,6 +39,9 @@ pub(crate) async fn run(ctx: &Context, transfer: u64) -> Result<(), CliError> {
     {
         ctx.out.say(&format!("go on from there with: {}", ctx.suggest(&format!("retry {transfer}"))));
     }
+    if detail.summary.waiting == Some(WaitReason::Paused) {
+        ctx.out.say(&format!("let it go on with: {}", ctx.suggest(&format!("resume {transfer}"))));
+    }
     Ok(())
 }
 
@@ -52,6 +58,9 @@ fn lines(detail: &Detail, now_ms: u64) -> Vec<String> {
     let mut row = |label: &str, text: String| lines.push(format!("  {label:<9} {text}"));
 
     row("state", state(detail, now_ms));
+    if summary.priority != Priority::Normal {
+        row("priority", priority(summary.priority).to_owned());
+    }
     if let Some(error) = &summary.error {
         row(if summary.state == State::Failed { "why" } else { "trouble" }, error.clone());
     }
@@ -126,6 +135,7 @@ fn state(detail: &Detail, now_ms: u64) -> String {
             Some(WaitReason::Space) => "waiting for space on the receiver's disk".to_owned(),
             Some(WaitReason::Peer) => "waiting for the peer".to_owned(),
             Some(WaitReason::Queue) => "waiting for other transfers".to_owned(),
+            Some(WaitReason::Paused) => "paused by you".to_owned(),
             None => "waiting".to_owned(),
         },
         State::Active => {

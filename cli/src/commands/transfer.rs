@@ -3,6 +3,7 @@
 use p2p_protocol::{
     PeerId,
     control::{FetchRequest, KeyPolicy, Request, SendRequest},
+    queue::Priority,
     reason::Failure,
 };
 
@@ -12,7 +13,7 @@ use crate::{
     error::CliError,
     follow::follow,
     interrupt::Interrupt,
-    json::Line,
+    json::{self, Line},
     view::View,
 };
 
@@ -105,8 +106,7 @@ pub(super) async fn is_trusted(
 
 /// `p2p cancel`.
 pub(crate) async fn cancel(ctx: &Context, transfer: u64) -> Result<(), CliError> {
-    let client = ctx.connect_or_start().await?;
-    client.ask_ok(&Request::Cancel(transfer)).await.map_err(|error| error.about(Some(transfer)))?;
+    ask(ctx, transfer, &Request::Cancel(transfer)).await?;
     ctx.out.say(&format!("transfer {transfer} is cancelled"));
     ctx.out.json(&Line::Cancelled { transfer })
 }
@@ -124,4 +124,37 @@ pub(crate) async fn retry(ctx: &Context, transfer: u64) -> Result<(), CliError> 
     let watch = ctx.suggest(&format!("watch {transfer}"));
     ctx.out.say(&format!("transfer {transfer} goes on; see it with: {watch}"));
     ctx.out.json(&Line::Queued { transfer: *transfer, path: None })
+}
+
+/// `p2p pause`: all of them, as far as it goes.
+pub(crate) async fn pause(ctx: &Context, transfers: &[u64]) -> Result<(), CliError> {
+    for &transfer in transfers {
+        ask(ctx, transfer, &Request::Pause(transfer)).await?;
+        let resume = ctx.suggest(&format!("resume {transfer}"));
+        ctx.out.say(&format!("transfer {transfer} is paused; let it go on with: {resume}"));
+        ctx.out.json(&Line::Paused { transfer })?;
+    }
+    Ok(())
+}
+
+/// `p2p resume`.
+pub(crate) async fn resume(ctx: &Context, transfers: &[u64]) -> Result<(), CliError> {
+    for &transfer in transfers {
+        ask(ctx, transfer, &Request::Resume(transfer)).await?;
+        ctx.out.say(&format!("transfer {transfer} goes on"));
+        ctx.out.json(&Line::Resumed { transfer })?;
+    }
+    Ok(())
+}
+
+/// `p2p priority`.
+pub(crate) async fn prioritise(ctx: &Context, transfer: u64, priority: Priority) -> Result<(), CliError> {
+    ask(ctx, transfer, &Request::Prioritise(transfer, priority)).await?;
+    ctx.out.say(&format!("transfer {transfer} has {} priority now", json::priority(priority)));
+    ctx.out.json(&Line::Priority { transfer, priority })
+}
+
+async fn ask(ctx: &Context, transfer: u64, request: &Request) -> Result<(), CliError> {
+    let client = ctx.connect_or_start().await?;
+    client.ask_ok(request).await.map_err(|error| error.about(Some(transfer)))
 }

@@ -4,7 +4,7 @@ use std::{fs::File, io::Read, path::Path};
 
 use p2p_protocol::{
     FileId,
-    control::{FetchRequest, KeyPolicy},
+    control::{FetchRequest, KeyPolicy, Wishes},
     reason::Failure,
 };
 
@@ -56,7 +56,11 @@ pub(crate) async fn repair(
     ctx.out.say(&format!("{} has another content, and is mended", path.display()));
     let output = older(path.to_owned())?;
     let key = KeyPolicy::Known;
-    transfer::run(ctx, Job::Fetch(FetchRequest { file_id, from, output, key, detach: false })).await
+    transfer::run(
+        ctx,
+        Job::Fetch(FetchRequest { file_id, from, output, key, wishes: Wishes::default(), detach: false }),
+    )
+    .await
 }
 
 fn compare(ctx: &Context, path: &Path, file_id: FileId, actual: FileId, size: &str) -> Result<(), CliError> {

@@ -7,13 +7,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use p2p_protocol::limits::{MAX_RUNNING, MAX_RUNNING_PER_TARGET};
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
 };
 
 use super::{
-    Accept, ConfigError, ENV_CONFIG, ENV_HOME, FileProblem, Origin, Setting, WriteOnlyIn, check_filter,
+    Accept, ConfigError, ENV_CONFIG, ENV_HOME, FileProblem, Origin, Setting, WriteOnlyIn, check_filter, load,
     parse_listen,
 };
 use crate::{Congestion, text::line_and_column};
@@ -21,7 +22,17 @@ use crate::{Congestion, text::line_and_column};
 /// A config file has a few lines; whatever is larger, in bytes, is none.
 const MAX_LEN: u64 = 1 << 20;
 /// Every key that a config file may hold.
-const KEYS: [&str; 7] = ["accept", "congestion", "debuggable", "inbox", "listen", "log", "write_only_in"];
+const KEYS: [&str; 9] = [
+    "accept",
+    "congestion",
+    "debuggable",
+    "inbox",
+    "listen",
+    "log",
+    "max_transfers",
+    "max_transfers_per_peer",
+    "write_only_in",
+];
 
 /// What a config file says.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -33,6 +44,8 @@ pub(super) struct Values {
     pub(super) congestion: Option<Congestion>,
     pub(super) write_only_in: Option<WriteOnlyIn>,
     pub(super) debuggable: Option<bool>,
+    pub(super) max_transfers: Option<usize>,
+    pub(super) max_transfers_per_peer: Option<usize>,
 }
 
 /// Reads the config file. The default one need not exist; `user` is what `~/` stands for.
@@ -61,7 +74,7 @@ fn read_text(path: &Path) -> io::Result<String> {
 }
 
 /// A mistake and where it is, in bytes.
-type Mistake = (Range<usize>, FileProblem);
+pub(super) type Mistake = (Range<usize>, FileProblem);
 
 fn parse(text: &str, user: Option<&Path>) -> Result<Values, Mistake> {
     let table = DeTable::parse(text)
@@ -83,6 +96,13 @@ fn parse(text: &str, user: Option<&Path>) -> Result<Values, Mistake> {
                 let problem = FileProblem::Type { key: "debuggable", wants: "true or false" };
                 values.debuggable = Some(value.get_ref().as_bool().ok_or((value.span(), problem))?);
             }
+            "max_transfers" => {
+                values.max_transfers = Some(load::count("max_transfers", value, MAX_RUNNING)?);
+            }
+            "max_transfers_per_peer" => {
+                let key = "max_transfers_per_peer";
+                values.max_transfers_per_peer = Some(load::count(key, value, MAX_RUNNING_PER_TARGET)?);
+            }
             "home" => return Err((key.span(), FileProblem::NotHere { key: "home", env: ENV_HOME })),
             "config" => return Err((key.span(), FileProblem::NotHere { key: "config", env: ENV_CONFIG })),
             other => {
@@ -94,7 +114,7 @@ fn parse(text: &str, user: Option<&Path>) -> Result<Values, Mistake> {
     Ok(values)
 }
 
-fn mistake(key: &'static str, value: &Spanned<DeValue<'_>>, why: String) -> Mistake {
+pub(super) fn mistake(key: &'static str, value: &Spanned<DeValue<'_>>, why: String) -> Mistake {
     (value.span(), FileProblem::Value { key, why })
 }
 

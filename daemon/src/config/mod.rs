@@ -4,6 +4,7 @@
 mod file;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod load;
 mod show;
 
 use std::{
@@ -12,6 +13,8 @@ use std::{
     net::{Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
 };
+
+pub use load::Load;
 
 use crate::{
     Congestion,
@@ -109,6 +112,10 @@ pub(crate) struct Settings {
     pub(crate) write_only_in: Setting<WriteOnlyIn>,
     /// Whether debuggers and profilers of the same user may look into it.
     pub(crate) debuggable: Setting<bool>,
+    /// Transfers that run at a time.
+    pub(crate) max_transfers: Setting<usize>,
+    /// Transfers to or from one target that run at a time.
+    pub(crate) max_transfers_per_peer: Setting<usize>,
 }
 
 /// Why there are no settings.
@@ -275,7 +282,24 @@ impl Settings {
             (None, Some(debuggable)) => Setting::new(debuggable, from_file()),
             (None, None) => Setting::new(false, Origin::Default),
         };
-        Ok(Self { home, config, listen, inbox, log, accept, congestion, write_only_in, debuggable })
+        let or_default = |value: Option<usize>, default| match value {
+            Some(value) => Setting::new(value, from_file()),
+            None => Setting::new(default, Origin::Default),
+        };
+        let load = Load::default();
+        Ok(Self {
+            max_transfers: or_default(file.max_transfers, load.max_transfers),
+            max_transfers_per_peer: or_default(file.max_transfers_per_peer, load.max_transfers_per_peer),
+            home,
+            config,
+            listen,
+            inbox,
+            log,
+            accept,
+            congestion,
+            write_only_in,
+            debuggable,
+        })
     }
 }
 

@@ -47,6 +47,12 @@ impl Settings {
             one("congestion", self.congestion.value.word().into(), &self.congestion.origin),
             one("write_only_in", folders(&self.write_only_in.value), &self.write_only_in.origin),
             one("debuggable", self.debuggable.value.into(), &self.debuggable.origin),
+            one("max_transfers", number(self.max_transfers.value), &self.max_transfers.origin),
+            one(
+                "max_transfers_per_peer",
+                number(self.max_transfers_per_peer.value),
+                &self.max_transfers_per_peer.origin,
+            ),
         ]
     }
 }
@@ -62,6 +68,10 @@ impl Accept {
 
 fn path(path: &Path) -> toml::Value {
     path.to_string_lossy().into_owned().into()
+}
+
+fn number(number: usize) -> toml::Value {
+    i64::try_from(number).unwrap_or(i64::MAX).into()
 }
 
 fn folders(write_only_in: &WriteOnlyIn) -> toml::Value {

@@ -229,6 +229,8 @@ fn what_is_shown_tells_value_and_origin() {
         "congestion = \"bbr\"  # from default".to_owned(),
         "write_only_in = \"anywhere\"  # from default".to_owned(),
         "debuggable = false  # from default".to_owned(),
+        "max_transfers = 1024  # from default".to_owned(),
+        "max_transfers_per_peer = 128  # from default".to_owned(),
     ];
     assert_eq!(settings.for_people().lines().collect::<Vec<_>>(), lines);
 
@@ -239,4 +241,16 @@ fn what_is_shown_tells_value_and_origin() {
     assert_eq!(shown["settings"][2]["origin"], "env P2P_LISTEN");
     assert_eq!(shown["settings"][3]["origin"], format!("file {file}"));
     assert!(settings.for_programs().unwrap().starts_with("{\"event\":\"config\","));
+}
+
+#[test]
+fn numbers_of_transfers_are_within_their_limits() {
+    let settings = World::new().file("max_transfers = 3\nmax_transfers_per_peer = 128\n").settings();
+    assert_eq!((settings.max_transfers.value, settings.max_transfers_per_peer.value), (3, 128));
+    for wrong in
+        ["max_transfers = 0", "max_transfers = \"3\"", "max_transfers = 1025", "max_transfers_per_peer = 129"]
+    {
+        let error = World::new().file(wrong).error();
+        assert!(error.contains(":1:") && error.contains("a number from 1 to"), "{error}");
+    }
 }

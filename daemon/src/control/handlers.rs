@@ -105,6 +105,11 @@ impl Handlers {
                 let retried = sessions.retry(number).map(|job| Event::Queued { transfer: job.number() });
                 events.answer(retried).await
             }
+            Request::Pause(number) => events.answer(sessions.pause(number).map(|()| Event::Ok)).await,
+            Request::Resume(number) => events.answer(sessions.unpause(number).map(|()| Event::Ok)).await,
+            Request::Prioritise(number, priority) => {
+                events.answer(sessions.prioritise(number, priority).map(|()| Event::Ok)).await
+            }
             Request::Peers => {
                 for peer in sessions.peers() {
                     events.say(Event::Peer(peer)).await?;

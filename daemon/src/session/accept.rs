@@ -223,6 +223,7 @@ impl Sessions {
     ) -> Result<(), RunError> {
         let peer = link.peer();
         let fetchable = self.peers.rights(&peer).fetch;
+        self.hold_offer(job, link, control, &stop).await?;
         if self.received_before(job, link, control, permit, key, fetchable, &stop).await? {
             return Ok(());
         }

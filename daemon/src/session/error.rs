@@ -69,6 +69,15 @@ impl RunError {
         }
     }
 
+    /// The run was stopped because the owner holds the transfer back.
+    pub(crate) fn paused() -> Self {
+        Self {
+            passing: true,
+            tell: Some(AbortReason::Paused),
+            ..Self::new(Failure::Unreachable, "paused by you")
+        }
+    }
+
     /// The command that a file was fetched for has gone.
     pub(crate) fn client_gone() -> Self {
         Self {

@@ -9,6 +9,8 @@
 //!     └──────────────────────── retry ──────────────────────────────┘
 //! ```
 
+mod wishes;
+
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -25,6 +27,8 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
+
+pub(crate) use wishes::Wish;
 
 use super::{error::RunError, spec::Spec};
 
@@ -48,6 +52,8 @@ pub(crate) struct Job {
     on: Mutex<Option<u64>>,
     /// What its owner said of it, where a peer offered it and the owner is asked.
     word: watch::Sender<Word>,
+    /// What its owner wishes of it.
+    wish: watch::Sender<Wish>,
 }
 
 /// An owner's word on an offer.
@@ -120,6 +126,7 @@ impl Job {
         summary: Summary,
         last: Option<TransferEvent>,
         word: Word,
+        wish: Wish,
     ) -> Arc<Self> {
         let mut state = JobState::waiting(summary.name, summary.target, summary.file_id, summary.peer);
         state.path = summary.path;
@@ -131,10 +138,11 @@ impl Job {
         state.last = last;
         state.asks = summary.waiting == Some(WaitReason::Accept) && word == Word::Open;
         if !state.is_over() {
-            state.waiting = Some(state.waits_for());
+            state.waiting = Some(if wish.paused { WaitReason::Paused } else { state.waits_for() });
         }
         let job = Self::build(summary.transfer, spec, summary.created_ms, state);
         job.word.send_replace(word);
+        job.wish.send_replace(wish);
         job
     }
 
@@ -147,6 +155,7 @@ impl Job {
             running: tokio::sync::Mutex::default(),
             on: Mutex::default(),
             word: watch::Sender::new(Word::Open),
+            wish: watch::Sender::new(Wish::default()),
         })
     }
 
@@ -389,7 +398,7 @@ impl Job {
             state.error = Some(reason.to_owned());
             state.progress.rate = 0;
             state.progress.streams = 0;
-            let reason = state.waits_for();
+            let reason = if self.wish().paused { WaitReason::Paused } else { state.waits_for() };
             state.waiting = Some(reason);
             state.tell(&TransferEvent::Waiting { transfer: self.number, reason });
         }
@@ -474,6 +483,7 @@ impl Job {
             target: state.target.clone(),
             path: state.path.clone(),
             progress: state.progress,
+            priority: self.wish().priority,
             waiting: state.waiting,
             error: state.error.clone(),
             created_ms: self.created_ms,

@@ -31,7 +31,7 @@ use super::{
     budget::{Allowance, Pool},
     early::{Early, Taken, Verdict},
     error::RunError,
-    lanes::{FailedDial, Lane, Lanes, Place},
+    lanes::{FailedDial, Lanes, Place},
     provide::MEMORY_UNIT,
 };
 use crate::{
@@ -266,12 +266,18 @@ pub(crate) struct Links {
     pool: Arc<Pool>,
     /// By their numbers, the oldest first.
     open: Mutex<BTreeMap<u64, Arc<Link>>>,
-    lanes: Lanes,
+    lanes: Arc<Lanes>,
 }
 
 impl Links {
-    pub(crate) fn new(workers: Workers, endpoint: Endpoint, peers: Peers, pool: Arc<Pool>) -> Self {
-        Self { workers, endpoint, peers, pool, open: Mutex::default(), lanes: Lanes::default() }
+    pub(crate) fn new(
+        workers: Workers,
+        endpoint: Endpoint,
+        peers: Peers,
+        pool: Arc<Pool>,
+        lanes: Arc<Lanes>,
+    ) -> Self {
+        Self { workers, endpoint, peers, pool, open: Mutex::default(), lanes }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Link>>> {
@@ -282,9 +288,9 @@ impl Links {
         &self.endpoint
     }
 
-    /// What transfers to a target share.
-    pub(crate) fn lane(&self, target: &str) -> Arc<Lane> {
-        self.lanes.of(target)
+    /// What transfers to a target share, and who may run.
+    pub(crate) fn lanes(&self) -> &Arc<Lanes> {
+        &self.lanes
     }
 
     pub(crate) fn count(&self) -> usize {

@@ -16,6 +16,7 @@ mod incoming;
 mod job;
 mod lanes;
 mod links;
+mod pause;
 mod provide;
 mod receipts;
 mod receive;
@@ -36,7 +37,7 @@ use bytes::Bytes;
 use p2p_protocol::{
     FileId, PeerId,
     control::{
-        FetchRequest, Output, PeerInfo, SendRequest, ShareRequest, State, TransferEvent, TrustRequest,
+        FetchRequest, Output, PeerInfo, SendRequest, ShareRequest, State, TransferEvent, TrustRequest, Wishes,
     },
     limits::{DRAIN_DEADLINE, MANIFEST_BUDGET, OUTGOING_BUDGET, STRANGER_BUDGET},
     reason::{AbortReason, Failure, RefuseReason, close},
@@ -53,7 +54,7 @@ pub(crate) use job::{Job, Word};
 pub(crate) use registry::{Registry, forward};
 
 use crate::{
-    config::Accept,
+    config::{Accept, Load},
     peers::Peers,
     store::{Share, Store, StoreError},
     transport::{ControlStream, Endpoint, TransportError},
@@ -61,6 +62,7 @@ use crate::{
 };
 use budget::Pool;
 use job::now_ms;
+use lanes::Lanes;
 use links::{Link, Links};
 use shares::Audience;
 use spec::Spec;
@@ -89,6 +91,8 @@ pub(crate) struct Terms {
     pub(crate) confined_to: Option<Vec<PathBuf>>,
     /// Behind the resume keys of what this machine sends.
     pub(crate) secret: [u8; 32],
+    /// How much is done at a time.
+    pub(crate) load: Load,
 }
 
 /// All transfers of this daemon and what they work with.
@@ -131,11 +135,12 @@ impl Sessions {
         endpoint: Endpoint,
         terms: Terms,
     ) -> Result<Arc<Self>, RunError> {
-        let Terms { inbox, accept, confined_to, secret } = terms;
+        let Terms { inbox, accept, confined_to, secret, load } = terms;
         let registry = Arc::new(Registry::load(store.clone())?);
         let pool = Pool::daemon();
+        let lanes = Lanes::new(load.max_transfers, load.max_transfers_per_peer);
         let sessions = Arc::new(Self {
-            links: Arc::new(Links::new(workers.clone(), endpoint, peers.clone(), pool.clone())),
+            links: Arc::new(Links::new(workers.clone(), endpoint, peers.clone(), pool.clone(), lanes)),
             workers,
             store,
             peers,
@@ -156,7 +161,11 @@ impl Sessions {
         });
         sessions.sweep_spool()?;
         tokio::spawn(sessions.clone().accept_connections());
-        for job in sessions.registry.all().into_iter().filter(|job| !job.is_over()) {
+        let mut unfinished = sessions.registry.all();
+        unfinished.retain(|job| !job.is_over());
+        // They ask for their places in this order.
+        unfinished.sort_by_key(|job| (job.wish().priority, job.number()));
+        for job in unfinished {
             match job.spec() {
                 Spec::Fetch { output: Output::Stdout, .. } => {
                     sessions.give_up(&job, &RunError::client_gone());
@@ -167,7 +176,7 @@ impl Sessions {
                     sessions.give_up(&job, &error);
                 }
                 Spec::Receive { .. } | Spec::ReceiveUnsealed { .. } => {}
-                Spec::Send { .. } | Spec::Fetch { .. } => sessions.spawn_job(job),
+                Spec::Send { .. } | Spec::Fetch { .. } => sessions.spawn_in_order(job),
             }
         }
         Ok(sessions)
@@ -218,7 +227,8 @@ impl Sessions {
         let path = String::from_utf8_lossy(&request.path).into_owned();
         let own_name = path.rsplit('/').next().unwrap_or_default().to_owned();
         let (name, target) = (request.name.clone().unwrap_or(own_name), request.target.clone());
-        self.begin(Spec::from(request), name, target)
+        let wishes = request.wishes;
+        self.begin(Spec::from(request), name, target, wishes)
     }
 
     /// Fetches a file, or joins the transfer that does so already. The second part is what goes to the
@@ -232,11 +242,13 @@ impl Sessions {
         }
         let (name, target) = (request.file_id.to_string(), request.from.join(", "));
         let to_stdout = request.output == Output::Stdout;
+        let wishes = request.wishes;
         let spec = Spec::from(request);
         if !to_stdout {
-            return Ok((self.begin(spec, name, target)?, None));
+            return Ok((self.begin(spec, name, target, wishes)?, None));
         }
         let (job, _) = self.registry.find_or_make(spec, name, target)?;
+        job.ask_for(wishes);
         let begun = Begun { transfer: job.number(), events: job.watch() };
         let (client, bytes) = StdoutClient::new();
         self.stdout_clients().insert(job.number(), client.clone());
@@ -249,8 +261,19 @@ impl Sessions {
         Ok((begun, Some(bytes)))
     }
 
-    fn begin(self: &Arc<Self>, spec: Spec, name: String, target: String) -> Result<Begun, RunError> {
+    fn begin(
+        self: &Arc<Self>,
+        spec: Spec,
+        name: String,
+        target: String,
+        wishes: Wishes,
+    ) -> Result<Begun, RunError> {
         let (job, is_new) = self.registry.find_or_make(spec, name, target)?;
+        if wishes != Wishes::default() {
+            job.ask_for(wishes);
+            self.links.lanes().prioritise(job.number(), job.wish().priority);
+            self.registry.save(&job);
+        }
         let begun = Begun { transfer: job.number(), events: job.watch() };
         if is_new {
             self.spawn_job(job);
@@ -340,7 +363,11 @@ impl Sessions {
             Spec::Send { .. } | Spec::Fetch { .. } => {}
         }
         if !job.revive() {
-            return refused(if job.state() == State::Done { "is done" } else { "is running" });
+            return refused(match job.state() {
+                State::Done => "is done",
+                _ if job.wish().paused => "is paused; let it go on with `p2p resume`",
+                _ => "is running",
+            });
         }
         self.registry.save(&job);
         self.spawn_job(job.clone());
@@ -413,7 +440,7 @@ async fn while_wanted<T>(
     tokio::select! {
         done = work => Ok(done),
         () = cancelled.cancelled() => Err(RunError::cancelled()),
-        () = stop.cancelled() => Err(RunError::stopped()),
+        () = stop.cancelled() => Err(job.stopped()),
     }
 }
 

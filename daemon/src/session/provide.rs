@@ -203,7 +203,7 @@ impl Run<'_> {
                 biased;
                 acted = self.act(control) => acted?,
                 () = cancelled.cancelled() => return Err(RunError::cancelled()),
-                () = stop.cancelled() => return Err(RunError::stopped()),
+                () = stop.cancelled() => return Err(self.job.stopped()),
             };
             if let Some(done) = acted {
                 return Ok(done);
@@ -221,7 +221,7 @@ impl Run<'_> {
                     ProviderInput::Tick
                 }
                 () = cancelled.cancelled() => return Err(RunError::cancelled()),
-                () = stop.cancelled() => return Err(RunError::stopped()),
+                () = stop.cancelled() => return Err(self.job.stopped()),
             };
             let now = self.now();
             let PathStats { rtt, window, stream_frames } = self.way.link.connection().stats();

@@ -180,7 +180,7 @@ pub(crate) async fn receive(run: Receiving<'_>) -> Result<Published, RunError> {
         biased;
         allowance = wait_for_place => allowance.ok_or_else(RunError::stopped)?,
         () = cancelled.cancelled() => return Err(RunError::cancelled()),
-        () = stop.cancelled() => return Err(RunError::stopped()),
+        () = stop.cancelled() => return Err(job.stopped()),
         gone = link.connection().closed() => return Err(gone.into()),
     };
     let recorded = partial.clone();
@@ -268,7 +268,7 @@ impl Run<'_> {
                 Some(_) = self.tasks.join_next() => {}
                 _ = tick.tick() => self.tick()?,
                 () = cancelled.cancelled() => return Err(RunError::cancelled()),
-                () = stop.cancelled() => return Err(RunError::stopped()),
+                () = stop.cancelled() => return Err(self.job.stopped()),
             }
         }
     }
@@ -294,7 +294,7 @@ impl Run<'_> {
                 ReceiverAction::Send(message) => tokio::select! {
                     said = say(control, &message) => said?,
                     () = cancelled.cancelled() => return Err(RunError::cancelled()),
-                    () = stop.cancelled() => return Err(RunError::stopped()),
+                    () = stop.cancelled() => return Err(self.job.stopped()),
                 },
                 ReceiverAction::Take { chunk, expected } => {
                     if let Some(waiting) = self.held.remove(&chunk) {

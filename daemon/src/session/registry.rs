@@ -21,7 +21,7 @@ use tokio::{
 
 use super::{
     error::RunError,
-    job::{Job, Word, now_ms},
+    job::{Job, Wish, Word, now_ms},
     spec::Spec,
 };
 use crate::store::{JobRow, Store};
@@ -40,6 +40,9 @@ struct Saved {
     /// Whether its owner said yes to it.
     #[serde(default)]
     accepted: bool,
+    /// What its owner wishes.
+    #[serde(default)]
+    wish: Wish,
 }
 
 /// The transfers.
@@ -65,10 +68,10 @@ impl Registry {
             let parsed =
                 (serde_json::from_str::<Spec>(&row.spec), serde_json::from_str::<Saved>(&row.summary));
             match parsed {
-                (Ok(spec), Ok(Saved { summary, last, accepted })) => {
+                (Ok(spec), Ok(Saved { summary, last, accepted, wish })) => {
                     let summary = Summary { transfer: row.number, ..summary };
                     let word = if accepted { Word::Yes } else { Word::Open };
-                    jobs.insert(row.number, Job::restored(spec, summary, last, word));
+                    jobs.insert(row.number, Job::restored(spec, summary, last, word, wish));
                 }
                 // Written by another version: history, not data, so leaving it out loses nothing.
                 _ => tracing::warn!(
@@ -237,7 +240,7 @@ fn row(job: &Job) -> Result<JobRow, RunError> {
         })
     };
     let (last, accepted) = (job.last_event(), job.word() == Word::Yes);
-    let saved = Saved { summary, last, accepted };
+    let saved = Saved { summary, last, accepted, wish: job.wish() };
     let summary = &saved.summary;
     Ok(JobRow {
         number: summary.transfer,

@@ -4,6 +4,7 @@ use std::{
     ffi::OsStr,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError},
+    task::{Context, Waker},
     time::Duration,
 };
 
@@ -48,6 +49,16 @@ impl Sessions {
         self.runs.spawn(async move { sessions.drive(&job).await });
     }
 
+    /// The same, but that its first step, in which it asks for a place, is made before this returns.
+    pub(super) fn spawn_in_order(self: &Arc<Self>, job: Arc<Job>) {
+        let sessions = self.clone();
+        let mut work = Box::pin(async move { sessions.drive(&job).await });
+        let mut nobody = Context::from_waker(Waker::noop());
+        if work.as_mut().poll(&mut nobody).is_pending() {
+            self.runs.spawn(work);
+        }
+    }
+
     async fn drive(self: &Arc<Self>, job: &Arc<Job>) {
         let stop = job.supersede(&self.shutdown);
         let _running = job.running.lock().await;
@@ -55,8 +66,9 @@ impl Sessions {
         let mut attempt: u32 = 1;
         let mut fruitless: u32 = 0;
         while !job.is_over() {
+            self.hold(job, &stop).await;
             let before = job.verified_bytes();
-            let result = self.run_once(job, &mut source, &stop).await;
+            let result = self.run_until_paused(job, &mut source, &stop).await;
             let Err(error) = result else { break };
             if error.failure == Failure::Cancelled {
                 self.clean_up(job).await;
@@ -65,6 +77,9 @@ impl Sessions {
             }
             if stop.is_cancelled() {
                 break;
+            }
+            if job.wish().paused {
+                continue;
             }
             if error.stale {
                 tracing::debug!(transfer = job.number(), error = %error.message, "an old connection was dead");
@@ -89,6 +104,7 @@ impl Sessions {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = cancelled.cancelled() => {}
+                () = job.is_paused() => {}
                 () = stop.cancelled() => break,
             }
         }
@@ -99,7 +115,7 @@ impl Sessions {
         self.registry.save(job);
     }
 
-    async fn run_once(
+    pub(super) async fn run_once(
         self: &Arc<Self>,
         job: &Arc<Job>,
         source: &mut Option<Arc<Source>>,
@@ -254,7 +270,7 @@ impl Sessions {
                 job.resume();
                 Ok(Arc::new(source))
             }
-            Err(StoreError::Cancelled) if stop.is_cancelled() => Err(RunError::stopped()),
+            Err(StoreError::Cancelled) if stop.is_cancelled() => Err(job.stopped()),
             Err(StoreError::Cancelled) => Err(RunError::cancelled()),
             Err(error) => Err(error.into()),
         }

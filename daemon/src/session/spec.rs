@@ -59,14 +59,14 @@ pub(crate) enum Spec {
 
 impl From<SendRequest> for Spec {
     fn from(request: SendRequest) -> Self {
-        let SendRequest { path, target, name, spooled, key, detach: _ } = request;
+        let SendRequest { path, target, name, spooled, key, wishes: _, detach: _ } = request;
         Self::Send { path, target, name, spooled, key }
     }
 }
 
 impl From<FetchRequest> for Spec {
     fn from(request: FetchRequest) -> Self {
-        let FetchRequest { file_id, from, output, key, detach: _ } = request;
+        let FetchRequest { file_id, from, output, key, wishes: _, detach: _ } = request;
         Self::Fetch { file_id, from, output, key }
     }
 }

@@ -4,7 +4,7 @@ use std::{os::unix::ffi::OsStrExt, path::PathBuf};
 
 use p2p_protocol::{
     FileId,
-    control::{Event, FetchRequest, KeyPolicy, Output, Request, SendRequest, TransferEvent},
+    control::{Event, FetchRequest, KeyPolicy, Output, Request, SendRequest, TransferEvent, Wishes},
     reason::Failure,
 };
 use tokio::sync::mpsc;
@@ -91,6 +91,7 @@ impl Transfer {
                 name: None,
                 spooled: false,
                 key: KeyPolicy::Known,
+                wishes: Wishes::default(),
                 detach: false,
             }),
             (None, Way::Fetch) => Request::Fetch(FetchRequest {
@@ -98,6 +99,7 @@ impl Transfer {
                 from: vec![self.target.clone()],
                 output: Output::Inbox,
                 key: KeyPolicy::Known,
+                wishes: Wishes::default(),
                 detach: false,
             }),
         };

@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use p2p_tests::{Daemon, Pair, data, words};
+use p2p_tests::{Daemon, Pair, Relay, Running, daemon::Place, data, data::MIB, until::until_true, words};
+use serde_json::Value;
 
 #[test]
 fn several_paths_land_beside_each_other() {
@@ -54,4 +55,174 @@ fn several_paths_end_with_the_worst_of_their_ends() {
     assert!(numbers.len() == 2 && numbers[0] < numbers[1], "{numbers:?}");
     a.settled();
     data::assert_same(&a.file("last.bin"), &b.inbox().join("last.bin"));
+}
+
+/// A send whose command waits, with some of it at the receiver.
+fn half_sent(pair: &Pair, relay: &Relay) -> (Running, String) {
+    relay.set_rate(6 * MIB);
+    let file = pair.a.new_file("big.bin", 1, 16 * MIB);
+    let mut sending = pair.a.cli().start_json(words!["send", file, "--to", relay.address()]);
+    let transfer = sending.wait_for_event("started")["transfer"].to_string();
+    sending.wait_for_verified(2 * MIB);
+    (sending, transfer)
+}
+
+fn state_of(daemon: &Daemon, direction: &str) -> (String, String) {
+    let transfers = daemon.transfers();
+    let line = transfers.iter().find(|line| line["direction"] == direction);
+    let word = |key: &str| line.and_then(|line| line[key].as_str()).unwrap_or_default().to_owned();
+    (word("state"), word("waiting"))
+}
+
+fn paused() -> (String, String) {
+    ("waiting".to_owned(), "paused".to_owned())
+}
+
+#[test]
+fn a_paused_send_keeps_what_is_there_and_goes_on_when_its_owner_says_so() {
+    let (mut pair, relay) = Pair::with_relay();
+    let (mut sending, transfer) = half_sent(&pair, &relay);
+    pair.a.cli().json(words!["pause", transfer]).success();
+    sending.wait_for("the word", |event| event["event"] == "waiting" && event["reason"] == "paused");
+    until_true("it is paused", || state_of(&pair.a, "send") == paused());
+    until_true("the receiver waits", || state_of(&pair.b, "receive").0 == "waiting");
+    assert!(!pair.b.partials().is_empty());
+    // Pausing it again changes nothing, and a person is told how to go on.
+    let again = pair.a.cli().run(words!["pause", transfer]).success();
+    assert!(again.stderr.contains(&format!("resume {transfer}")), "{again}");
+    assert!(pair.a.cli().run(words!["show", transfer]).success().text().contains("paused by you"));
+    assert!(pair.a.cli().run(words!["list"]).success().text().contains("paused"));
+    pair.a.cli().json(words!["retry", transfer]).exits(9);
+    // A restart does not let it go.
+    sending.kill9();
+    pair.a.restart();
+    assert_eq!(state_of(&pair.a, "send"), paused());
+    relay.set_rate(0);
+    let mut watching = pair.a.cli().start_json(words!["wait", transfer]);
+    watching.wait_for("the word", |event| event["event"] == "waiting" && event["reason"] == "paused");
+    pair.a.cli().json(words!["resume", transfer]).success();
+    let sent = watching.finish().success();
+    assert!(sent.moved() <= 14 * MIB, "what was there did not move again\n{sent}");
+    data::assert_same(&pair.a.file("big.bin"), &pair.b.inbox().join("big.bin"));
+    for verb in ["pause", "resume"] {
+        pair.a.cli().json(words![verb, transfer]).exits(9);
+        pair.a.cli().json(words![verb, "999"]).exits(6);
+    }
+}
+
+#[test]
+fn a_paused_fetch_keeps_its_partial_and_can_be_cancelled() {
+    let Pair { a, b } = Pair::new();
+    let relay = Relay::to(a.address());
+    relay.set_rate(6 * MIB);
+    let file = a.new_file("big.bin", 1, 16 * MIB);
+    let id = a.cli().run(words!["share", file]).success().text();
+    let mut fetching = b.cli().start_json(words!["fetch", id, "--from", relay.address()]);
+    let transfer = fetching.wait_for_event("started")["transfer"].to_string();
+    fetching.wait_for_verified(2 * MIB);
+    b.cli().json(words!["pause", transfer]).success();
+    until_true("it is paused", || state_of(&b, "fetch") == paused());
+    assert!(!b.partials().is_empty());
+    let served =
+        a.transfers().iter().find(|line| line["direction"] == "serve").unwrap()["transfer"].to_string();
+    a.cli().json(words!["pause", served]).exits(9);
+    b.cli().json(words!["resume", transfer]).success();
+    fetching.wait_for_verified(4 * MIB);
+    b.cli().json(words!["pause", transfer]).success();
+    until_true("it is paused", || state_of(&b, "fetch") == paused());
+    b.cli().json(words!["cancel", transfer]).success();
+    fetching.finish().exits(1);
+    assert!(b.received().is_empty() && b.partials().is_empty(), "{:?}", b.partials());
+}
+
+#[test]
+fn what_a_peer_sends_is_held_until_the_owner_here_lets_it_go_on() {
+    let (mut pair, relay) = Pair::with_relay();
+    let (mut sending, _) = half_sent(&pair, &relay);
+    let transfer = pair.b.transfers()[0]["transfer"].to_string();
+    pair.b.cli().json(words!["pause", transfer]).success();
+    sending.wait_for("the other side to be asked", |event| {
+        event["event"] == "waiting" && event["reason"] == "accept"
+    });
+    assert_eq!(state_of(&pair.b, "receive"), paused());
+    pair.b.restart();
+    assert_eq!(state_of(&pair.b, "receive"), paused());
+    until_true("it is offered again", || pair.b.log().matches("connected peer").count() >= 2);
+    relay.set_rate(0);
+    pair.b.cli().json(words!["resume", transfer]).success();
+    let sent = sending.finish().success();
+    assert!(sent.moved() <= 18 * MIB, "{sent}");
+    data::assert_same(&pair.a.file("big.bin"), &pair.b.inbox().join("big.bin"));
+}
+
+/// The names of transfers in the order in which they ended.
+fn ended(daemon: &Daemon) -> Vec<String> {
+    let mut lines = daemon.settled();
+    lines.sort_by_key(|line| line["ended_ms"].as_u64());
+    lines.iter().map(|line| line["name"].as_str().unwrap().to_owned()).collect()
+}
+
+/// One that runs, in the place of the only one that may, and four that wait, of which one got its priority afterwards.
+fn a_queue() -> (Pair, Relay, String) {
+    let a = Daemon::start_in("a", Place::new().config("max_transfers = 1\n"));
+    let pair = Pair::of(a, Daemon::start("b"));
+    let relay = Relay::to(pair.b.address());
+    let (sending, first) = half_sent(&pair, &relay);
+    sending.kill9();
+    let detach = |name: &str, level: &str| {
+        let file = pair.a.new_file(name, 7, 2000);
+        let words = words!["send", file, "--to", pair.b.address(), "--detach", "--priority", level];
+        pair.a.cli().run(words).success().text()
+    };
+    detach("low", "low");
+    detach("old", "normal");
+    let raised = detach("raised", "normal");
+    detach("high", "high");
+    until_true("they wait", || {
+        let queued = |line: &&Value| line["waiting"] == "queue";
+        pair.a.transfers().iter().filter(queued).count() == 4
+    });
+    pair.a.cli().json(words!["priority", raised, "high"]).success();
+    assert_eq!(pair.a.cli().json(words!["show", raised]).success().event("detail")["priority"], "high");
+    (pair, relay, first)
+}
+
+#[test]
+fn those_that_wait_go_by_priority_and_then_by_age() {
+    let (pair, _relay, first) = a_queue();
+    // The only place goes from one to the next.
+    pair.a.cli().json(words!["pause", first]).success();
+    until_true("all others are done", || {
+        pair.a.transfers().iter().filter(|line| line["state"] == "done").count() == 4
+    });
+    pair.a.cli().json(words!["cancel", first]).success();
+    assert_eq!(ended(&pair.a), ["raised", "high", "old", "low", "big.bin"]);
+}
+
+#[test]
+fn a_restarted_daemon_keeps_to_the_order() {
+    let (mut pair, relay, _) = a_queue();
+    pair.a.kill9();
+    relay.set_rate(0);
+    pair.a.start_again();
+    assert_eq!(ended(&pair.a), ["raised", "high", "big.bin", "old", "low"]);
+    assert_eq!(pair.b.received().len(), 5);
+}
+
+#[test]
+fn one_target_takes_no_more_than_its_share_of_the_places() {
+    let a = Daemon::start_in("a", Place::new().config("max_transfers_per_peer = 1\n"));
+    let (pair, c) = (Pair::of(a, Daemon::start("b")), Daemon::start("c"));
+    c.trust(&pair.a);
+    let relay = Relay::to(pair.b.address());
+    let (_sending, _) = half_sent(&pair, &relay);
+    let file = pair.a.new_file("small", 2, 2000);
+    let waits = words!["send", file, "--to", relay.address(), "--detach"];
+    let waits = pair.a.cli().run(waits).success().text();
+    until_true("it waits", || {
+        let shown = pair.a.cli().json(words!["show", waits]).success();
+        shown.event("detail")["waiting"] == "queue"
+    });
+    pair.a.cli().json(words!["send", file, "--to", c.address(), "--accept-new-key"]).success();
+    pair.a.cli().json(words!["cancel", waits]).success();
 }

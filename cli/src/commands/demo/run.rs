@@ -10,7 +10,7 @@ use std::{
 
 use p2p_protocol::{
     FileId,
-    control::{Event, KeyPolicy, Request, SendRequest, TransferEvent, TrustRequest},
+    control::{Event, KeyPolicy, Request, SendRequest, TransferEvent, TrustRequest, Wishes},
     reason::Failure,
 };
 
@@ -101,6 +101,7 @@ impl<'a> Room<'a> {
             name: None,
             spooled: false,
             key: KeyPolicy::Exactly(receiver.peer),
+            wishes: Wishes::default(),
             detach: false,
         });
         let events = sender.ask(&request).await?;

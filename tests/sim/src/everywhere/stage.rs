@@ -3,7 +3,9 @@
 use std::{collections::BTreeSet, fs, os::unix::ffi::OsStrExt, path::PathBuf, time::Duration};
 
 use p2p_protocol::{
-    control::{Event, KeyPolicy, Request, SendRequest, ShareRequest, ShareWith, TransferEvent, TrustRequest},
+    control::{
+        Event, KeyPolicy, Request, SendRequest, ShareRequest, ShareWith, TransferEvent, TrustRequest, Wishes,
+    },
     reason::Failure,
 };
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
@@ -419,6 +421,7 @@ impl Stage {
             name: None,
             spooled: false,
             key: KeyPolicy::Known,
+            wishes: Wishes::default(),
             detach: false,
         });
         let said = ask(&mut self.world, FROM, request);
