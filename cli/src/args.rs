@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use p2p_protocol::{FileId, PeerId, control::Wishes, queue::Priority};
+use p2p_protocol::{FileId, PeerId, control::Wishes, queue::Priority, rate::Rate};
 
 use crate::complete;
 
@@ -126,6 +126,21 @@ pub(crate) enum Command {
         #[arg(value_enum)]
         level: Level,
     },
+    /// Show or change how fast all transfers together may go, until the daemon ends
+    Limit {
+        /// From here to peers, like 10MiB/s, or `off`
+        #[arg(long, value_name = "RATE", value_parser = crate::format::parse_limit)]
+        up: Option<Bound>,
+        /// From peers to here, like 10MiB/s, or `off`
+        #[arg(long, value_name = "RATE", value_parser = crate::format::parse_limit)]
+        down: Option<Bound>,
+        /// No limit either way
+        #[arg(long, conflicts_with_all = ["up", "down", "reset"])]
+        off: bool,
+        /// Go back to what the config says
+        #[arg(long)]
+        reset: bool,
+    },
     /// List the offers that wait for a yes, or accept or reject one
     Inbox {
         #[command(subcommand)]
@@ -194,13 +209,20 @@ pub(crate) struct How {
     /// What comes first where not all can run at a time
     #[arg(long, value_enum, value_name = "LEVEL")]
     pub(crate) priority: Option<Level>,
+    /// How fast it may go at most, like 500KiB/s, 10MiB/s or 100Mbit/s
+    #[arg(long, value_name = "RATE")]
+    pub(crate) limit: Option<Rate>,
 }
 
 impl From<How> for Wishes {
     fn from(how: How) -> Self {
-        Self { priority: how.priority.map(Priority::from) }
+        Self { priority: how.priority.map(Priority::from), limit: how.limit }
     }
 }
+
+/// A limit on bandwidth as it is typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bound(pub(crate) Option<Rate>);
 
 /// What a transfer comes before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -7,6 +7,7 @@ use p2p_protocol::{
     ChunkRange, FileId, PeerId,
     control::{Confinement, Direction, PeerInfo, Progress, Standing, State, Status, WaitReason, Writing},
     queue::Priority,
+    rate::{InForce, Limits, Source},
 };
 use serde_json::{Map, Value};
 
@@ -56,7 +57,7 @@ fn is_shown_below(line: &Line<'_>) {
         Line::Interrupted { .. } | Line::Timeout { .. } | Line::Shared { .. } | Line::Unshared { .. } => {}
         Line::Cancelled { .. } | Line::Verified { .. } | Line::Id { .. } | Line::Trusted { .. } => {}
         Line::Accepted { .. } | Line::Rejected { .. } => {}
-        Line::Paused { .. } | Line::Resumed { .. } | Line::Priority { .. } => {}
+        Line::Paused { .. } | Line::Resumed { .. } | Line::Priority { .. } | Line::Limits(_) => {}
         Line::Forgotten { .. } | Line::Transfer(_) | Line::Detail { .. } | Line::Peer(_) => {}
         Line::Status(_) | Line::Demo { .. } | Line::DemoDone { .. } => {}
     }
@@ -89,6 +90,7 @@ fn lines() -> Vec<Value> {
             no_new_privs: true,
             dumpable: false,
         },
+        limits: InForce { limits: Limits::default(), source: Source::Config },
     };
     let (transfer, path, name, hints) = (7, "a", "a", ["b".to_owned()]);
     let range = ChunkRange { start: 0, count: 1 };
@@ -148,6 +150,7 @@ fn lines() -> Vec<Value> {
         },
         Line::Peer((&info).into()),
         Line::Status((&status).into()),
+        Line::Limits((&status.limits).into()),
         Line::Demo { step: "a" },
         Line::DemoDone { file_id: ID, bytes: 1, kept_bytes: 1, moved_bytes: 1, seconds: 1.0, rate_bps: None },
     ];

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use p2p_protocol::rate::RateError;
+
+use crate::args::Bound;
+
 const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
 
 /// A number of bytes: `512 B`, `1.5 KiB`, `93 MiB`.
@@ -98,6 +102,14 @@ pub(crate) fn parse_time(text: &str) -> Result<Duration, String> {
     let text = text.trim();
     let parsed = text.parse().map(Duration::from_secs).ok().or_else(|| humantime::parse_duration(text).ok());
     parsed.ok_or_else(|| format!("`{text}` is not a time; write it like 30s, 5m or 1h30m"))
+}
+
+/// A limit on bandwidth as it is typed: a rate, or `off`.
+pub(crate) fn parse_limit(text: &str) -> Result<Bound, String> {
+    match text {
+        "off" => Ok(Bound(None)),
+        _ => text.parse().map(|rate| Bound(Some(rate))).map_err(|error: RateError| error.to_string()),
+    }
 }
 
 /// One word for a POSIX shell, quoted only where it must be.

@@ -7,6 +7,7 @@ use p2p_protocol::{
     control::{Direction, PeerInfo, Progress, Standing, State, Status, Summary, WaitReason, Writing},
     name::printable,
     queue::Priority,
+    rate::{InForce, Limits, Rate, Source},
     reason::ChunkFailure,
 };
 use serde::{Serialize, Serializer};
@@ -156,6 +157,7 @@ pub(crate) enum Line<'a> {
     },
     Peer(Peer<'a>),
     Status(StatusLine<'a>),
+    Limits(LimitsLine),
     Demo {
         step: &'a str,
     },
@@ -197,6 +199,8 @@ pub(crate) struct Numbers {
     streams: u32,
     mode: &'static str,
     eta_s: Option<u64>,
+    /// Whether a limit on bandwidth holds it back.
+    limited: bool,
 }
 
 impl From<&Progress> for Numbers {
@@ -211,6 +215,7 @@ impl From<&Progress> for Numbers {
             rate,
             streams,
             parallel,
+            limited,
         } = *progress;
         Self {
             verified_bytes,
@@ -222,6 +227,7 @@ impl From<&Progress> for Numbers {
             streams,
             mode: mode(parallel),
             eta_s: format::eta_s(total_bytes.saturating_sub(verified_bytes), rate),
+            limited,
         }
     }
 }
@@ -267,6 +273,7 @@ pub(crate) struct Transfer<'a> {
     numbers: Numbers,
     moved_bytes: u64,
     priority: Priority,
+    limit_bps: Option<u64>,
     waiting: Option<WaitReason>,
     error: Option<&'a str>,
     created_ms: u64,
@@ -287,6 +294,7 @@ impl<'a> From<&'a Summary> for Transfer<'a> {
             numbers: Numbers::from(&summary.progress),
             moved_bytes: summary.progress.moved_bytes,
             priority: summary.priority,
+            limit_bps: summary.limit.map(Rate::bytes),
             waiting: summary.waiting,
             error: summary.error.as_deref(),
             created_ms: summary.created_ms,
@@ -376,6 +384,22 @@ pub(crate) struct StatusLine<'a> {
     confinement: ConfinementLine<'a>,
     no_new_privs: bool,
     dumpable: bool,
+    limits: LimitsLine,
+}
+
+/// The limits on bandwidth that hold, in bytes per second.
+#[derive(Debug, Serialize)]
+pub(crate) struct LimitsLine {
+    up_bps: Option<u64>,
+    down_bps: Option<u64>,
+    source: Source,
+}
+
+impl From<&InForce> for LimitsLine {
+    fn from(in_force: &InForce) -> Self {
+        let InForce { limits: Limits { up, down }, source } = *in_force;
+        Self { up_bps: up.map(Rate::bytes), down_bps: down.map(Rate::bytes), source }
+    }
 }
 
 impl<'a> From<&'a Status> for StatusLine<'a> {
@@ -394,6 +418,7 @@ impl<'a> From<&'a Status> for StatusLine<'a> {
             confinement: ConfinementLine::from(&status.confinement.writing),
             no_new_privs: status.confinement.no_new_privs,
             dumpable: status.confinement.dumpable,
+            limits: (&status.limits).into(),
         }
     }
 }
@@ -501,7 +526,7 @@ mod tests {
         assert_eq!(
             line(&Line::Progress { transfer: 7, numbers: Numbers::from(&progress) }),
             "{\"event\":\"progress\",\"transfer\":7,\"verified_bytes\":4,\"total_bytes\":10,\"chunks_verified\":0,\
-             \"chunks_total\":3,\"chunks_failed\":0,\"rate_bps\":5,\"streams\":0,\"mode\":\"sequential\",\"eta_s\":2}\n"
+             \"chunks_total\":3,\"chunks_failed\":0,\"rate_bps\":5,\"streams\":0,\"mode\":\"sequential\",\"eta_s\":2,\"limited\":false}\n"
         );
         assert_eq!(
             line(&Line::ChunkFailed {

@@ -72,7 +72,7 @@ impl Bar {
 
 /// The numbers behind a bar: `412 MiB of 1.0 GiB  93.0 MiB/s  7 s left  8 streams`.
 fn behind(progress: &Progress) -> String {
-    let Progress { verified_bytes, total_bytes, rate, streams, parallel, .. } = *progress;
+    let Progress { verified_bytes, total_bytes, rate, streams, parallel, limited, .. } = *progress;
     let mut parts = vec![format!("{} of {}", format::bytes(verified_bytes), format::bytes(total_bytes))];
     if rate > 0 {
         parts.push(format::rate(rate));
@@ -82,6 +82,9 @@ fn behind(progress: &Progress) -> String {
     }
     if streams > 0 {
         parts.push(format!("{} ({})", format::count(streams, "stream"), json::mode(parallel)));
+    }
+    if limited {
+        parts.push("limited".to_owned());
     }
     parts.join("  ")
 }

@@ -248,6 +248,7 @@ async fn serve(settings: Settings, confinement: Confinement) -> Result<(), Part>
         load: Load {
             max_transfers: settings.max_transfers.value,
             max_transfers_per_peer: settings.max_transfers_per_peer.value,
+            limit: settings.limit.value,
         },
     };
     let daemon = Daemon::begin(&options, confinement).await?;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     ChunkRange, FileId, PeerId,
     queue::Priority,
+    rate::{Change, InForce, Rate},
     reason::{ChunkFailure, Failure},
 };
 
@@ -91,6 +92,13 @@ pub enum Request {
     Resume(u64),
     /// Give a transfer another place in the queue: [`Event::Ok`].
     Prioritise(u64, Priority),
+    /// Have other limits on bandwidth hold, of all transfers together: [`Event::Limits`].
+    Limit {
+        /// What is to be another.
+        change: Change,
+        /// Whether to go back to what the config says first.
+        reset: bool,
+    },
 }
 
 /// The folder in the state folder for content that has no other place: standard input that is to be sent, and what is
@@ -141,6 +149,8 @@ pub struct FetchRequest {
 pub struct Wishes {
     /// What it comes before.
     pub priority: Option<Priority>,
+    /// How fast it may go.
+    pub limit: Option<Rate>,
 }
 
 /// Where a fetched file goes.
@@ -235,6 +245,8 @@ pub enum Event {
     Detail(Detail),
     /// A peer in a list.
     Peer(PeerInfo),
+    /// The limits on bandwidth that hold now.
+    Limits(InForce),
 }
 
 /// A request that failed.
@@ -415,6 +427,9 @@ pub struct Progress {
     pub streams: u32,
     /// Whether chunks travel side by side.
     pub parallel: bool,
+    /// Whether a limit on bandwidth holds it back.
+    #[serde(default)]
+    pub limited: bool,
 }
 
 /// The states of a transfer.
@@ -457,6 +472,9 @@ pub struct Summary {
     /// What it comes before.
     #[serde(default)]
     pub priority: Priority,
+    /// How fast it may go, where that was asked for.
+    #[serde(default)]
+    pub limit: Option<Rate>,
     /// Why it waits.
     pub waiting: Option<WaitReason>,
     /// What went wrong last.
@@ -505,6 +523,8 @@ pub struct Status {
     pub shares: u64,
     /// What it has given up.
     pub confinement: Confinement,
+    /// The limits on bandwidth that hold now.
+    pub limits: InForce,
 }
 
 /// What a daemon has given up, so that a hole in it would be worth less.

@@ -17,6 +17,7 @@ pub mod plan;
 pub mod policy;
 pub mod proof;
 pub mod queue;
+pub mod rate;
 pub mod reason;
 pub mod transfer;
 pub mod tree;

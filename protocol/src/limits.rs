@@ -145,6 +145,13 @@ pub const MAX_FAILED_SYNCS: u32 = 8;
 /// Chunks a provider may send without being asked before its connection is closed.
 pub const MAX_UNASKED_CHUNKS: u32 = 64;
 
+/// Least bandwidth that a limit leaves, in bytes per second: below it a chunk would pass for one that does not move.
+pub const MIN_RATE: u64 = 1024;
+/// What a limit lets through at once after a pause is what it lets through in this time.
+pub const RATE_BURST: Duration = Duration::from_millis(100);
+/// Bytes that are written to the network at once, so that a limit on bandwidth makes no bursts.
+pub const PIECE_LEN: u64 = 64 * 1024;
+
 /// A checkpoint window ends when this many bytes were written …
 pub const CHECKPOINT_BYTES: u64 = 64 * 1024 * 1024;
 /// … or when it has been open this long, whichever comes first.

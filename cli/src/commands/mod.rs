@@ -5,6 +5,7 @@ mod daemon_prints;
 mod demo;
 mod fetch;
 mod inbox;
+mod limit;
 mod list;
 mod peers;
 mod send;
@@ -47,6 +48,7 @@ pub(crate) async fn run(ctx: &mut Context, command: Command) -> Result<(), CliEr
         Command::Pause { transfers } => transfer::pause(ctx, &transfers).await,
         Command::Resume { transfers } => transfer::resume(ctx, &transfers).await,
         Command::Priority { transfer, level } => transfer::prioritise(ctx, transfer, level.into()).await,
+        Command::Limit { up, down, off, reset } => limit::run(ctx, up, down, off, reset).await,
         Command::Inbox { command } => inbox::run(ctx, command).await,
         Command::Id => daemon_prints::id(ctx),
         Command::Peers { command } => peers::run(ctx, command).await,

@@ -114,7 +114,7 @@ mod tests {
             })
         );
         let peer = p2p_protocol::PeerId([7; 32]);
-        let high = Wishes { priority: Some(Priority::High) };
+        let high = Wishes { priority: Some(Priority::High), limit: None };
         assert_eq!(of(&[path, "--priority", "high"]), Ok(SendRequest { wishes: high, ..plain.clone() }));
         assert_eq!(
             of(&[path, "--peer", &peer.to_string()]),

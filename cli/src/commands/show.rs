@@ -61,6 +61,9 @@ fn lines(detail: &Detail, now_ms: u64) -> Vec<String> {
     if summary.priority != Priority::Normal {
         row("priority", priority(summary.priority).to_owned());
     }
+    if let Some(limit) = summary.limit {
+        row("limit", limit.to_string());
+    }
     if let Some(error) = &summary.error {
         row(if summary.state == State::Failed { "why" } else { "trouble" }, error.clone());
     }
@@ -146,7 +149,8 @@ fn state(detail: &Detail, now_ms: u64) -> String {
             let (rate, streams) = (format::rate(progress.rate), format::count(progress.streams, "stream"));
             let paused = summary.waiting.map(|reason| format!(", waiting ({reason:?})").to_lowercase());
             let how = mode(progress.parallel);
-            format!("moving at {rate}, {how}, {streams}{left}{}", paused.unwrap_or_default())
+            let limited = if progress.limited { ", held back by a limit" } else { "" };
+            format!("moving at {rate}, {how}, {streams}{left}{limited}{}", paused.unwrap_or_default())
         }
         State::Done => format!("done{when}"),
         State::Failed => format!("failed{when}"),
@@ -180,6 +184,11 @@ mod tests {
             missing: (0..30).map(|n| ChunkRange { start: 103 + 2 * n, count: 1 }).collect(),
             failed_chunks: Vec::new(),
         };
+        let mut limited = detail.clone();
+        limited.summary.progress.limited = true;
+        limited.summary.limit = "94 MiB/s".parse().ok();
+        let shown = lines(&limited, 1_190_000).join("\n");
+        assert!(shown.contains("7 s left, held back by a limit\n  limit     94 MiB/s"), "{shown}");
         let shown = lines(&detail, 1_190_000).join("\n");
         assert!(shown.contains("moving at 93.0 MiB/s, parallel, 8 streams, 7 s left"), "{shown}");
         assert!(shown.contains("and 10 more ranges"), "{shown}");

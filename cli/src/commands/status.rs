@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use p2p_protocol::control::{Confinement, Event, Request, Status, Writing};
 
+use super::limit::words;
 use crate::{client, context::Context, error::CliError, format, json::Line};
 
 pub(crate) async fn run(ctx: &Context) -> Result<(), CliError> {
@@ -29,6 +30,7 @@ fn lines(status: &Status) -> Vec<String> {
     lines.push(format!("  transfers    {} unfinished", status.unfinished));
     lines.push(format!("  connections  {}", status.connections));
     lines.push(format!("  shares       {}", status.shares));
+    lines.push(format!("  limits       {}", words(&status.limits)));
     lines.push(format!("  confinement  {}", confinement(&status.confinement)));
     lines
 }
@@ -49,6 +51,8 @@ fn confinement(given_up: &Confinement) -> String {
 
 #[cfg(test)]
 mod tests {
+    use p2p_protocol::rate::{InForce, Limits, Source};
+
     use super::*;
 
     #[test]
@@ -65,6 +69,7 @@ mod tests {
             connections: 1,
             shares: 4,
             confinement: Confinement { writing: Writing::Anywhere, no_new_privs: true, dumpable: false },
+            limits: InForce { limits: Limits::default(), source: Source::Config },
         };
         insta::assert_snapshot!(lines(&status).join("\n"));
     }

@@ -7,7 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use p2p_protocol::limits::{MAX_RUNNING, MAX_RUNNING_PER_TARGET};
+use p2p_protocol::{
+    limits::{MAX_RUNNING, MAX_RUNNING_PER_TARGET},
+    rate::Timetable,
+};
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -22,11 +25,12 @@ use crate::{Congestion, text::line_and_column};
 /// A config file has a few lines; whatever is larger, in bytes, is none.
 const MAX_LEN: u64 = 1 << 20;
 /// Every key that a config file may hold.
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 10] = [
     "accept",
     "congestion",
     "debuggable",
     "inbox",
+    "limit",
     "listen",
     "log",
     "max_transfers",
@@ -44,6 +48,7 @@ pub(super) struct Values {
     pub(super) congestion: Option<Congestion>,
     pub(super) write_only_in: Option<WriteOnlyIn>,
     pub(super) debuggable: Option<bool>,
+    pub(super) limit: Option<Timetable>,
     pub(super) max_transfers: Option<usize>,
     pub(super) max_transfers_per_peer: Option<usize>,
 }
@@ -96,6 +101,7 @@ fn parse(text: &str, user: Option<&Path>) -> Result<Values, Mistake> {
                 let problem = FileProblem::Type { key: "debuggable", wants: "true or false" };
                 values.debuggable = Some(value.get_ref().as_bool().ok_or((value.span(), problem))?);
             }
+            "limit" => values.limit = Some(load::limit(value)?),
             "max_transfers" => {
                 values.max_transfers = Some(load::count("max_transfers", value, MAX_RUNNING)?);
             }
@@ -118,7 +124,7 @@ pub(super) fn mistake(key: &'static str, value: &Spanned<DeValue<'_>>, why: Stri
     (value.span(), FileProblem::Value { key, why })
 }
 
-fn string<'a>(key: &'static str, value: &'a Spanned<DeValue<'_>>) -> Result<&'a str, Mistake> {
+pub(super) fn string<'a>(key: &'static str, value: &'a Spanned<DeValue<'_>>) -> Result<&'a str, Mistake> {
     let wants = "a string";
     value.get_ref().as_str().ok_or_else(|| (value.span(), FileProblem::Type { key, wants }))
 }

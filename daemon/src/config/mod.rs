@@ -14,6 +14,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use p2p_protocol::rate::Timetable;
+
 pub use load::Load;
 
 use crate::{
@@ -116,6 +118,8 @@ pub(crate) struct Settings {
     pub(crate) max_transfers: Setting<usize>,
     /// Transfers to or from one target that run at a time.
     pub(crate) max_transfers_per_peer: Setting<usize>,
+    /// Limits on bandwidth.
+    pub(crate) limit: Setting<Timetable>,
 }
 
 /// Why there are no settings.
@@ -290,6 +294,10 @@ impl Settings {
         Ok(Self {
             max_transfers: or_default(file.max_transfers, load.max_transfers),
             max_transfers_per_peer: or_default(file.max_transfers_per_peer, load.max_transfers_per_peer),
+            limit: match file.limit {
+                Some(limit) => Setting::new(limit, from_file()),
+                None => Setting::new(load.limit, Origin::Default),
+            },
             home,
             config,
             listen,

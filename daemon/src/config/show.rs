@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::Path};
 
 use serde::Serialize;
 
-use super::{Accept, Origin, Settings, WriteOnlyIn};
+use super::{Accept, Origin, Settings, WriteOnlyIn, load};
 
 /// The settings as one line of JSON.
 #[derive(Serialize)]
@@ -53,6 +53,7 @@ impl Settings {
                 number(self.max_transfers_per_peer.value),
                 &self.max_transfers_per_peer.origin,
             ),
+            one("limit", load::shown(&self.limit.value), &self.limit.origin),
         ]
     }
 }

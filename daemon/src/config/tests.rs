@@ -1,5 +1,7 @@
 use std::{collections::HashMap, fs};
 
+use p2p_protocol::rate::{Change, Hours, Limits};
+
 use super::*;
 
 /// A user with folders of their own, an environment, and perhaps a config file.
@@ -231,6 +233,7 @@ fn what_is_shown_tells_value_and_origin() {
         "debuggable = false  # from default".to_owned(),
         "max_transfers = 1024  # from default".to_owned(),
         "max_transfers_per_peer = 128  # from default".to_owned(),
+        "limit = \"off\"  # from default".to_owned(),
     ];
     assert_eq!(settings.for_people().lines().collect::<Vec<_>>(), lines);
 
@@ -252,5 +255,34 @@ fn numbers_of_transfers_are_within_their_limits() {
     {
         let error = World::new().file(wrong).error();
         assert!(error.contains(":1:") && error.contains("a number from 1 to"), "{error}");
+    }
+}
+
+#[test]
+fn limits_are_one_rate_or_a_table_with_hours() {
+    let limit = |text: &str| World::new().file(text).settings().limit.value;
+    let rate = |text: &str| Some(text.parse().unwrap());
+    assert_eq!(limit("limit = '10 MiB/s'").always, Limits { up: rate("10M"), down: rate("10M") });
+    let table = "[limit]\nup = '5 MiB/s'\n[[limit.when]]\nfrom = '22:00'\nto = '06:30'\nup = 'off'\ndown = '1 MiB/s'\n";
+    let found = limit(table);
+    assert_eq!(found.always, Limits { up: rate("5M"), down: None });
+    let change = Change { up: Some(None), down: Some(rate("1M")) };
+    assert_eq!(found.hours, [Hours { from: 22 * 60, to: 6 * 60 + 30, change }]);
+    let shown = World::new().file(table).settings().for_people();
+    let shown = shown.lines().find(|line| line.starts_with("limit = ")).unwrap();
+    let (text, _) = shown.split_once("  # from").unwrap();
+    assert_eq!(limit(text), found, "what is shown can be read: {shown}");
+    for (wrong, says) in [
+        ("limit = '10 parsecs'", "10 parsecs"),
+        ("limit = 5", "`limit` must be a string"),
+        ("limit.sideways = '1M'", "only up, down and when"),
+        ("limit.when = 1", "[[limit.when]]"),
+        ("limit.when = [{ from = '08:00' }]", "both from and to"),
+        ("limit.when = [{ from = '08:00', to = '08:00' }]", "the same"),
+        ("limit.when = [{ from = '8', to = '09:00' }]", "no time of day"),
+        ("limit.when = [{ from = '08:00', to = '09:00', at = 1 }]", "only from, to, up and down"),
+    ] {
+        let error = World::new().file(wrong).error();
+        assert!(error.contains(":1:") && error.contains(says), "{wrong}: {error}");
     }
 }

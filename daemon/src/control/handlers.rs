@@ -110,6 +110,9 @@ impl Handlers {
             Request::Prioritise(number, priority) => {
                 events.answer(sessions.prioritise(number, priority).map(|()| Event::Ok)).await
             }
+            Request::Limit { change, reset } => {
+                events.say(Event::Limits(sessions.limiter().change(change, reset))).await
+            }
             Request::Peers => {
                 for peer in sessions.peers() {
                     events.say(Event::Peer(peer)).await?;
@@ -150,6 +153,7 @@ impl Handlers {
             connections: self.sessions.connections() as u64,
             shares: self.sessions.share_count().await?,
             confinement: self.facts.confinement.clone(),
+            limits: self.sessions.limiter().in_force(),
         }))
     }
 

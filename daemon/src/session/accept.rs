@@ -17,6 +17,7 @@ use super::{
     error::RunError,
     folder,
     job::{Job, now_ms},
+    limiter::Flow,
     links::{ChunkQueue, Link, Opened},
     provide::{Opening, Providing, provide},
     receipts::Receipt,
@@ -332,6 +333,7 @@ impl Sessions {
             name,
             ending,
             pool,
+            flow: Flow::new(job, self.limiter.down()),
             fetchable,
             stop,
         };
@@ -415,9 +417,10 @@ impl Sessions {
         let (registry, size, name) = (&*self.registry, source.size(), source.name());
         let public = if self.peers.is_trusted(&link.peer()) { &self.outgoing } else { &self.outgoing_public };
         let memory = public.clone();
+        let flow = Flow::new(job, self.limiter.up());
         let workers = self.workers.clone();
         let providing =
-            Providing { job, registry, workers, link, control, source, name, opening, memory, stop };
+            Providing { job, registry, workers, link, control, source, name, opening, memory, flow, stop };
         let done = provide(providing).await?;
         job.done(id, done.name, size, None);
         Ok(())

@@ -484,6 +484,7 @@ impl Job {
             path: state.path.clone(),
             progress: state.progress,
             priority: self.wish().priority,
+            limit: self.wish().limit,
             waiting: state.waiting,
             error: state.error.clone(),
             created_ms: self.created_ms,

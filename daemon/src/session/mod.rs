@@ -15,6 +15,7 @@ mod inbox;
 mod incoming;
 mod job;
 mod lanes;
+mod limiter;
 mod links;
 mod pause;
 mod provide;
@@ -63,6 +64,7 @@ use crate::{
 use budget::Pool;
 use job::now_ms;
 use lanes::Lanes;
+use limiter::Limiter;
 use links::{Link, Links};
 use shares::Audience;
 use spec::Spec;
@@ -110,6 +112,7 @@ pub(crate) struct Sessions {
     /// Behind the resume keys of what this machine sends.
     secret: [u8; 32],
     pool: Arc<Pool>,
+    limiter: Arc<Limiter>,
     /// Memory for what is read for trusted peers, and for strangers.
     outgoing: Arc<Semaphore>,
     outgoing_public: Arc<Semaphore>,
@@ -150,6 +153,7 @@ impl Sessions {
             confined_to,
             secret,
             pool,
+            limiter: Limiter::new(load.limit),
             delivered: Mutex::default(),
             outgoing: Arc::new(Semaphore::new((OUTGOING_BUDGET / provide::MEMORY_UNIT) as usize)),
             manifests: Arc::new(Semaphore::new((MANIFEST_BUDGET / folder::LIST_UNIT) as usize)),
@@ -160,6 +164,7 @@ impl Sessions {
             runs: TaskTracker::new(),
         });
         sessions.sweep_spool()?;
+        tokio::spawn(sessions.limiter.clone().follow_clock(sessions.shutdown.clone()));
         tokio::spawn(sessions.clone().accept_connections());
         let mut unfinished = sessions.registry.all();
         unfinished.retain(|job| !job.is_over());
@@ -207,6 +212,11 @@ impl Sessions {
     /// All transfers.
     pub(crate) fn registry(&self) -> &Arc<Registry> {
         &self.registry
+    }
+
+    /// Limits on bandwidth.
+    pub(crate) fn limiter(&self) -> &Limiter {
+        &self.limiter
     }
 
     /// Open connections.

@@ -3,6 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use p2p_protocol::{
     ChunkSet, FileId, Geometry, Layout,
     control::{Progress, WaitReason},
@@ -21,10 +22,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{blocking, error::RunError, job::Job, links::Link, registry::Registry, run::answer, say};
+use super::{
+    blocking, error::RunError, job::Job, limiter::Flow, links::Link, registry::Registry, run::answer, say,
+};
 use crate::{
     store::{Chunk, ChunkData, Source, StoreError},
-    transport::{ControlStream, PathStats, TransportError},
+    transport::{ControlStream, InFlight, PathStats, TransportError},
     workers::Workers,
 };
 
@@ -49,6 +52,8 @@ pub(crate) struct Providing<'a> {
     pub(crate) opening: Opening,
     /// Bytes read and not yet with the receivers, of all that share this, in [`MEMORY_UNIT`]s.
     pub(crate) memory: Arc<Semaphore>,
+    /// Limits on bandwidth.
+    pub(crate) flow: Arc<Flow>,
     /// Ends the run without ending the transfer.
     pub(crate) stop: CancellationToken,
 }
@@ -97,6 +102,7 @@ struct Way {
     unsealed: bool,
     reads: Arc<Semaphore>,
     memory: Arc<Semaphore>,
+    flow: Arc<Flow>,
     news: mpsc::Sender<ChunkNews>,
 }
 
@@ -117,7 +123,7 @@ struct Run<'a> {
 
 /// Sends what the receiver wants until it says that all is durable.
 pub(crate) async fn provide(run: Providing<'_>) -> Result<Done, RunError> {
-    let Providing { job, registry, workers, link, control, source, name, opening, memory, stop } = run;
+    let Providing { job, registry, workers, link, control, source, name, opening, memory, flow, stop } = run;
     let (begun, identity) = (Instant::now(), source.file_id());
     let (sender, mut news) = mpsc::channel(64);
     let mut way = Way {
@@ -129,6 +135,7 @@ pub(crate) async fn provide(run: Providing<'_>) -> Result<Done, RunError> {
         unsealed: identity.is_none(),
         reads: Arc::new(Semaphore::new(READS_AT_ONCE)),
         memory,
+        flow,
         news: sender,
     };
     let mut chunks = JoinSet::new();
@@ -185,7 +192,8 @@ impl Run<'_> {
     }
 
     fn show(&self) {
-        let progress = Progress { moved_bytes: self.moved, ..self.machine.progress(self.now()) };
+        let limited = self.way.flow.is_felt();
+        let progress = Progress { moved_bytes: self.moved, limited, ..self.machine.progress(self.now()) };
         self.job.progress(progress, self.machine.missing());
     }
 
@@ -225,6 +233,8 @@ impl Run<'_> {
             };
             let now = self.now();
             let PathStats { rtt, window, stream_frames } = self.way.link.connection().stats();
+            // Where a limit is what it waits for, no more chunks need be on their way.
+            let window = self.way.flow.window(rtt, Duration::ZERO).map_or(window, |limit| limit.min(window));
             self.machine.handle(ProviderInput::Path { rtt, window, moved: stream_frames }, now)?;
             self.machine.handle(input, now)?;
         }
@@ -392,6 +402,24 @@ impl Way {
         });
     }
 
+    /// Writes a chunk to a stream of its own, no faster than limits on bandwidth allow.
+    async fn write(&self, header: &ChunkHeader, mut payload: Bytes) -> Result<InFlight, TransportError> {
+        let _turn = self.flow.turn().await;
+        let mut stream = self.link.connection().open_chunk().await?;
+        let mut next = || payload.split_to(self.flow.piece().min(payload.len()));
+        let first = next();
+        self.flow.pass(first.len() as u64).await;
+        stream.begin(header, first).await?;
+        loop {
+            let piece = next();
+            if piece.is_empty() {
+                return Ok(stream.end());
+            }
+            self.flow.pass(piece.len() as u64).await;
+            stream.go_on(piece).await?;
+        }
+    }
+
     /// Reads a chunk and sends it on a stream of its own. Its memory is held until the receiver's QUIC has it: a
     /// receiver that reads nothing gets no more than the budget's worth of this machine's memory.
     async fn send(&self, chunk: u32) -> ChunkNews {
@@ -408,7 +436,7 @@ impl Way {
         };
         let (encoding, payload) = match data {
             ChunkData::Bytes(bytes) => (Encoding::Raw, bytes),
-            ChunkData::Zeros => (Encoding::Zeros, bytes::Bytes::new()),
+            ChunkData::Zeros => (Encoding::Zeros, Bytes::new()),
         };
         if self.unsealed {
             let _ = self.news.send(ChunkNews::Hashed(chunk)).await;
@@ -417,8 +445,7 @@ impl Way {
         let header = ChunkHeader { transfer, index, len, encoding, cv, proof };
         let moved = payload.len() as u64;
         let sent = async {
-            let stream = self.link.connection().open_chunk().await?;
-            let in_flight = stream.write(&header, payload).await?;
+            let in_flight = self.write(&header, payload).await?;
             let _ = self.news.send(ChunkNews::Written(chunk, moved)).await;
             in_flight.acked().await
         };

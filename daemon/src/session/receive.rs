@@ -32,6 +32,7 @@ use super::{
     error::RunError,
     incoming::{read_chunk, store_chunk},
     job::Job,
+    limiter::Flow,
     links::{ChunkQueue, Link},
     provide::closed_early,
     registry::Registry,
@@ -65,6 +66,8 @@ pub(crate) struct Receiving<'a> {
     pub(crate) ending: Ending,
     /// Who may have how many unverified bytes on the way.
     pub(crate) pool: Arc<Pool>,
+    /// Limits on bandwidth.
+    pub(crate) flow: Arc<Flow>,
     /// Whether the provider may fetch the file back; told in `Done`.
     pub(crate) fetchable: bool,
     /// Ends the run without ending the transfer.
@@ -112,6 +115,7 @@ struct Run<'a> {
     partial: Arc<Partial>,
     writes: Arc<Semaphore>,
     allowance: Allowance,
+    flow: Arc<Flow>,
     machine: Receiver,
     begun: Instant,
     ending: Ending,
@@ -151,6 +155,7 @@ pub(crate) async fn receive(run: Receiving<'_>) -> Result<Published, RunError> {
         name,
         ending,
         pool,
+        flow,
         ..
     } = run;
     let (fetchable, stop, cancelled) = (run.fetchable, run.stop, job.cancelled());
@@ -196,7 +201,7 @@ pub(crate) async fn receive(run: Receiving<'_>) -> Result<Published, RunError> {
         doubtful: partial.doubtful(),
         claimed: partial.claimed(),
         values,
-        credit: allowance.credit(),
+        credit: credit(&allowance, &flow, link, chunk_len),
         eager: is_eager,
     };
     let (sender, mut news) = mpsc::channel(64);
@@ -209,6 +214,7 @@ pub(crate) async fn receive(run: Receiving<'_>) -> Result<Published, RunError> {
         partial,
         writes: Arc::new(Semaphore::new(WRITES_AT_ONCE)),
         allowance,
+        flow,
         begun,
         ending,
         published: None,
@@ -238,6 +244,13 @@ pub(crate) async fn receive(run: Receiving<'_>) -> Result<Published, RunError> {
         Some(published) => Ok(published),
         None => result,
     }
+}
+
+/// Chunks that may be unverified now: no more than there is memory for, nor than a limit lets in while words take their way.
+fn credit(allowance: &Allowance, flow: &Flow, link: &Link, chunk_len: u64) -> u32 {
+    let window = flow.window(link.connection().stats().rtt, TICK);
+    let limit = window.map_or(u64::from(u32::MAX), |window| window.div_ceil(chunk_len).max(1));
+    allowance.credit().min(limit.min(u32::MAX.into()) as u32)
 }
 
 impl Run<'_> {
@@ -391,6 +404,7 @@ impl Run<'_> {
     fn hear(&mut self, said: News) -> Result<(), RunError> {
         match said {
             News::Stored(chunk) => {
+                self.meter()?;
                 self.stored(chunk);
                 self.input(ReceiverInput::ChunkStored { chunk })?;
                 if let Ending::Stdout(feed) = &self.ending {
@@ -479,23 +493,32 @@ impl Run<'_> {
     }
 
     fn tick(&mut self) -> Result<(), RunError> {
-        let moved = self.moved.load(Ordering::Relaxed);
-        if moved != self.moved_seen {
-            self.moved_seen = moved;
-            self.input(ReceiverInput::ChunkBytes)?;
-        }
+        self.meter()?;
         if self.window_opened.is_some_and(|opened| opened.elapsed() >= CHECKPOINT_INTERVAL) {
             self.checkpoint();
         }
         self.show();
         self.registry.save_if_due(self.job);
-        self.input(ReceiverInput::Credit(self.allowance.credit()))?;
+        let chunk_len = self.partial.layout().chunk_len();
+        self.input(ReceiverInput::Credit(credit(&self.allowance, &self.flow, self.link, chunk_len)))?;
         self.input(ReceiverInput::Tick)
+    }
+
+    /// Takes in what has come since the last time, which may be more than a limit allows for now.
+    fn meter(&mut self) -> Result<(), RunError> {
+        let moved = self.moved.load(Ordering::Relaxed);
+        let before = std::mem::replace(&mut self.moved_seen, moved);
+        if moved != before {
+            self.flow.spend(moved - before);
+            self.input(ReceiverInput::ChunkBytes)?;
+        }
+        self.input(ReceiverInput::Hold(self.flow.owes()))
     }
 
     fn show(&self) {
         let moved_bytes = self.moved.load(Ordering::Relaxed);
-        let progress = Progress { moved_bytes, ..self.machine.progress(self.now()) };
+        let limited = self.flow.is_felt();
+        let progress = Progress { moved_bytes, limited, ..self.machine.progress(self.now()) };
         self.job.progress(progress, self.machine.missing());
     }
 

@@ -27,6 +27,7 @@ use super::{
     error::RunError,
     folder,
     job::Job,
+    limiter::Flow,
     links::Link,
     part,
     provide::{Opening, Providing, closed_early, provide},
@@ -172,9 +173,22 @@ impl Sessions {
             };
             let (registry, control, link) = (&*self.registry, &mut control, &link);
             let (workers, memory) = (self.workers.clone(), self.outgoing.clone());
+            let flow = Flow::new(job, self.limiter.up());
             let (source, name, stop) = (source.clone(), shown, stop.clone());
-            provide(Providing { job, registry, workers, link, control, source, name, opening, memory, stop })
-                .await
+            let run = Providing {
+                job,
+                registry,
+                workers,
+                link,
+                control,
+                source,
+                name,
+                opening,
+                memory,
+                flow,
+                stop,
+            };
+            provide(run).await
         };
         match conversation.await {
             Ok(done) => {

@@ -52,26 +52,43 @@ impl ChunkSender {
         Self(Outgoing { stream, connection: connection.clone(), settled: false })
     }
 
-    /// Gives header and payload to QUIC, which keeps the payload as it is, without a copy. Waits while the peer
+    /// Gives header and first piece of the payload to QUIC, which keeps it as it is, without a copy. Waits while the peer
     /// does not read; whether it is at fault then is for the conversation to judge, since chunks share one
     /// window and a slow link.
-    pub(crate) async fn write(
-        mut self,
-        header: &ChunkHeader,
-        payload: Bytes,
-    ) -> Result<InFlight, TransportError> {
-        let mut parts = [Bytes::from(header.encode()), payload];
-        if let Err(error) = self.0.stream.write_all_chunks(&mut parts).await {
-            return Err(self.0.connection.context().write(error));
-        }
+    pub(crate) async fn begin(&mut self, header: &ChunkHeader, piece: Bytes) -> Result<(), TransportError> {
+        self.put(&mut [Bytes::from(header.encode()), piece]).await
+    }
+
+    /// The next piece.
+    pub(crate) async fn go_on(&mut self, piece: Bytes) -> Result<(), TransportError> {
+        self.put(&mut [piece]).await
+    }
+
+    async fn put(&mut self, parts: &mut [Bytes]) -> Result<(), TransportError> {
+        let written = self.0.stream.write_all_chunks(parts).await;
+        written.map_err(|error| self.0.connection.context().write(error))
+    }
+
+    /// There are no more pieces.
+    pub(crate) fn end(mut self) -> InFlight {
         // Fails only where the peer has stopped the stream, which `acked` will say.
         let _ = self.0.stream.finish();
-        Ok(InFlight(self.0))
+        InFlight(self.0)
     }
 }
 
 #[cfg(test)]
 impl ChunkSender {
+    /// Header and payload, all of it.
+    pub(super) async fn write(
+        mut self,
+        header: &ChunkHeader,
+        payload: Bytes,
+    ) -> Result<InFlight, TransportError> {
+        self.begin(header, payload).await?;
+        Ok(self.end())
+    }
+
     /// Begins a chunk without ending it.
     pub(super) async fn write_some(&mut self, bytes: &[u8]) {
         self.0.stream.write_all(bytes).await.unwrap();

@@ -17,7 +17,7 @@ mod socket;
 mod tests;
 mod tls;
 
-pub(crate) use chunk_stream::{ChunkReceiver, ChunkStreamError};
+pub(crate) use chunk_stream::{ChunkReceiver, ChunkStreamError, InFlight};
 pub use congestion::Congestion;
 pub(crate) use connection::{Connection, PathStats};
 pub(crate) use control_stream::ControlStream;

@@ -317,6 +317,7 @@ impl Provider {
             rate: self.rate.rate(now),
             streams: self.in_flight.len() as u32,
             parallel: self.streams.limit() > 1,
+            limited: false,
         }
     }
 

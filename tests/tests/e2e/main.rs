@@ -10,6 +10,7 @@ mod in_process;
 mod inbox;
 mod jobs;
 mod lifecycle;
+mod limits;
 mod load;
 mod names;
 mod network;

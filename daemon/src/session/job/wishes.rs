@@ -1,8 +1,9 @@
-//! What a transfer's owner wishes of it besides that it be done: that it wait, what it comes before.
+//! What a transfer's owner wishes of it besides that it be done: that it wait, what it comes before, how fast it may go.
 
 use p2p_protocol::{
     control::{State, TransferEvent, WaitReason, Wishes},
     queue::Priority,
+    rate::Rate,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -17,6 +18,8 @@ pub(crate) struct Wish {
     pub(crate) paused: bool,
     /// What it comes before.
     pub(crate) priority: Priority,
+    /// How fast it may go.
+    pub(crate) limit: Option<Rate>,
 }
 
 impl Job {
@@ -34,6 +37,7 @@ impl Job {
     pub(crate) fn ask_for(&self, wishes: Wishes) {
         self.wish.send_modify(|wish| {
             wish.priority = wishes.priority.unwrap_or(wish.priority);
+            wish.limit = wishes.limit.or(wish.limit);
         });
     }
 
@@ -45,7 +49,7 @@ impl Job {
     /// Gives it another place in the queue; false if it is over.
     pub(crate) fn prioritise(&self, priority: Priority) -> bool {
         if !self.is_over() {
-            self.ask_for(Wishes { priority: Some(priority) });
+            self.ask_for(Wishes { priority: Some(priority), limit: None });
         }
         !self.is_over()
     }

@@ -4,6 +4,7 @@
 //! named the File ID, lists come as for any other offer, and each of these values is compared with the list before
 //! the content is published; what differs is hashed against the list, and fetched again if it has to be.
 
+mod credit;
 mod signals;
 mod unproven;
 
@@ -68,6 +69,9 @@ pub struct Receiver {
     most_credit: usize,
     reserved: u64,
     paused_since: Option<Now>,
+    /// Whether a limit on bandwidth holds back the words that give the provider credit, and of which chunks they are.
+    holds: bool,
+    unsaid: ChunkSet,
     publishing: bool,
     rate: RateMeter,
     last_move: Now,
@@ -125,6 +129,8 @@ impl Receiver {
             most_credit: 0,
             reserved: 0,
             paused_since: None,
+            holds: false,
+            unsaid: ChunkSet::new(),
             publishing: false,
             rate: RateMeter::new(now),
             last_move: now,
@@ -232,6 +238,7 @@ impl Receiver {
                     self.told_credit = 0;
                 }
             }
+            ReceiverInput::Hold(holds) => self.hold(holds),
             ReceiverInput::Lost(chunks) => {
                 self.publishing = false;
                 self.verified.subtract(&chunks);
@@ -278,6 +285,7 @@ impl Receiver {
             rate: self.rate.rate(now),
             streams,
             parallel: streams > 1,
+            limited: false,
         }
     }
 
@@ -435,7 +443,7 @@ impl Receiver {
             None => true,
         };
         let owed = !self.wanted.is_empty() || lists_are_owed;
-        if !owed || self.paused_since.is_some() {
+        if !owed || self.holds || self.paused_since.is_some() {
             self.last_move = now;
         } else if now.saturating_sub(self.last_move) > TRANSFER_PROGRESS_DEADLINE {
             self.actions.push_back(ReceiverAction::Stalled);
@@ -453,8 +461,7 @@ impl Receiver {
         self.unproven.store(chunk);
         self.prove(chunk..chunk + 1);
         // Said for every chunk that was sent: it is what gives the provider its credit back.
-        let range = ChunkRange { start: chunk, count: 1 };
-        self.actions.push_back(ReceiverAction::Send(Message::Verified(vec![range])));
+        self.say_of(chunk);
     }
 
     /// Takes a chunk off the list of wanted ones; false if it was not on it.
@@ -487,6 +494,7 @@ impl Receiver {
             let complete = self.verified.len() == self.geometry.chunks() && self.unproven.is_empty();
             if complete && self.file_id.is_some() && !self.publishing {
                 self.publishing = true;
+                self.say_verified();
                 self.actions.push_back(ReceiverAction::Publish);
             }
         }
@@ -522,7 +530,7 @@ impl Receiver {
 
     /// Wants more chunks once half of the window is free, and says a new credit.
     fn want(&mut self) {
-        let mut ranges: Vec<ChunkRange> = Vec::new();
+        let (mut ranges, mut again) = (Vec::<ChunkRange>::new(), false);
         // Before the File ID is known a chunk brings its own value.
         let may_come = |chunk: &u32| self.pages.as_ref().is_none_or(|pages| pages.have_or_asked(*chunk));
         if self.wanted_bytes <= WANT_WINDOW / 2 {
@@ -533,6 +541,7 @@ impl Receiver {
                 let early = last.filter(|last| !self.wanted.is_empty() && self.todo.contains(*last));
                 let chunk = early.filter(may_come).or_else(|| self.todo.first().filter(may_come));
                 let Some(chunk) = chunk else { break };
+                again |= self.unsaid.contains(chunk);
                 self.todo.remove(chunk);
                 self.wanted.insert(chunk, false);
                 self.wanted_bytes += self.geometry.len_of(chunk);
@@ -541,6 +550,10 @@ impl Receiver {
                     _ => ranges.push(ChunkRange { start: chunk, count: 1 }),
                 }
             }
+        }
+        if again {
+            // Of what is wanted anew the provider has to hear first what became of it before.
+            self.say_verified();
         }
         let owed = !self.wanted.is_empty();
         // A provider that has to hash begins with that when it knows that there is nothing to send.

@@ -67,6 +67,8 @@ pub enum ReceiverInput {
     Lost(ChunkSet),
     /// How many chunks this receiver has memory for at once.
     Credit(u32),
+    /// Whether a limit on bandwidth lets the provider have no more credit for now.
+    Hold(bool),
     /// The content is durable under this name.
     Published {
         /// The name.

@@ -41,6 +41,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => any::<u8>().prop_map(Step::LostThenStored),
         1 => (any::<bool>(), proptest::option::of(0u32..8)).prop_map(|(b, r)| Step::Restart(b, r)),
         2 => (1u32..20).prop_map(Step::Credit),
+        2 => any::<bool>().prop_map(Step::Hold),
         2 => Just(Step::Time),
     ];
     proptest::collection::vec(step, 0..160)
@@ -352,6 +353,31 @@ fn deadlines_measure_progress() {
     assert_eq!(receiver.next_action(), None);
     receiver.handle(ReceiverInput::Tick, TRANSFER_PROGRESS_DEADLINE * 3).unwrap();
     assert_eq!(receiver.next_action(), Some(ReceiverAction::Stalled));
+
+    // What a limit holds back is owed by nobody.
+    let (_, mut receiver) = fresh_receiver(9);
+    receiver.handle(ReceiverInput::Hold(true), Now::ZERO).unwrap();
+    receiver.handle(ReceiverInput::Tick, TRANSFER_PROGRESS_DEADLINE * 2).unwrap();
+    receiver.handle(ReceiverInput::Hold(false), TRANSFER_PROGRESS_DEADLINE * 2).unwrap();
+    receiver.handle(ReceiverInput::Tick, TRANSFER_PROGRESS_DEADLINE * 3).unwrap();
+    assert_eq!(receiver.next_action(), None);
+    receiver.handle(ReceiverInput::Tick, TRANSFER_PROGRESS_DEADLINE * 4).unwrap();
+    assert_eq!(receiver.next_action(), Some(ReceiverAction::Stalled));
+}
+
+#[test]
+fn while_words_are_held_no_more_comes_than_there_is_credit_for() {
+    let mut world = World::new(40, ChunkSet::new());
+    world.step(&Step::Hold(true));
+    for _ in 0..200 {
+        world.step(&Step::Control);
+        world.step(&Step::Chunk(0, Fate::Whole));
+    }
+    assert_eq!(world.receiver.verified().len(), CREDIT);
+    assert!(world.flying.is_empty() && world.completed.is_none());
+    world.step(&Step::Hold(false));
+    assert_eq!(world.to_provider.len(), 1, "what was held back is one word");
+    world.run_to_completion();
 }
 
 /// Fault 12.

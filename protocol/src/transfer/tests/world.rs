@@ -454,6 +454,7 @@ impl World {
             Step::LostThenStored(at) => self.lost_then_stored(usize::from(at)),
             Step::Restart(believe, rot) => self.restart(believe, rot),
             Step::Credit(credit) => self.tell_receiver(ReceiverInput::Credit(credit)),
+            Step::Hold(holds) => self.tell_receiver(ReceiverInput::Hold(holds)),
             Step::Time => self.pass_time(),
         }
     }
@@ -496,6 +497,8 @@ impl World {
         if std::mem::take(&mut self.paused) {
             self.tell_receiver(ReceiverInput::SpaceFreed);
         }
+        // Time pays what is owed to a limit.
+        self.tell_receiver(ReceiverInput::Hold(false));
         self.tell_receiver(ReceiverInput::Tick);
         let moved = self.now.as_millis() as u64;
         self.tell_provider(ProviderInput::Path { rtt: Now::from_millis(10), window: 1 << 20, moved });
@@ -559,5 +562,6 @@ pub(super) enum Step {
     LostThenStored(u8),
     Restart(bool, Option<u32>),
     Credit(u32),
+    Hold(bool),
     Time,
 }

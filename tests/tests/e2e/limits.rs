@@ -1,0 +1,90 @@
+//! Limits on bandwidth. They are held to by what could not have been done within the time that it took, never by how long
+//! something may take.
+
+use std::time::{Duration, Instant};
+
+use p2p_tests::{Cli, Daemon, Pair, daemon::Place, data, data::MIB, words};
+
+/// Bytes per second that went at most, a moment's worth and what is in flight aside.
+fn assert_within(begun: Instant, bytes: u64, rate: u64, ahead: u64) {
+    let least = (bytes - ahead) as f64 / rate as f64 - 0.3;
+    let took = begun.elapsed();
+    assert!(took >= Duration::from_secs_f64(least), "{bytes} bytes at {rate} a second took {took:?}");
+}
+
+fn was_limited(output: &p2p_tests::Output) -> bool {
+    output.events.iter().any(|event| event["event"] == "progress" && event["limited"] == true)
+}
+
+fn limits(cli: &Cli, words: &[&str]) -> (Option<u64>, Option<u64>, String) {
+    let words = ["limit"].iter().chain(words).map(std::ffi::OsString::from);
+    let answer = cli.json(words).success();
+    let limits = answer.event("limits");
+    let source = limits["source"].as_str().unwrap().to_owned();
+    (limits["up_bps"].as_u64(), limits["down_bps"].as_u64(), source)
+}
+
+#[test]
+fn a_sender_holds_back_what_goes_up() {
+    let a = Daemon::start_in("a", Place::new().config("[limit]\nup = '2 MiB/s'\n"));
+    let Pair { a, b } = Pair::of(a, Daemon::start("b"));
+    assert_eq!(limits(&a.cli(), &[]), (Some(2 * MIB), None, "config".to_owned()));
+    let file = a.new_file("f.bin", 1, 4 * MIB);
+    let begun = Instant::now();
+    let sent = a.cli().json(words!["send", file, "--to", b.address()]).success();
+    assert_within(begun, 4 * MIB, 2 * MIB, MIB / 2);
+    assert!(was_limited(&sent), "{sent}");
+    data::assert_same(&file, &b.inbox().join("f.bin"));
+    // What comes to it is not held back, and another limit counts at once.
+    assert_eq!(limits(&a.cli(), &["--off"]), (None, None, "command".to_owned()));
+    let free = a.new_file("free.bin", 2, 24 * MIB);
+    let sent = a.cli().json(words!["send", free, "--to", b.address()]).success();
+    assert!(!was_limited(&sent), "{sent}");
+    assert_eq!(limits(&a.cli(), &["--reset"]), (Some(2 * MIB), None, "config".to_owned()));
+    assert_eq!(a.status()["limits"]["up_bps"], 2 * MIB);
+}
+
+#[test]
+fn a_receiver_holds_back_what_comes_down() {
+    let b = Daemon::start_in("b", Place::new().config("limit = '3 MiB/s'\n"));
+    let Pair { a, b } = Pair::of(Daemon::start("a"), b);
+    // Two at once share it.
+    let (one, two) = (a.new_file("one.bin", 1, 5 * MIB), a.new_file("two.bin", 2, 12 * MIB));
+    let begun = Instant::now();
+    let sent = a.cli().json(words!["send", one, two, "--to", b.address()]).success();
+    // What a chunk is in flight of each when it begins, and what may be saved up.
+    assert_within(begun, 17 * MIB, 3 * MIB, 2 * MIB);
+    assert!(b.transfers().iter().all(|line| line["state"] == "done"), "{sent}");
+    data::assert_same(&one, &b.inbox().join("one.bin"));
+    data::assert_same(&two, &b.inbox().join("two.bin"));
+    // The same for what it fetches.
+    let id = a.cli().run(words!["share", two]).success().text();
+    std::fs::remove_file(b.inbox().join("two.bin")).unwrap();
+    let begun = Instant::now();
+    let fetched = b.cli().json(words!["fetch", id, "--from", a.address(), "--accept-new-key"]).success();
+    assert_within(begun, 12 * MIB, 3 * MIB, 5 * MIB);
+    assert!(was_limited(&fetched), "{fetched}");
+    data::assert_same(&two, &b.inbox().join("two.bin"));
+}
+
+#[test]
+fn one_transfer_can_be_slower_than_the_others_and_stays_so_over_a_restart() {
+    let Pair { mut a, b } = Pair::new();
+    let (slow, quick) = (a.new_file("slow.bin", 1, 4 * MIB), a.new_file("quick.bin", 2, 9 * MIB));
+    let words = words!["send", slow, "--to", b.address(), "--limit", "1 MiB/s"];
+    let begun = Instant::now();
+    let mut sending = a.cli().start_json(words);
+    let transfer = sending.wait_for_event("started")["transfer"].to_string();
+    let sent = a.cli().json(words!["send", quick, "--to", b.address()]).success();
+    assert!(!was_limited(&sent), "{sent}");
+    sending.wait_for_verified(MIB);
+    sending.kill9();
+    a.restart();
+    let shown = a.cli().json(words!["show", transfer]).success();
+    assert_eq!(shown.event("detail")["limit_bps"], MIB, "{shown}");
+    let waited = a.cli().json(words!["wait", transfer]).success();
+    assert!(was_limited(&waited), "{waited}");
+    assert_within(begun, 4 * MIB, MIB, MIB);
+    data::assert_same(&slow, &b.inbox().join("slow.bin"));
+    a.cli().json(words!["send", quick, "--to", b.address(), "--limit", "fast"]).exits(2);
+}
