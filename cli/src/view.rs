@@ -51,6 +51,8 @@ pub(crate) struct View<'a> {
 
 /// Failed chunks that a person is told of one by one.
 const CHUNKS_TOLD: usize = 8;
+/// Attempts that a person is told of one by one.
+const TRIES_TOLD: u32 = 8;
 /// Things left out that are named one by one.
 const LEFT_OUT_TOLD: usize = 8;
 
@@ -207,7 +209,15 @@ impl<'a> View<'a> {
                 let in_s = in_ms as f64 / 1000.0;
                 out.json(&Line::Retrying { transfer, attempt, in_s, reason: &reason })?;
                 let pause = format::duration(Duration::from_millis(in_ms));
-                self.say(Look::Warning, "retrying", &format!(" in {pause} (attempt {attempt}): {reason}"));
+                if attempt <= TRIES_TOLD {
+                    self.say(
+                        Look::Warning,
+                        "retrying",
+                        &format!(" in {pause} (attempt {attempt}): {reason}"),
+                    );
+                } else if attempt == TRIES_TOLD + 1 {
+                    self.say(Look::Warning, "retrying", ", now and then; further attempts are not shown");
+                }
                 self.words("waiting to try again", "");
             }
             TransferEvent::Done { transfer, file_id, path, bytes, moved_bytes, millis: _, fetch_from } => {

@@ -195,6 +195,10 @@ pub const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 pub const RETRY_MIN: Duration = Duration::from_millis(500);
 /// Longest pause between two tries.
 pub const RETRY_MAX: Duration = Duration::from_secs(60);
+/// The same for a peer that is known and away: it is waited for, and not only so many times.
+pub const AWAY_RETRY_MAX: Duration = Duration::from_secs(20);
+/// A peer that has not answered a dial for this long is said to be away.
+pub const SAID_AWAY: Duration = Duration::from_secs(3);
 /// Tries without a single new chunk before a transfer that had started is reported as failed.
 pub const MAX_FRUITLESS_TRIES: u32 = 8;
 /// A hash-cache entry whose ctime is closer than this to its hashing is not believed.

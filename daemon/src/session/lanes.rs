@@ -15,6 +15,7 @@ use std::{
 
 use p2p_protocol::{
     control::WaitReason,
+    limits::SAID_AWAY,
     queue::{Priority, Queue, Rank},
 };
 use tokio::{sync::oneshot, time::Instant};
@@ -221,11 +222,25 @@ impl Sessions {
             }
         };
         let dial = self.links.dial(target, job.spec().key_policy(), &place);
-        let (link, fresh) = while_wanted(job, stop, dial).await??;
+        let (link, fresh) = while_wanted(job, stop, with_a_word(job, dial)).await??;
         if fresh {
             tokio::spawn(self.clone().attend(link.clone()));
         }
         Ok((link, fresh, place))
+    }
+}
+
+/// Waits for a dial. Where that takes long, the owner is told that the peer is not there.
+async fn with_a_word<T>(job: &Job, dial: impl Future<Output = T>) -> T {
+    tokio::pin!(dial);
+    match tokio::time::timeout(SAID_AWAY, &mut dial).await {
+        Ok(dialled) => dialled,
+        Err(_) => {
+            job.wait(WaitReason::Peer);
+            let dialled = dial.await;
+            job.resume();
+            dialled
+        }
     }
 }
 

@@ -314,6 +314,11 @@ impl Links {
         self.parse(typed).map(|_| ())
     }
 
+    /// Whether a certain peer is meant by a target: by its name or Peer ID, or because it was found there before.
+    pub(crate) fn expects(&self, typed: &str) -> bool {
+        self.parse(typed).is_ok_and(|target| target.expected.is_some())
+    }
+
     fn parse(&self, typed: &str) -> Result<Target, RunError> {
         self.peers.parse_target(typed).map_err(|error| {
             let failure = if error.is_unknown_peer() { Failure::NotFound } else { Failure::Usage };

@@ -12,8 +12,8 @@ use p2p_protocol::{
     FileId, Geometry, PeerId, ResumeKey, SafeName,
     control::{Output, State, WaitReason},
     limits::{
-        HASH_FIRST_LEN, MAX_DELIVERED, MAX_EARLY_LEN, MAX_FRAME_LEN, MAX_FRUITLESS_TRIES, MAX_MANIFEST_LEN,
-        RETRY_MAX, RETRY_MIN,
+        AWAY_RETRY_MAX, HASH_FIRST_LEN, MAX_DELIVERED, MAX_EARLY_LEN, MAX_FRAME_LEN, MAX_FRUITLESS_TRIES,
+        MAX_MANIFEST_LEN, RETRY_MAX, RETRY_MIN,
     },
     policy::{Rights, Situation, admit},
     reason::{AbortReason, Failure, PeerMisbehaved},
@@ -60,6 +60,17 @@ impl Sessions {
         }
     }
 
+    /// Whether its peer is one that was there before, or that is known under the name it was asked for by: an address that
+    /// nobody ever answered at may as well be a mistake.
+    fn is_known(&self, job: &Job) -> bool {
+        job.has_started()
+            || match job.spec() {
+                Spec::Send { target, .. } => self.links.expects(target),
+                Spec::Fetch { from, .. } => from.iter().any(|target| self.links.expects(target)),
+                Spec::Receive { .. } | Spec::ReceiveUnsealed { .. } | Spec::Serve { .. } => false,
+            }
+    }
+
     async fn drive(self: &Arc<Self>, job: &Arc<Job>) {
         let stop = job.supersede(&self.shutdown);
         let _running = job.running.lock().await;
@@ -87,18 +98,20 @@ impl Sessions {
                 continue;
             }
             fruitless = if job.verified_bytes() > before { 1 } else { fruitless + 1 };
-            // A peer that was never there is not waited for; one that was there may come back.
-            let patience = if job.has_started() || error.met || error.failure == Failure::Conflict {
-                MAX_FRUITLESS_TRIES
+            let is_away = error.passing && error.failure == Failure::Unreachable && !error.met;
+            let (patience, longest) = if is_away && self.is_known(job) {
+                (u32::MAX, AWAY_RETRY_MAX)
+            } else if job.has_started() || error.met || error.failure == Failure::Conflict {
+                (MAX_FRUITLESS_TRIES, RETRY_MAX)
             } else {
-                1
+                (1, RETRY_MAX)
             };
             if !error.passing || fruitless >= patience {
                 job.fail(&error);
                 break;
             }
             attempt += 1;
-            let pause = pause_before(fruitless);
+            let pause = pause_before(fruitless, longest);
             job.retrying(attempt, pause, &error.message);
             self.registry.save(job);
             let cancelled = job.cancelled();
@@ -547,8 +560,8 @@ pub(super) async fn hear(
 
 /// The pause before the next try: doubled each time, and cut by a random part so that peers that lost each
 /// other at the same moment do not come back in step.
-fn pause_before(fruitless: u32) -> Duration {
-    let longest = RETRY_MIN.saturating_mul(1 << fruitless.saturating_sub(1).min(16)).min(RETRY_MAX);
+fn pause_before(fruitless: u32, longest: Duration) -> Duration {
+    let longest = RETRY_MIN.saturating_mul(1 << fruitless.saturating_sub(1).min(16)).min(longest);
     longest.mul_f64(rand::random_range(0.5..=1.0))
 }
 
