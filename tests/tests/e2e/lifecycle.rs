@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use p2p_protocol::control::Preamble;
 use p2p_tests::{
     Cli, Daemon, Pair, binaries,
     daemon::{Place, terminate, wait_timeout},
@@ -287,7 +288,7 @@ fn a_command_of_another_version_is_told_so() {
     stream.write_all(b"p2pctl\xff\x7f").unwrap();
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
-    assert_eq!(answer, b"p2pctl\x03\x00", "the daemon says its own version and hangs up");
+    assert_eq!(answer, Preamble::ours().encode(), "the daemon says its own version and hangs up");
 }
 
 /// The value of a key in a section of a systemd unit.
