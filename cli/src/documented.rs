@@ -50,7 +50,7 @@ fn every_verb_and_flag_is_documented() {
 fn is_shown_below(line: &Line<'_>) {
     match line {
         Line::Queued { .. } | Line::Started { .. } | Line::Waiting { .. } | Line::Progress { .. } => {}
-        Line::LeftOut { .. } => {}
+        Line::LeftOut { .. } | Line::SameName { .. } => {}
         Line::ChunkFailed { .. } | Line::Retrying { .. } | Line::Done { .. } | Line::Failed { .. } => {}
         Line::Interrupted { .. } | Line::Timeout { .. } | Line::Shared { .. } | Line::Unshared { .. } => {}
         Line::Cancelled { .. } | Line::Verified { .. } | Line::Id { .. } | Line::Trusted { .. } => {}
@@ -104,6 +104,7 @@ fn lines() -> Vec<Value> {
         Line::Progress { transfer, numbers: Numbers::from(&Progress::default()) },
         Line::ChunkFailed { transfer, chunk: 1, peer: PEER, reason: "corrupt" },
         Line::LeftOut { transfer, path: "run/socket", reason: "a socket" },
+        Line::SameName { transfer, paths: &["Makefile".to_owned(), "makefile".to_owned()] },
         Line::Retrying { transfer, attempt: 2, in_s: 1.0, reason: "gone" },
         Line::Done { transfer, file_id: ID, path, bytes: 1, moved_bytes: 1, seconds: 1.0, fetch: None },
         Line::Failed {

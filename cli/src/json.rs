@@ -49,6 +49,10 @@ pub(crate) enum Line<'a> {
         path: &'a str,
         reason: &'a str,
     },
+    SameName {
+        transfer: u64,
+        paths: &'a [String; 2],
+    },
     Retrying {
         transfer: u64,
         attempt: u32,

@@ -16,6 +16,7 @@ mod json;
 mod meter;
 mod output;
 mod progress;
+mod remarks;
 mod start;
 mod view;
 

@@ -291,6 +291,13 @@ pub enum TransferEvent {
         /// What it is.
         what: String,
     },
+    /// Two names in a folder are one where case or normal forms are folded, so that such a receiver cannot take it.
+    SameName {
+        /// The transfer's number.
+        transfer: u64,
+        /// Where, from the folder on.
+        paths: [String; 2],
+    },
     /// The transfer broke and will be tried again.
     Retrying {
         /// The transfer's number.
@@ -341,6 +348,7 @@ impl TransferEvent {
             | Self::Progress { transfer, .. }
             | Self::ChunkFailed { transfer, .. }
             | Self::LeftOut { transfer, .. }
+            | Self::SameName { transfer, .. }
             | Self::Retrying { transfer, .. }
             | Self::Done { transfer, .. }
             | Self::Failed { transfer, .. } => *transfer,

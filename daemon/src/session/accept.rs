@@ -50,7 +50,7 @@ impl Sessions {
         };
         let peer = connection.peer_id();
         let stranger = !self.peers.is_trusted(&peer);
-        if !self.links.has_room(stranger) {
+        if !self.links.make_room(&peer, stranger) {
             tracing::warn!(%peer, "too many connections, one refused");
             connection.close(close::BUSY, "");
             return;

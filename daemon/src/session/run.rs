@@ -223,7 +223,7 @@ impl Sessions {
     ) -> Result<Arc<Source>, RunError> {
         let (store, path) = (self.store.clone(), path.to_owned());
         let source = self.hashing(job, stop, move |progress| store.import(&path, progress)).await?;
-        source.left_out().iter().for_each(|left_out| job.left_out(&left_out.path, left_out.what));
+        source.remarks().into_iter().for_each(|remark| job.remark(remark));
         Ok(source)
     }
 

@@ -66,6 +66,7 @@ pub(crate) use partial::Partial;
 pub(crate) use publish::{PublishName, Published};
 pub(crate) use recover::PartialSpec;
 pub(crate) use source::{Chunk, Source};
+pub(crate) use tree_source::Remark;
 
 use crate::{
     disk::{Disk, PRIVATE_FOLDER, make_folders},

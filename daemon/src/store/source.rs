@@ -7,7 +7,7 @@ use p2p_protocol::{ChunkSet, Cv, FileId, Geometry, Layout, Manifest, ResumeKey, 
 use super::{
     error::StoreError,
     file_source::{ChunkData, FileSource},
-    tree_source::{LeftOut, TreeSource},
+    tree_source::{Remark, TreeSource},
 };
 
 /// A file or folder that is open for sending.
@@ -86,11 +86,11 @@ impl Source {
         }
     }
 
-    /// What of a folder is not sent.
-    pub(crate) fn left_out(&self) -> &[LeftOut] {
+    /// What is worth a word about a folder.
+    pub(crate) fn remarks(&self) -> Vec<Remark> {
         match self {
-            Self::File(_) => &[],
-            Self::Folder(folder) => folder.left_out(),
+            Self::File(_) => Vec::new(),
+            Self::Folder(folder) => folder.remarks(),
         }
     }
 

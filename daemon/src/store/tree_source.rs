@@ -11,6 +11,7 @@ use bytes::Bytes;
 use cap_std::fs::Dir;
 use p2p_protocol::{
     Cv, FileId, Layout, Manifest, Plan,
+    control::TransferEvent,
     manifest::Entry,
     plan::Span,
     proof::ProofTree,
@@ -55,6 +56,27 @@ pub(crate) struct LeftOut {
     pub(crate) path: String,
     /// What it is.
     pub(crate) what: &'static str,
+}
+
+/// What its owner should know about a folder that is sent or shared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Remark {
+    /// Something is not sent.
+    LeftOut(LeftOut),
+    /// Two names are one where case or normal forms are folded.
+    SameName([String; 2]),
+}
+
+impl Remark {
+    /// The same, for who follows a transfer.
+    pub(crate) fn event(self, transfer: u64) -> TransferEvent {
+        match self {
+            Self::LeftOut(LeftOut { path, what }) => {
+                TransferEvent::LeftOut { transfer, path, what: what.to_owned() }
+            }
+            Self::SameName(paths) => TransferEvent::SameName { transfer, paths },
+        }
+    }
 }
 
 /// Everything that a source is made of.
@@ -112,8 +134,16 @@ impl TreeSource {
     }
 
     /// What is not sent of it.
-    pub(crate) fn left_out(&self) -> &[LeftOut] {
+    pub(super) fn left_out(&self) -> &[LeftOut] {
         &self.left_out
+    }
+
+    /// What is worth a word about it.
+    pub(super) fn remarks(&self) -> Vec<Remark> {
+        let left_out = self.left_out.iter().cloned().map(Remark::LeftOut);
+        let alike = self.manifest.alike();
+        let alike = alike.into_iter().map(|paths| Remark::SameName(paths.map(str::to_owned)));
+        left_out.chain(alike).collect()
     }
 
     fn entry(&self, number: u32) -> Result<(&Entry, Stamp, FileId), StoreError> {

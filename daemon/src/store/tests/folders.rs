@@ -261,6 +261,20 @@ fn without_a_rename_that_replaces_nothing_an_empty_folder_claims_the_name() {
 }
 
 #[test]
+fn a_claim_of_a_name_does_not_outlive_a_rename_that_fails() {
+    let (bed, tree) = (Bed::new(), Tree::new(1));
+    bed.disk.fail(Op::Rename, Errno::INVAL, 0, 99);
+    bed.disk.fail(Op::Replace, Errno::IO, 0, 1);
+    let partial = tree.open(&bed);
+    tree.write_all(&partial);
+    partial.publish(&name("tree")).unwrap_err();
+    assert!(!bed.inbox().join("tree").exists());
+    let published = partial.publish(&name("tree")).unwrap();
+    assert_eq!(published.name, "tree");
+    tree.assert_is_at(&published.path);
+}
+
+#[test]
 fn what_is_there_already_is_copied_and_checked() {
     let (bed, tree, other) = (Bed::new(), Tree::new(1), Tree::new(50));
     let older = bed.path("older");
@@ -282,4 +296,22 @@ fn what_is_there_already_is_copied_and_checked() {
     let again = bed.store.open_partial(spec).unwrap();
     assert_eq!(again.layout().plan().unwrap().bytes(), 4307);
     tree.assert_is_at(&tree.complete(&again).path);
+}
+
+/// On a file system that folds case one of two names takes the other's place, as it is done here by hand.
+///
+/// Fault 24.
+#[test]
+fn two_names_that_turn_out_to_be_one_are_an_error_and_nothing_is_published() {
+    let (bed, tree) = (Bed::new(), Tree::new(1));
+    let partial = tree.open(&bed);
+    tree.write_all(&partial);
+    let part = tree.part(&bed);
+    let (one, other) = (part.join("a/one"), part.join("a/two"));
+    std::fs::remove_file(&other).unwrap();
+    std::fs::hard_link(&one, &other).unwrap();
+    let error = partial.publish(&name("tree")).unwrap_err();
+    assert!(matches!(&error, StoreError::SameName { .. }), "{error}");
+    assert!(error.to_string().contains("a/one, a/two"), "{error}");
+    assert!(!bed.inbox().join("tree").exists());
 }
