@@ -41,7 +41,7 @@ pub fn protocol_is_pure(source: &Source) -> Vec<String> {
 
 /// Dependencies that would let I/O into `protocol`, in its manifest.
 pub fn impure_dependencies(manifest: &str) -> Vec<String> {
-    const PURE: [&str; 7] = [
+    const PURE: [&str; 8] = [
         "bincode",
         "blake3",
         "data-encoding",
