@@ -46,6 +46,9 @@ pub const MANIFEST_PART_LEN: usize = 128 * 1024;
 /// Bytes of such lists that a daemon holds for its peers at once; in memory each takes some three times as much. Where there is
 /// no room for another, its transfer waits.
 pub const MANIFEST_BUDGET: u64 = MAX_MANIFEST_LEN as u64;
+/// Chaining values of a folder's files that a receiver asks for before it accepts, for what it has of older versions of them: 64 GiB of
+/// files.
+pub const MAX_VALUES_ASKED: u64 = 1 << 18;
 /// Longest path inside a folder, in bytes of UTF-8, and longest target of a symbolic link.
 pub const MAX_PATH_LEN: usize = 4096;
 /// Most names in such a path.

@@ -104,6 +104,11 @@ fn messages() -> Vec<(Message, String)> {
             }),
             "11000000 0100000000000000 03000000 04000000 14 00000000 0000000000000000".into(),
         ),
+        (
+            Message::NeedValues(vec![ChunkRange { start: 3, count: 4 }]),
+            "12000000 0100000000000000 03000000 04000000".into(),
+        ),
+        (Message::Values(vec![cv]), format!("13000000 0100000000000000 {CV_HEX}")),
     ]
 }
 
@@ -151,12 +156,14 @@ fn every_message_is_pinned() {
                 Message::NeedManifest => 15,
                 Message::Manifest(_) => 16,
                 Message::AcceptFolder(_) => 17,
+                Message::NeedValues(_) => 18,
+                Message::Values(_) => 19,
             }
         })
         .collect();
     numbers.dedup();
-    assert_eq!(numbers, (0..18).collect::<Vec<u32>>());
-    let unknown = [18, 0, 0, 0];
+    assert_eq!(numbers, (0..20).collect::<Vec<u32>>());
+    let unknown = [20, 0, 0, 0];
     assert_eq!(codec::decode::<Message>(&unknown), Err(PeerMisbehaved::MalformedFrame));
 }
 

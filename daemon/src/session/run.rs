@@ -148,7 +148,9 @@ impl Sessions {
             say(&mut control, &Message::Offer(offer)).await?;
             // The one chunk of a small file goes along, unless it is known to be there.
             let opening = if let Some(manifest) = source.manifest() {
-                Opening::Folder(folder::answer(job, &mut control, &self.workers, manifest, stop).await?)
+                Opening::Folder(
+                    folder::answer(job, &mut control, &self.workers, &source, manifest, stop).await?,
+                )
             } else if id.is_some_and(|id| self.may_go_early(link.peer(), id, source.size())) {
                 Opening::Early
             } else {

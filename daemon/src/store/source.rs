@@ -86,6 +86,14 @@ impl Source {
         }
     }
 
+    /// The values of one of a folder's files, by the number of its entry; `None` where no list of it is stored.
+    pub(crate) fn values_of(&self, entry: u32) -> Result<Option<Vec<Cv>>, StoreError> {
+        match self {
+            Self::File(_) => Ok(None),
+            Self::Folder(folder) => folder.values(entry),
+        }
+    }
+
     /// What is worth a word about a folder.
     pub(crate) fn remarks(&self) -> Vec<Remark> {
         match self {

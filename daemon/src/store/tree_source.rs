@@ -12,6 +12,7 @@ use cap_std::fs::Dir;
 use p2p_protocol::{
     Cv, FileId, Layout, Manifest, Plan,
     control::TransferEvent,
+    limits::GROUP_LEN,
     manifest::Entry,
     plan::Span,
     proof::ProofTree,
@@ -244,6 +245,16 @@ impl TreeSource {
         Ok(bytes.freeze())
     }
 
+    /// The values of a file, one per group; `None` where no list of it is stored.
+    pub(super) fn values(&self, number: u32) -> Result<Option<Vec<Cv>>, StoreError> {
+        let (entry, stamp, id) = self.entry(number)?;
+        let groups = stamp.size.div_ceil(GROUP_LEN);
+        let Some(list) = self.store.lists().load(id, groups) else { return Ok(None) };
+        let values = list.read(&**self.store.disk(), 0..groups);
+        let path = self.path_of(entry);
+        values.map(Some).map_err(StoreError::io("read the list of chaining values of", &path))
+    }
+
     /// The tree over the values of a file's pieces: of its stored list, or hashed again where that is gone.
     fn tree(&self, number: u32, chunk_len: u64) -> Result<Arc<ProofTree>, StoreError> {
         if let Some(known) = lock(&self.trees).get(&number) {
@@ -252,7 +263,7 @@ impl TreeSource {
         let (entry, stamp, id) = self.entry(number)?;
         let path = self.path_of(entry);
         let read = || StoreError::io("read the list of chaining values of", &path);
-        let groups = stamp.size.div_ceil(p2p_protocol::limits::GROUP_LEN);
+        let groups = stamp.size.div_ceil(GROUP_LEN);
         let list = match self.store.lists().load(id, groups) {
             Some(list) => list,
             None => match hash_file(&self.store, &self.open(entry, stamp)?, &path, stamp.size, &|_| true)? {
@@ -261,7 +272,7 @@ impl TreeSource {
             },
         };
         let values = list.read(&**self.store.disk(), 0..groups).map_err(read())?;
-        let per_chunk = (chunk_len / p2p_protocol::limits::GROUP_LEN) as usize;
+        let per_chunk = (chunk_len / GROUP_LEN) as usize;
         let values: Vec<Cv> = values.chunks(per_chunk).filter_map(tree::merge).collect();
         let made = ProofTree::new(&values).ok_or_else(|| read()(io::ErrorKind::InvalidData.into()))?;
         let made = Arc::new(made);
