@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use crate::{
     args::Typed,
     commands::example,
-    json::{FailedChunk, Line, Missing, Numbers, Wait, encode},
+    json::{Check, FailedChunk, Line, Missing, Numbers, ServiceLine, Verdict, Wait, Written, encode},
 };
 
 const TEXT: &str = include_str!("../../docs/cli.md");
@@ -56,6 +56,11 @@ fn is_shown_below(line: &Line<'_>) {
         Line::Cancelled { .. } | Line::Verified { .. } | Line::Id { .. } | Line::Trusted { .. } => {}
         Line::Accepted { .. } | Line::Rejected { .. } => {}
         Line::Forgotten { .. } | Line::Transfer(_) | Line::Detail { .. } | Line::Peer(_) => {}
+        Line::Service(_)
+        | Line::ServicePlan { .. }
+        | Line::Log { .. }
+        | Line::ConfigWritten { .. }
+        | Line::Check(_) => {}
         Line::Status(_) | Line::Demo { .. } | Line::DemoDone { .. } => {}
     }
 }
@@ -134,6 +139,28 @@ fn lines() -> Vec<Value> {
         },
         Line::Peer((&info).into()),
         Line::Status((&status).into()),
+        Line::Service(ServiceLine {
+            manager: "systemd",
+            name,
+            file: path,
+            installed: true,
+            state: None,
+            pid: None,
+            version: None,
+        }),
+        Line::ServicePlan {
+            writes: vec![Written { path: path.to_owned(), text: "" }],
+            removes: Vec::new(),
+            runs: Vec::new(),
+        },
+        Line::Log { line: "a" },
+        Line::ConfigWritten { path },
+        Line::Check(&Check {
+            check: "home".to_owned(),
+            verdict: Verdict::Ok,
+            found: String::new(),
+            advice: None,
+        }),
         Line::Demo { step: "a" },
         Line::DemoDone { file_id: ID, bytes: 1, kept_bytes: 1, moved_bytes: 1, seconds: 1.0, rate_bps: None },
     ];

@@ -16,6 +16,7 @@ mod json;
 mod meter;
 mod output;
 mod progress;
+mod service;
 mod start;
 mod view;
 

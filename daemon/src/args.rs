@@ -63,6 +63,10 @@ pub(crate) enum Print {
     ConfigJson,
     /// The File ID of a folder, with every file read.
     FolderId,
+    /// Where the config file is, which is made now, with every setting and its default.
+    NewConfig,
+    /// What could keep a daemon from working well, a JSON object a line.
+    Doctor,
 }
 
 /// An address to listen on, wherever it was given.
@@ -100,6 +104,8 @@ mod tests {
             ("config", Print::Config),
             ("config-json", Print::ConfigJson),
             ("folder-id", Print::FolderId),
+            ("new-config", Print::NewConfig),
+            ("doctor", Print::Doctor),
         ] {
             let args = Args::try_parse_from(["p2pd", "--print", word]).unwrap();
             assert_eq!(args.print, Some(meant));

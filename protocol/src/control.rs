@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Version of this conversation. It changes with every change of the types below.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 
 /// The fixed bytes that open each direction, so that programs of different versions part with a clear word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +79,8 @@ pub enum Request {
     Reject(u64),
     /// All shares: one [`Event::Shared`] each, oldest first.
     Shares,
+    /// Whether the daemon answers, without a look at any disk: [`Event::Ok`].
+    Ping,
 }
 
 /// The folder in the state folder for content that has no other place: standard input that is to be sent, and what is

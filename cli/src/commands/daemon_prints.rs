@@ -22,6 +22,20 @@ pub(crate) fn config(ctx: &Context) -> Result<(), CliError> {
     printed(ctx, what, None)?.lines().try_for_each(|line| ctx.out.print_always(line))
 }
 
+/// `p2p config init`.
+pub(crate) fn new_config(ctx: &Context) -> Result<(), CliError> {
+    let path = printed(ctx, "new-config", None)?;
+    ctx.out.print(path.trim_end())?;
+    ctx.out
+        .say("every setting is there with its default; what you change holds from the daemon's next start");
+    ctx.out.json(&Line::ConfigWritten { path: path.trim_end() })
+}
+
+/// What the daemon's program finds about this machine.
+pub(super) fn findings(ctx: &Context) -> Result<String, CliError> {
+    printed(ctx, "doctor", None)
+}
+
 /// The File ID of a folder.
 pub(super) fn folder_id(ctx: &Context, path: &Path) -> Result<FileId, CliError> {
     let said = printed(ctx, "folder-id", Some(path))?;

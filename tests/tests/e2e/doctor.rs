@@ -1,0 +1,69 @@
+//! What `p2p doctor` and `p2p config init` find and leave.
+
+use std::{fs, net::UdpSocket};
+
+use p2p_tests::{Daemon, Output, daemon::Place, words};
+use serde_json::Value;
+
+/// The verdict on this, and what was found.
+fn verdict<'a>(output: &'a Output, check: &str) -> (&'a str, &'a str) {
+    let mut found = output.events.iter().filter(|line| line["event"] == "check" && line["check"] == check);
+    let line = found.next().unwrap_or_else(|| panic!("nothing was found about {check}\n{output}"));
+    (line["verdict"].as_str().unwrap(), line["found"].as_str().unwrap())
+}
+
+#[test]
+fn a_machine_that_is_well_passes() {
+    let daemon = Daemon::start("a");
+    let cli = daemon.cli().env("P2P_LISTEN", daemon.address()).env("P2P_INBOX", daemon.inbox());
+    let found = cli.json(words!["doctor"]).success();
+    assert!(found.events.iter().all(|line| line["verdict"] != "fail"), "{found}");
+    assert!(found.events.iter().all(|line| (line["verdict"] == "ok") == line["advice"].is_null()), "{found}");
+    assert!(verdict(&found, "port").1.contains("the daemon of this home runs"), "{found}");
+    assert!(verdict(&found, "daemon").1.contains(&format!("process {}", daemon.pid())), "{found}");
+    let people = cli.run(words!["doctor"]).success();
+    assert!(people.text().lines().any(|line| line.starts_with("ok    home ")), "{people}");
+    assert!(!data_left_in(daemon.place()));
+}
+
+fn data_left_in(place: &Place) -> bool {
+    let names = |folder| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let mut all = names(place.home_path()).chain(names(place.inbox_path())).chain(names(place.root()));
+    all.any(|name| name.to_string_lossy().contains("doctor"))
+}
+
+#[test]
+fn what_would_keep_the_daemon_from_starting_fails_with_the_way_out() {
+    let place = Place::new();
+    let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let cli = place.cli().env("P2P_LISTEN", taken.local_addr().unwrap().to_string());
+    let cli = cli.env("P2P_INBOX", place.inbox_path());
+    let found = cli.json(words!["doctor"]).exits(1);
+    assert_eq!(verdict(&found, "port").0, "fail");
+    assert_eq!(verdict(&found, "daemon").0, "ok");
+    assert_eq!(found.event("failed")["exit_code"], 1);
+
+    let place = place.config("lisen = '127.0.0.1:0'\n");
+    let found = place.cli().json(words!["doctor"]).exits(1);
+    assert!(verdict(&found, "config").1.contains("did you mean `listen`?"), "{found}");
+}
+
+#[test]
+fn a_config_file_to_begin_with_is_written_once() {
+    let place = Place::new();
+    let written = place.cli().json(words!["config", "init"]).success();
+    let path = place.home_path().join("config.toml");
+    assert_eq!(written.event("config_written")["path"], path.to_str().unwrap());
+    let text = fs::read_to_string(&path).unwrap();
+    let settings = place.cli().json(words!["config"]).success();
+    let settings = settings.event("config")["settings"].as_array().unwrap();
+    let is_there = |line: &Value| text.contains(&format!("\n#{} = ", line["key"].as_str().unwrap()));
+    assert!(
+        settings
+            .iter()
+            .all(|line| is_there(line) || ["home", "config"].contains(&line["key"].as_str().unwrap()))
+    );
+    let again = place.cli().run(words!["config", "init"]).exits(9);
+    assert!(again.stderr.contains("stays as it is"), "{again}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), text);
+}
