@@ -98,8 +98,9 @@ pub(super) fn state(service: &Service) -> Result<State, Trouble> {
 
 pub(super) fn logs(service: &Service, lines: u32, follow: bool) -> Vec<String> {
     let lines = format!("--lines={lines}");
-    let mut command =
-        words(&["journalctl", "--user", "--no-pager", "--output=short-iso", &lines, "--unit", &service.name]);
+    // Not `--user --unit`: where the journal is kept in memory, or the user is root, there is no journal of the user's own.
+    let unit = format!("--user-unit={}", service.name);
+    let mut command = words(&["journalctl", "--no-pager", "--quiet", "--output=short-iso", &lines, &unit]);
     if follow {
         command.push("--follow".to_owned());
     }

@@ -191,7 +191,10 @@ fn the_log_is_shown_and_cannot_move_the_cursor() {
     let user = User::new(SYSTEMCTL);
     user.service("install").success();
     let logs = user.cli().run(words!["service", "logs", "-n", "7", "--follow"]).success();
-    assert!(logs.text().contains("--lines=7 --unit p2pd-") && logs.text().contains(" --follow"), "{logs}");
+    assert!(
+        logs.text().contains("--lines=7 --user-unit=p2pd-") && logs.text().contains(" --follow"),
+        "{logs}"
+    );
     assert!(logs.text().contains("an escape \\u{1b}[2J"), "{logs}");
     let logs = user.cli().json(words!["service", "logs"]).success();
     assert_eq!(logs.events[1]["line"], "an escape \u{1b}[2J");
