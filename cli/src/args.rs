@@ -138,8 +138,12 @@ pub(crate) enum Command {
         #[arg(long, requires = "repair", value_name = "TARGET", add = complete::targets())]
         from: Vec<String>,
     },
-    /// Look for what could go wrong here
-    Doctor,
+    /// Look for what could go wrong here, or try the way to a peer
+    Doctor {
+        /// The peer: a host, host:port, a peer's name or its Peer ID
+        #[arg(value_name = "PEER", add = complete::targets())]
+        peer: Option<String>,
+    },
     /// Run the daemon as a service of your user: at login, watched, and with a log
     Service {
         #[command(subcommand)]

@@ -60,7 +60,8 @@ fn is_shown_below(line: &Line<'_>) {
         | Line::ServicePlan { .. }
         | Line::Log { .. }
         | Line::ConfigWritten { .. }
-        | Line::Check(_) => {}
+        | Line::Check(_)
+        | Line::Probe { .. } => {}
         Line::Status(_) | Line::Demo { .. } | Line::DemoDone { .. } => {}
     }
 }
@@ -155,6 +156,15 @@ fn lines() -> Vec<Value> {
         },
         Line::Log { line: "a" },
         Line::ConfigWritten { path },
+        Line::Probe {
+            peer: PEER,
+            address: "a",
+            connect_ms: None,
+            round_trip_ms: 1.0,
+            mtu: 1,
+            protocol: "a",
+            trusts: None,
+        },
         Line::Check(&Check {
             check: "home".to_owned(),
             verdict: Verdict::Ok,

@@ -145,6 +145,16 @@ pub(crate) enum Line<'a> {
         path: &'a str,
     },
     Check(&'a Check),
+    Probe {
+        #[serde(serialize_with = "text")]
+        peer: PeerId,
+        address: &'a str,
+        connect_ms: Option<f64>,
+        round_trip_ms: f64,
+        mtu: u16,
+        protocol: &'a str,
+        trusts: Option<bool>,
+    },
     Demo {
         step: &'a str,
     },

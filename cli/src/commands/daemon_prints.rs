@@ -11,9 +11,14 @@ use crate::{context::Context, error::CliError, json::Line};
 
 /// `p2p id`.
 pub(crate) fn id(ctx: &Context) -> Result<(), CliError> {
-    let id = printed(ctx, "id", None)?;
-    ctx.out.print(id.trim())?;
-    ctx.out.json(&Line::Id { peer: id.trim() })
+    let id = own_id(ctx)?;
+    ctx.out.print(&id)?;
+    ctx.out.json(&Line::Id { peer: &id })
+}
+
+/// This machine's Peer ID.
+pub(super) fn own_id(ctx: &Context) -> Result<String, CliError> {
+    Ok(printed(ctx, "id", None)?.trim().to_owned())
 }
 
 /// `p2p config`.

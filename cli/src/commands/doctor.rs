@@ -1,9 +1,9 @@
-//! `p2p doctor`: what the daemon's program finds about this machine, and the daemon that runs.
+//! `p2p doctor`: what the daemon's program finds about this machine, the daemon that runs, and the way to a peer.
 
 use std::time::Duration;
 
 use p2p_protocol::{
-    control::{Event, Request},
+    control::{Event, Probe, Request},
     reason::Failure,
 };
 
@@ -23,7 +23,11 @@ pub(crate) async fn run(ctx: &Context) -> Result<(), CliError> {
         Err(error) => vec![check("config", Verdict::Fail, error.message, error.hints.first().cloned())],
     };
     checks.push(daemon(ctx).await?);
-    for check in &checks {
+    show(ctx, &checks)
+}
+
+fn show(ctx: &Context, checks: &[Check]) -> Result<(), CliError> {
+    for check in checks {
         ctx.out.json(&Line::Check(check))?;
         lines(check).iter().try_for_each(|line| ctx.out.print(line))?;
     }
@@ -31,6 +35,80 @@ pub(crate) async fn run(ctx: &Context) -> Result<(), CliError> {
         0 => Ok(()),
         failed => Err(CliError::new(Failure::Other, format!("{failed} of {} checks failed", checks.len()))),
     }
+}
+
+/// `p2p doctor PEER`.
+pub(crate) async fn probe(ctx: &Context, target: String) -> Result<(), CliError> {
+    let events = ctx.connect_or_start().await?.ask_all(&Request::Probe(target.clone())).await;
+    let events = match events {
+        // Somebody answered, and has proved to have this key.
+        Err(error) if error.is(Failure::UnknownKey) => {
+            let trust = error.key.map(|key| format!("p2p peers trust {key} --address {target}"));
+            let trust = trust.map(|trust| format!("if `p2p id` says the same there: {trust}"));
+            return Err(trust.into_iter().fold(error, CliError::hint));
+        }
+        events => events?,
+    };
+    let [Event::Probed(found)] = events.as_slice() else {
+        return Err(client::unexpected());
+    };
+    let own = daemon_prints::own_id(ctx)?;
+    ctx.out.json(&Line::Probe {
+        peer: found.peer.id,
+        address: &found.address,
+        connect_ms: found.connect_us.map(millis),
+        round_trip_ms: millis(found.round_trip_us),
+        mtu: found.mtu,
+        protocol: &found.protocol,
+        trusts: found.trusts,
+    })?;
+    show(ctx, &path(found, &own))
+}
+
+fn millis(micros: u64) -> f64 {
+    micros as f64 / 1000.0
+}
+
+/// What trying the way to a peer says.
+fn path(found: &Probe, own: &str) -> Vec<Check> {
+    let reached = match found.connect_us {
+        Some(micros) => format!("{} answered; connected in {:.1} ms", found.address, millis(micros)),
+        None => format!("{} is connected already", found.address),
+    };
+    let peer = &found.peer;
+    let name = peer.name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
+    let known = |what: &str| format!("{}{name}, {what}", peer.id);
+    let may: Vec<&str> = [("send", peer.send), ("fetch", peer.fetch)]
+        .iter()
+        .filter(|(_, may)| *may)
+        .map(|(right, _)| *right)
+        .collect();
+    let trusted_here = if may.is_empty() {
+        check("peer", Verdict::Ok, known("which may do nothing here"), None)
+    } else {
+        check("peer", Verdict::Ok, known(&format!("which may {} here", may.join(" and "))), None)
+    };
+    let trusts = match found.trusts {
+        Some(true) => check("trusted_there", Verdict::Ok, "it trusts this machine", None),
+        Some(false) => {
+            let advice = format!("have its owner run: p2p peers trust {own}");
+            check("trusted_there", Verdict::Warn, "it does not trust this machine", Some(advice))
+        }
+        None => check(
+            "trusted_there",
+            Verdict::Ok,
+            "it has dialled this machine; what it lets it do does not show",
+            None,
+        ),
+    };
+    vec![
+        check("reached", Verdict::Ok, reached, None),
+        trusted_here,
+        trusts,
+        check("round_trip", Verdict::Ok, format!("{:.1} ms", millis(found.round_trip_us)), None),
+        check("packets", Verdict::Ok, format!("up to {} bytes so far", found.mtu), None),
+        check("protocol", Verdict::Ok, found.protocol.clone(), None),
+    ]
 }
 
 fn parse(lines: &str) -> Result<Vec<Check>, CliError> {

@@ -55,7 +55,8 @@ pub(crate) async fn run(ctx: &mut Context, command: Command) -> Result<(), CliEr
         Command::Verify { path, file_id, repair: true, from } => {
             verify::repair(ctx, &path, file_id, from).await
         }
-        Command::Doctor => doctor::run(ctx).await,
+        Command::Doctor { peer: None } => doctor::run(ctx).await,
+        Command::Doctor { peer: Some(peer) } => doctor::probe(ctx, peer).await,
         Command::Service { command } => service::run(ctx, command).await,
         Command::Demo { size } => demo::run(ctx, size).await,
         Command::Completions { shell } => completions::run(ctx, shell).await,

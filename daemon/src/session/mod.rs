@@ -16,6 +16,7 @@ mod incoming;
 mod job;
 mod lanes;
 mod links;
+mod probe;
 mod provide;
 mod receipts;
 mod receive;

@@ -2,7 +2,7 @@
 
 use std::{fs, net::UdpSocket};
 
-use p2p_tests::{Daemon, Output, daemon::Place, words};
+use p2p_tests::{Daemon, Output, Pair, daemon::Place, words};
 use serde_json::Value;
 
 /// The verdict on this, and what was found.
@@ -66,4 +66,35 @@ fn a_config_file_to_begin_with_is_written_once() {
     let again = place.cli().run(words!["config", "init"]).exits(9);
     assert!(again.stderr.contains("stays as it is"), "{again}");
     assert_eq!(fs::read_to_string(&path).unwrap(), text);
+}
+
+#[test]
+fn the_way_to_a_peer_is_tried() {
+    let pair = Pair::new();
+    let (a, b) = (&pair.a, &pair.b);
+    let found = a.cli().json(words!["doctor", b.address()]).success();
+    let probe = found.event("probe");
+    assert_eq!((probe["peer"].as_str(), &probe["trusts"]), (Some(b.peer()), &true.into()));
+    assert!(probe["connect_ms"].is_number() && probe["mtu"].as_u64() >= Some(1200), "{found}");
+    assert_eq!(probe["protocol"], "p2p/1");
+    // The second time the connection is there.
+    let again = a.cli().json(words!["doctor", b.address()]).success();
+    assert!(again.event("probe")["connect_ms"].is_null(), "{again}");
+    // A transfer leaves no trace of it, and it leaves none in the list.
+    assert!(a.transfers().is_empty() && b.transfers().is_empty());
+}
+
+#[test]
+fn a_peer_that_does_not_trust_this_machine_says_so() {
+    let (a, b) = (Daemon::start("a"), Daemon::start("b"));
+    a.trust(&b);
+    let found = a.cli().json(words!["doctor", b.address()]).success();
+    assert_eq!(found.event("probe")["trusts"], false);
+    let there = found.events.iter().find(|line| line["check"] == "trusted_there").unwrap();
+    assert!(there["advice"].as_str().unwrap().contains(&format!("p2p peers trust {}", a.peer())), "{found}");
+    assert_eq!(b.standing_of(a.peer()).as_deref(), Some("pending"));
+
+    // A key that is not known yet is shown, and pinned by nobody.
+    let stranger = b.cli().run(words!["doctor", a.address()]).exits(5);
+    assert!(stranger.stderr.contains(&format!("p2p peers trust {}", a.peer())), "{stranger}");
 }
