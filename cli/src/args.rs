@@ -155,6 +155,13 @@ pub(crate) enum Command {
         #[arg(long, default_value = "256MiB", value_parser = crate::format::parse_size)]
         size: u64,
     },
+    /// Print the manual page, or write those of all commands
+    #[command(hide = true)]
+    Man {
+        /// Write the pages of p2p, its commands and p2pd into this folder
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
     /// Print a completion script for a shell
     Completions {
         /// The shell

@@ -212,3 +212,15 @@ fn every_key_of_the_json_is_documented_and_no_other() {
     );
     assert_eq!(shown, by_event(lines().into_iter()));
 }
+
+#[test]
+fn packages_are_of_this_version() {
+    let version = env!("CARGO_PKG_VERSION");
+    for (text, place) in [
+        (include_str!("../../docs/packaging/PKGBUILD"), format!("pkgver={version}\n")),
+        (include_str!("../../docs/packaging/p2p.rb"), format!("/v{version}.tar.gz")),
+        (include_str!("../../docs/packaging/flake.nix"), format!("version = \"{version}\";")),
+    ] {
+        assert!(text.contains(&place), "{text}");
+    }
+}

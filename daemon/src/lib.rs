@@ -276,6 +276,10 @@ fn print_one(print: Print, args: &Args) -> Result<(), Part> {
             line.map_err(|error| Part::Log(error.to_string()))? + "\n"
         }
         Print::FolderId => folder_id(args.of.as_deref().unwrap_or(Path::new(".")))?.to_string() + "\n",
+        Print::Man => {
+            let page = args::manual().map_err(|source| Part::Io { what: "write the manual page", source })?;
+            String::from_utf8_lossy(&page).into_owned()
+        }
         Print::Doctor => {
             let findings = doctor::examine(&Settings::resolve(args)?);
             doctor::lines(&findings).map_err(|error| Part::Log(error.to_string()))?

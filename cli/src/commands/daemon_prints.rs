@@ -41,6 +41,11 @@ pub(super) fn findings(ctx: &Context) -> Result<String, CliError> {
     printed(ctx, "doctor", None)
 }
 
+/// The manual page of the daemon's program.
+pub(super) fn manual(ctx: &Context) -> Result<String, CliError> {
+    printed(ctx, "man", None)
+}
+
 /// The File ID of a folder.
 pub(super) fn folder_id(ctx: &Context, path: &Path) -> Result<FileId, CliError> {
     let said = printed(ctx, "folder-id", Some(path))?;

@@ -7,6 +7,7 @@ mod doctor;
 mod fetch;
 mod inbox;
 mod list;
+mod man;
 mod peers;
 mod send;
 mod service;
@@ -59,6 +60,8 @@ pub(crate) async fn run(ctx: &mut Context, command: Command) -> Result<(), CliEr
         Command::Doctor { peer: Some(peer) } => doctor::probe(ctx, peer).await,
         Command::Service { command } => service::run(ctx, command).await,
         Command::Demo { size } => demo::run(ctx, size).await,
+        Command::Man { dir: None } => man::print(ctx).await,
+        Command::Man { dir: Some(dir) } => man::write(ctx, &dir),
         Command::Completions { shell } => completions::run(ctx, shell).await,
     }
 }
