@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use crate::{
     args::Typed,
     commands::example,
-    json::{FailedChunk, Line, Missing, Numbers, Wait, encode},
+    json::{Check, FailedChunk, Line, Missing, Numbers, ServiceLine, Verdict, Wait, Written, encode},
 };
 
 const TEXT: &str = include_str!("../../docs/cli.md");
@@ -56,6 +56,12 @@ fn is_shown_below(line: &Line<'_>) {
         Line::Cancelled { .. } | Line::Verified { .. } | Line::Id { .. } | Line::Trusted { .. } => {}
         Line::Accepted { .. } | Line::Rejected { .. } => {}
         Line::Forgotten { .. } | Line::Transfer(_) | Line::Detail { .. } | Line::Peer(_) => {}
+        Line::Service(_)
+        | Line::ServicePlan { .. }
+        | Line::Log { .. }
+        | Line::ConfigWritten { .. }
+        | Line::Check(_)
+        | Line::Probe { .. } => {}
         Line::Status(_) | Line::Demo { .. } | Line::DemoDone { .. } => {}
     }
 }
@@ -135,6 +141,37 @@ fn lines() -> Vec<Value> {
         },
         Line::Peer((&info).into()),
         Line::Status((&status).into()),
+        Line::Service(ServiceLine {
+            manager: "systemd",
+            name,
+            file: path,
+            installed: true,
+            state: None,
+            pid: None,
+            version: None,
+        }),
+        Line::ServicePlan {
+            writes: vec![Written { path: path.to_owned(), text: "" }],
+            removes: Vec::new(),
+            runs: Vec::new(),
+        },
+        Line::Log { line: "a" },
+        Line::ConfigWritten { path },
+        Line::Probe {
+            peer: PEER,
+            address: "a",
+            connect_ms: None,
+            round_trip_ms: 1.0,
+            mtu: 1,
+            protocol: "a",
+            trusts: None,
+        },
+        Line::Check(&Check {
+            check: "home".to_owned(),
+            verdict: Verdict::Ok,
+            found: String::new(),
+            advice: None,
+        }),
         Line::Demo { step: "a" },
         Line::DemoDone { file_id: ID, bytes: 1, kept_bytes: 1, moved_bytes: 1, seconds: 1.0, rate_bps: None },
     ];
@@ -175,4 +212,16 @@ fn every_key_of_the_json_is_documented_and_no_other() {
         shown.map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"))),
     );
     assert_eq!(shown, by_event(lines().into_iter()));
+}
+
+#[test]
+fn packages_are_of_this_version() {
+    let version = env!("CARGO_PKG_VERSION");
+    for (text, place) in [
+        (include_str!("../../docs/packaging/PKGBUILD"), format!("pkgver={version}\n")),
+        (include_str!("../../docs/packaging/p2p.rb"), format!("/v{version}.tar.gz")),
+        (include_str!("../../docs/packaging/flake.nix"), format!("version = \"{version}\";")),
+    ] {
+        assert!(text.contains(&place), "{text}");
+    }
 }

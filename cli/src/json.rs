@@ -8,7 +8,7 @@ use p2p_protocol::{
     name::printable,
     reason::ChunkFailure,
 };
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::format;
 
@@ -136,6 +136,29 @@ pub(crate) enum Line<'a> {
     },
     Peer(Peer<'a>),
     Status(StatusLine<'a>),
+    Service(ServiceLine<'a>),
+    ServicePlan {
+        writes: Vec<Written<'a>>,
+        removes: Vec<String>,
+        runs: Vec<String>,
+    },
+    Log {
+        line: &'a str,
+    },
+    ConfigWritten {
+        path: &'a str,
+    },
+    Check(&'a Check),
+    Probe {
+        #[serde(serialize_with = "text")]
+        peer: PeerId,
+        address: &'a str,
+        connect_ms: Option<f64>,
+        round_trip_ms: f64,
+        mtu: u16,
+        protocol: &'a str,
+        trusts: Option<bool>,
+    },
     Demo {
         step: &'a str,
     },
@@ -148,6 +171,43 @@ pub(crate) enum Line<'a> {
         seconds: f64,
         rate_bps: Option<u64>,
     },
+}
+
+/// One thing that `p2p doctor` has looked at, as the daemon's program says it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Check {
+    pub(crate) check: String,
+    pub(crate) verdict: Verdict,
+    pub(crate) found: String,
+    pub(crate) advice: Option<String>,
+}
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Verdict {
+    Ok,
+    Warn,
+    Fail,
+}
+
+/// A service, as its manager and its daemon see it.
+#[derive(Debug, Serialize)]
+pub(crate) struct ServiceLine<'a> {
+    pub(crate) manager: &'static str,
+    pub(crate) name: &'a str,
+    pub(crate) file: &'a str,
+    pub(crate) installed: bool,
+    pub(crate) state: Option<&'a str>,
+    pub(crate) pid: Option<u32>,
+    pub(crate) version: Option<&'a str>,
+}
+
+/// A file that would be written.
+#[derive(Debug, Serialize)]
+pub(crate) struct Written<'a> {
+    pub(crate) path: String,
+    pub(crate) text: &'a str,
 }
 
 /// Why nothing moves: a reason of the daemon, or its own absence.

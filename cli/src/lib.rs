@@ -17,6 +17,7 @@ mod meter;
 mod output;
 mod progress;
 mod remarks;
+mod service;
 mod start;
 mod view;
 

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Version of this conversation. It changes with every change of the types below.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 
 /// The fixed bytes that open each direction, so that programs of different versions part with a clear word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +79,10 @@ pub enum Request {
     Reject(u64),
     /// All shares: one [`Event::Shared`] each, oldest first.
     Shares,
+    /// Whether the daemon answers, without a look at any disk: [`Event::Ok`].
+    Ping,
+    /// Try the way to a target, as typed, which has to be known: [`Event::Probed`].
+    Probe(String),
 }
 
 /// The folder in the state folder for content that has no other place: standard input that is to be sent, and what is
@@ -212,6 +216,8 @@ pub enum Event {
     Detail(Detail),
     /// A peer in a list.
     Peer(PeerInfo),
+    /// What came of trying the way to a peer.
+    Probed(Probe),
 }
 
 /// A request that failed.
@@ -514,6 +520,25 @@ pub enum Writing {
         /// Whether TCP is refused too.
         tcp_refused: bool,
     },
+}
+
+/// What came of trying the way to a peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// Who is there, and what it is here.
+    pub peer: PeerInfo,
+    /// Where.
+    pub address: String,
+    /// Microseconds until there was a connection, its name's resolution and the handshake; `None` where one was open.
+    pub connect_us: Option<u64>,
+    /// Microseconds of a round trip, as measured so far.
+    pub round_trip_us: u64,
+    /// The largest packet known to get through so far, in bytes of UDP payload.
+    pub mtu: u16,
+    /// The protocol that both sides speak.
+    pub protocol: String,
+    /// Whether the peer trusts this daemon, where that shows.
+    pub trusts: Option<bool>,
 }
 
 /// What a peer is here.

@@ -118,6 +118,8 @@ impl Handlers {
                 Err(error) => events.answer(Err(error)).await,
             },
             Request::Forget(peer) => events.answer(sessions.forget(&peer).await.map(|_| Event::Ok)).await,
+            Request::Probe(target) => events.answer(sessions.probe(&target).await.map(Event::Probed)).await,
+            Request::Ping => events.say(Event::Ok).await,
         }
     }
 

@@ -17,6 +17,7 @@ mod job;
 mod lanes;
 mod links;
 mod places;
+mod probe;
 mod provide;
 mod receipts;
 mod receive;

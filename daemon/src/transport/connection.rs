@@ -107,6 +107,11 @@ impl Connection {
         PathStats { rtt: stats.path.rtt, window: stats.path.cwnd, stream_frames: stats.frame_tx.stream }
     }
 
+    /// The largest packet that is known to get through so far, in bytes of UDP payload.
+    pub(crate) fn mtu(&self) -> u16 {
+        self.quic.stats().path.current_mtu
+    }
+
     /// Opens the control stream of a new transfer. The peer sees it with the first message. Waits while the peer
     /// has as many transfers open as it takes on one connection, though not for ever.
     pub(crate) async fn open_control(&self) -> Result<ControlStream, TransportError> {

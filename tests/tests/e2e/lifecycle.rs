@@ -287,7 +287,7 @@ fn a_command_of_another_version_is_told_so() {
     stream.write_all(b"p2pctl\xff\x7f").unwrap();
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
-    assert_eq!(answer, b"p2pctl\x03\x00", "the daemon says its own version and hangs up");
+    assert_eq!(answer, b"p2pctl\x04\x00", "the daemon says its own version and hangs up");
 }
 
 /// The value of a key in a section of a systemd unit.

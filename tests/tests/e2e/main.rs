@@ -5,6 +5,7 @@
 
 mod confine;
 mod crash;
+mod doctor;
 mod folders;
 mod in_process;
 mod inbox;
@@ -16,10 +17,12 @@ mod network;
 mod output;
 mod scarcity;
 mod secrets;
+mod service;
 mod shares;
 mod source;
 mod space;
 mod stdin;
+mod supervised;
 mod swapped;
 mod transfer;
 mod trust;
