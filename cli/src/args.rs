@@ -155,8 +155,11 @@ pub(crate) enum Command {
     },
     /// Show how the daemon is
     Status,
-    /// Show each setting and where it came from
-    Config,
+    /// Show each setting and where it came from, or write a config file to begin with
+    Config {
+        #[command(subcommand)]
+        command: Option<Config>,
+    },
     /// Check that a file or folder has a File ID
     Verify {
         /// The file or folder
@@ -171,11 +174,29 @@ pub(crate) enum Command {
         #[arg(long, requires = "repair", value_name = "TARGET", add = complete::targets())]
         from: Vec<String>,
     },
+    /// Look for what could go wrong here, or try the way to a peer
+    Doctor {
+        /// The peer: a host, host:port, a peer's name or its Peer ID
+        #[arg(value_name = "PEER", add = complete::targets())]
+        peer: Option<String>,
+    },
+    /// Run the daemon as a service of your user: at login, watched, and with a log
+    Service {
+        #[command(subcommand)]
+        command: Service,
+    },
     /// Try it all on this machine: send between two throwaway daemons, kill one, resume
     Demo {
         /// How much random data to send, like 64MiB or 1GiB
         #[arg(long, default_value = "256MiB", value_parser = crate::format::parse_size)]
         size: u64,
+    },
+    /// Print the manual page, or write those of all commands
+    #[command(hide = true)]
+    Man {
+        /// Write the pages of p2p, its commands and p2pd into this folder
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
     },
     /// Print a completion script for a shell
     Completions {
@@ -317,6 +338,45 @@ pub(crate) enum Inbox {
         /// The offer's number
         #[arg(value_name = "N", add = complete::offers())]
         number: u64,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Config {
+    /// Write a config file with every setting, what it is for, and its default
+    Init,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Service {
+    /// Make the daemon a service that starts at login, and start it
+    Install {
+        /// Only show what would be written and run
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Stop the service and undo its installation
+    Uninstall {
+        /// Only show what would be removed and run
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Start the service
+    Start,
+    /// Stop the service; transfers go on when it starts again
+    Stop,
+    /// Stop the service and start it, as after an upgrade
+    Restart,
+    /// Show how the service is
+    Status,
+    /// Show what the service said last
+    Logs {
+        /// How many lines
+        #[arg(short = 'n', long, default_value_t = 100, value_name = "N")]
+        lines: u32,
+        /// Go on with what it says from now on
+        #[arg(short, long)]
+        follow: bool,
     },
 }
 

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use crate::{
     args::Typed,
     commands::example,
-    json::{FailedChunk, Line, Missing, Numbers, Wait, encode},
+    json::{Check, FailedChunk, Line, Missing, Numbers, ServiceLine, Verdict, Wait, Written, encode},
 };
 
 const TEXT: &str = include_str!("../../docs/cli.md");
@@ -52,13 +52,19 @@ fn every_verb_and_flag_is_documented() {
 fn is_shown_below(line: &Line<'_>) {
     match line {
         Line::Queued { .. } | Line::Started { .. } | Line::Waiting { .. } | Line::Progress { .. } => {}
-        Line::LeftOut { .. } | Line::Summary { .. } => {}
+        Line::LeftOut { .. } | Line::SameName { .. } | Line::Summary { .. } => {}
         Line::ChunkFailed { .. } | Line::Retrying { .. } | Line::Done { .. } | Line::Failed { .. } => {}
         Line::Interrupted { .. } | Line::Timeout { .. } | Line::Shared { .. } | Line::Unshared { .. } => {}
         Line::Cancelled { .. } | Line::Verified { .. } | Line::Id { .. } | Line::Trusted { .. } => {}
         Line::Accepted { .. } | Line::Rejected { .. } => {}
         Line::Paused { .. } | Line::Resumed { .. } | Line::Priority { .. } | Line::Limits(_) => {}
         Line::Forgotten { .. } | Line::Transfer(_) | Line::Detail { .. } | Line::Peer(_) => {}
+        Line::Service(_)
+        | Line::ServicePlan { .. }
+        | Line::Log { .. }
+        | Line::ConfigWritten { .. }
+        | Line::Check(_)
+        | Line::Probe { .. } => {}
         Line::Status(_) | Line::Demo { .. } | Line::DemoDone { .. } => {}
     }
 }
@@ -108,6 +114,7 @@ fn lines() -> Vec<Value> {
         Line::Progress { transfer, numbers: Numbers::from(&Progress::default()) },
         Line::ChunkFailed { transfer, chunk: 1, peer: PEER, reason: "corrupt" },
         Line::LeftOut { transfer, path: "run/socket", reason: "a socket" },
+        Line::SameName { transfer, paths: &["Makefile".to_owned(), "makefile".to_owned()] },
         Line::Retrying { transfer, attempt: 2, in_s: 1.0, reason: "gone" },
         Line::Done { transfer, file_id: ID, path, bytes: 1, moved_bytes: 1, seconds: 1.0, fetch: None },
         Line::Failed {
@@ -151,6 +158,37 @@ fn lines() -> Vec<Value> {
         Line::Peer((&info).into()),
         Line::Status((&status).into()),
         Line::Limits((&status.limits).into()),
+        Line::Service(ServiceLine {
+            manager: "systemd",
+            name,
+            file: path,
+            installed: true,
+            state: None,
+            pid: None,
+            version: None,
+        }),
+        Line::ServicePlan {
+            writes: vec![Written { path: path.to_owned(), text: "" }],
+            removes: Vec::new(),
+            runs: Vec::new(),
+        },
+        Line::Log { line: "a" },
+        Line::ConfigWritten { path },
+        Line::Probe {
+            peer: PEER,
+            address: "a",
+            connect_ms: None,
+            round_trip_ms: 1.0,
+            mtu: 1,
+            protocol: "a",
+            trusts: None,
+        },
+        Line::Check(&Check {
+            check: "home".to_owned(),
+            verdict: Verdict::Ok,
+            found: String::new(),
+            advice: None,
+        }),
         Line::Demo { step: "a" },
         Line::DemoDone { file_id: ID, bytes: 1, kept_bytes: 1, moved_bytes: 1, seconds: 1.0, rate_bps: None },
     ];
@@ -191,4 +229,16 @@ fn every_key_of_the_json_is_documented_and_no_other() {
         shown.map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"))),
     );
     assert_eq!(shown, by_event(lines().into_iter()));
+}
+
+#[test]
+fn packages_are_of_this_version() {
+    let version = env!("CARGO_PKG_VERSION");
+    for (text, place) in [
+        (include_str!("../../docs/packaging/PKGBUILD"), format!("pkgver={version}\n")),
+        (include_str!("../../docs/packaging/p2p.rb"), format!("/v{version}.tar.gz")),
+        (include_str!("../../docs/packaging/flake.nix"), format!("version = \"{version}\";")),
+    ] {
+        assert!(text.contains(&place), "{text}");
+    }
 }

@@ -1,16 +1,20 @@
 //! The lines of `--json`. Keys may be added; none is renamed, and `event` comes first.
 
+mod status;
+
 use std::io;
 
 use p2p_protocol::{
     ChunkRange, FileId, PeerId,
-    control::{Direction, PeerInfo, Progress, Standing, State, Status, Summary, WaitReason, Writing},
+    control::{Direction, PeerInfo, Progress, Standing, State, Summary, WaitReason},
     name::printable,
     queue::Priority,
-    rate::{InForce, Limits, Rate, Source},
+    rate::Rate,
     reason::ChunkFailure,
 };
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
+
+pub(crate) use status::{LimitsLine, StatusLine};
 
 use crate::format;
 
@@ -53,6 +57,10 @@ pub(crate) enum Line<'a> {
         transfer: u64,
         path: &'a str,
         reason: &'a str,
+    },
+    SameName {
+        transfer: u64,
+        paths: &'a [String; 2],
     },
     Retrying {
         transfer: u64,
@@ -158,6 +166,29 @@ pub(crate) enum Line<'a> {
     Peer(Peer<'a>),
     Status(StatusLine<'a>),
     Limits(LimitsLine),
+    Service(ServiceLine<'a>),
+    ServicePlan {
+        writes: Vec<Written<'a>>,
+        removes: Vec<String>,
+        runs: Vec<String>,
+    },
+    Log {
+        line: &'a str,
+    },
+    ConfigWritten {
+        path: &'a str,
+    },
+    Check(&'a Check),
+    Probe {
+        #[serde(serialize_with = "text")]
+        peer: PeerId,
+        address: &'a str,
+        connect_ms: Option<f64>,
+        round_trip_ms: f64,
+        mtu: u16,
+        protocol: &'a str,
+        trusts: Option<bool>,
+    },
     Demo {
         step: &'a str,
     },
@@ -170,6 +201,43 @@ pub(crate) enum Line<'a> {
         seconds: f64,
         rate_bps: Option<u64>,
     },
+}
+
+/// One thing that `p2p doctor` has looked at, as the daemon's program says it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Check {
+    pub(crate) check: String,
+    pub(crate) verdict: Verdict,
+    pub(crate) found: String,
+    pub(crate) advice: Option<String>,
+}
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Verdict {
+    Ok,
+    Warn,
+    Fail,
+}
+
+/// A service, as its manager and its daemon see it.
+#[derive(Debug, Serialize)]
+pub(crate) struct ServiceLine<'a> {
+    pub(crate) manager: &'static str,
+    pub(crate) name: &'a str,
+    pub(crate) file: &'a str,
+    pub(crate) installed: bool,
+    pub(crate) state: Option<&'a str>,
+    pub(crate) pid: Option<u32>,
+    pub(crate) version: Option<&'a str>,
+}
+
+/// A file that would be written.
+#[derive(Debug, Serialize)]
+pub(crate) struct Written<'a> {
+    pub(crate) path: String,
+    pub(crate) text: &'a str,
 }
 
 /// Why nothing moves: a reason of the daemon, or its own absence.
@@ -365,83 +433,6 @@ pub(crate) fn rights(info: &PeerInfo) -> Vec<&'static str> {
         .into_iter()
         .filter_map(|(may, word)| may.then_some(word))
         .collect()
-}
-
-/// The daemon's state.
-#[derive(Debug, Serialize)]
-pub(crate) struct StatusLine<'a> {
-    version: &'a str,
-    pid: u32,
-    #[serde(serialize_with = "text")]
-    peer: PeerId,
-    listen: &'a [String],
-    home: &'a str,
-    inbox: &'a str,
-    uptime_s: u64,
-    unfinished: u64,
-    connections: u64,
-    shares: u64,
-    confinement: ConfinementLine<'a>,
-    no_new_privs: bool,
-    dumpable: bool,
-    limits: LimitsLine,
-}
-
-/// The limits on bandwidth that hold, in bytes per second.
-#[derive(Debug, Serialize)]
-pub(crate) struct LimitsLine {
-    up_bps: Option<u64>,
-    down_bps: Option<u64>,
-    source: Source,
-}
-
-impl From<&InForce> for LimitsLine {
-    fn from(in_force: &InForce) -> Self {
-        let InForce { limits: Limits { up, down }, source } = *in_force;
-        Self { up_bps: up.map(Rate::bytes), down_bps: down.map(Rate::bytes), source }
-    }
-}
-
-impl<'a> From<&'a Status> for StatusLine<'a> {
-    fn from(status: &'a Status) -> Self {
-        Self {
-            version: &status.version,
-            pid: status.pid,
-            peer: status.peer,
-            listen: &status.listen,
-            home: &status.home,
-            inbox: &status.inbox,
-            uptime_s: status.uptime_s,
-            unfinished: status.unfinished,
-            connections: status.connections,
-            shares: status.shares,
-            confinement: ConfinementLine::from(&status.confinement.writing),
-            no_new_privs: status.confinement.no_new_privs,
-            dumpable: status.confinement.dumpable,
-            limits: (&status.limits).into(),
-        }
-    }
-}
-
-/// Where the daemon may write.
-#[derive(Debug, Serialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
-enum ConfinementLine<'a> {
-    None,
-    Unsupported,
-    Landlock { abi: u32, write_only_in: &'a [String], tcp_refused: bool },
-}
-
-impl<'a> From<&'a Writing> for ConfinementLine<'a> {
-    fn from(writing: &'a Writing) -> Self {
-        match writing {
-            Writing::Anywhere => Self::None,
-            Writing::NotSupported => Self::Unsupported,
-            Writing::Landlock { abi, folders, tcp_refused } => {
-                Self::Landlock { abi: *abi, write_only_in: folders, tcp_refused: *tcp_refused }
-            }
-        }
-    }
 }
 
 fn text<T: ToString, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {

@@ -16,6 +16,8 @@ mod json;
 mod meter;
 mod output;
 mod progress;
+mod remarks;
+mod service;
 mod start;
 mod view;
 

@@ -19,6 +19,7 @@ use crate::{
     client::{Client, ConnectError},
     context::Context,
     error::CliError,
+    service::{Ask, Service, Trouble},
 };
 
 /// One command at a time starts a daemon for a state folder.
@@ -29,10 +30,10 @@ pub(crate) const LOG: &str = "p2pd.log";
 const LOG_LIMIT: u64 = 8 << 20;
 /// Most bytes of a log's end that are shown.
 const LOG_TAIL: u64 = 2048;
-/// The service, where it is installed.
-const UNIT: &str = "p2pd.service";
+/// What a service manager tells a service, and a daemon that is started here must not take for its own.
+const OF_A_SERVICE: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 /// How often the daemon is looked for while it starts.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Starts a daemon for the context's state folder and connects to it.
 pub(crate) async fn start(ctx: &Context) -> Result<Client, CliError> {
@@ -45,10 +46,12 @@ pub(crate) async fn start(ctx: &Context) -> Result<Client, CliError> {
         Err(error) => return Err(error.into()),
     }
     ctx.out.detail(&format!("no daemon runs for {}: starting one", ctx.home.display()));
-    if ctx.home_is_default && service_is_installed() && start_service(ctx)? {
+    if let Some(service) = Service::of(ctx).ok().filter(Service::is_installed)
+        && start_service(ctx, &service)?
+    {
         return answer(ctx, || Ok(None)).await?.ok_or_else(|| {
-            CliError::daemon(format!("the service {UNIT} was started and does not answer"))
-                .hint(format!("see why with: journalctl --user -u {UNIT} -e"))
+            CliError::daemon(format!("the service {} was started and does not answer", service.name))
+                .hint(see_why(ctx))
         });
     }
     start_program(ctx).await
@@ -86,33 +89,26 @@ async fn lock(ctx: &Context) -> Result<File, CliError> {
     }
 }
 
-/// Whether this user has the service's unit in the usual place.
-fn service_is_installed() -> bool {
-    directories::BaseDirs::new()
-        .is_some_and(|dirs| dirs.config_dir().join("systemd/user").join(UNIT).exists())
+fn see_why(ctx: &Context) -> String {
+    format!("see why with: {}", ctx.suggest("service logs"))
 }
 
 /// Starts the service; false where there is no service manager to ask.
-fn start_service(ctx: &Context) -> Result<bool, CliError> {
-    let output = match Command::new("systemctl").args(["--user", "start", UNIT]).stdin(Stdio::null()).output()
-    {
-        Ok(output) => output,
-        Err(error) => {
-            ctx.out
-                .detail(&format!("cannot run systemctl ({error}): starting the daemon without the service"));
-            return Ok(false);
+fn start_service(ctx: &Context, service: &Service) -> Result<bool, CliError> {
+    for step in service.steps(Ask::Start) {
+        match step.take() {
+            Ok(()) => {}
+            Err(trouble @ Trouble::NoManager(_)) => {
+                ctx.out.detail(&format!("{trouble}: starting the daemon without the service"));
+                return Ok(false);
+            }
+            Err(trouble) => {
+                let words = format!("the service {} does not start: {trouble}", service.name);
+                return Err(CliError::daemon(words).hint(see_why(ctx)));
+            }
         }
-    };
-    if output.status.success() {
-        return Ok(true);
     }
-    let why = String::from_utf8_lossy(&output.stderr);
-    if why.contains("connect to") && why.contains("bus") {
-        ctx.out.detail("no service manager runs here: starting the daemon without the service");
-        return Ok(false);
-    }
-    Err(CliError::daemon(format!("the service {UNIT} does not start: {}", why.trim()))
-        .hint(format!("see why with: journalctl --user -u {UNIT} -e")))
+    Ok(true)
 }
 
 async fn start_program(ctx: &Context) -> Result<Client, CliError> {
@@ -140,7 +136,7 @@ fn end_of(status: ExitStatus) -> String {
 }
 
 /// Waits until the daemon answers; `None` when it ended, or the time is over.
-async fn answer(
+pub(crate) async fn answer(
     ctx: &Context,
     mut ended: impl FnMut() -> io::Result<Option<ExitStatus>>,
 ) -> Result<Option<Client>, CliError> {
@@ -185,7 +181,11 @@ impl Log {
             CliError::daemon(format!("cannot start {}: {error}", ctx.program.display()))
                 .hint("p2pd must lie beside p2p; install both in one folder")
         };
-        Command::new(&ctx.program)
+        let mut command = Command::new(&ctx.program);
+        for name in OF_A_SERVICE {
+            command.env_remove(name);
+        }
+        command
             .arg("--home")
             .arg(&ctx.home)
             .current_dir("/")

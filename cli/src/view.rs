@@ -16,6 +16,7 @@ use crate::{
     meter::Meter,
     output::Look,
     progress::Bar,
+    remarks::Remarks,
 };
 
 /// What follows from an event.
@@ -45,7 +46,7 @@ pub(crate) struct View<'a> {
     started: Option<Started>,
     /// Failed chunks that a person was told of.
     chunks_told: usize,
-    left_out_told: usize,
+    remarks: Remarks,
     bar: Option<Bar>,
 }
 
@@ -53,8 +54,6 @@ pub(crate) struct View<'a> {
 const CHUNKS_TOLD: usize = 8;
 /// Attempts that a person is told of one by one.
 const TRIES_TOLD: u32 = 8;
-/// Things left out that are named one by one.
-const LEFT_OUT_TOLD: usize = 8;
 
 #[derive(Clone, Debug)]
 struct Started {
@@ -117,7 +116,7 @@ impl<'a> View<'a> {
             meter: Meter::default(),
             started: None,
             chunks_told: 0,
-            left_out_told: 0,
+            remarks: Remarks::default(),
             bar: None,
         }
     }
@@ -201,9 +200,10 @@ impl<'a> View<'a> {
                 out.json(&Line::ChunkFailed { transfer, chunk, peer, reason: chunk_failure(reason) })?;
                 self.on_chunk_failed(chunk, peer, reason);
             }
-            TransferEvent::LeftOut { transfer, path, what } => {
-                out.json(&Line::LeftOut { transfer, path: &path, reason: &what })?;
-                self.on_left_out(&path, &what);
+            remark @ (TransferEvent::LeftOut { .. } | TransferEvent::SameName { .. }) => {
+                let mut remarks = std::mem::take(&mut self.remarks);
+                remarks.on(out, &remark, |look, label, text| self.say(look, label, text))?;
+                self.remarks = remarks;
             }
             TransferEvent::Retrying { transfer, attempt, in_ms, reason } => {
                 let in_s = in_ms as f64 / 1000.0;
@@ -288,15 +288,6 @@ impl<'a> View<'a> {
         };
         self.say(Look::Warning, "waiting", &format!(": {words}"));
         self.words("waiting: ", words);
-    }
-
-    fn on_left_out(&mut self, path: &str, what: &str) {
-        self.left_out_told += 1;
-        if self.left_out_told <= LEFT_OUT_TOLD {
-            self.say(Look::Warning, "left out", &format!(": {path}: {what}"));
-        } else if self.left_out_told == LEFT_OUT_TOLD + 1 {
-            self.say(Look::Warning, "more", " is left out; --json names all of it");
-        }
     }
 
     fn on_chunk_failed(&mut self, chunk: u32, peer: PeerId, reason: ChunkFailure) {

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{Parser, ValueEnum};
+use clap::{CommandFactory, Parser, ValueEnum};
 
 /// The daemon's command line. Every value is optional here: `config` settles what holds.
 #[derive(Clone, Debug, Default, Parser)]
@@ -63,6 +63,22 @@ pub(crate) enum Print {
     ConfigJson,
     /// The File ID of a folder, with every file read.
     FolderId,
+    /// Where the config file is, which is made now, with every setting and its default.
+    NewConfig,
+    /// What could keep a daemon from working well, a JSON object a line.
+    Doctor,
+    /// The manual page, as roff.
+    Man,
+}
+
+/// The manual page of `p2pd`.
+///
+/// # Errors
+/// It cannot be written into memory.
+pub(crate) fn manual() -> std::io::Result<Vec<u8>> {
+    let mut page = Vec::new();
+    clap_mangen::Man::new(Args::command()).render(&mut page)?;
+    Ok(page)
 }
 
 /// An address to listen on, wherever it was given.
@@ -77,8 +93,6 @@ pub(crate) fn parse_listen(text: &str) -> Result<SocketAddr, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -100,11 +114,21 @@ mod tests {
             ("config", Print::Config),
             ("config-json", Print::ConfigJson),
             ("folder-id", Print::FolderId),
+            ("new-config", Print::NewConfig),
+            ("doctor", Print::Doctor),
+            ("man", Print::Man),
         ] {
             let args = Args::try_parse_from(["p2pd", "--print", word]).unwrap();
             assert_eq!(args.print, Some(meant));
         }
         assert!(!Args::command().render_long_help().to_string().contains("--print"));
+    }
+
+    #[test]
+    fn the_manual_has_what_people_type() {
+        let page = String::from_utf8(manual().unwrap()).unwrap();
+        assert!(page.contains(".TH p2pd 1") && page.contains("inbox"), "{page}");
+        assert!(!page.contains("print"), "{page}");
     }
 
     #[test]

@@ -9,6 +9,10 @@ use p2p_protocol::control::{Confinement, Writing};
 
 use crate::config::{Settings, WriteOnlyIn};
 
+/// Before it, nothing could be renamed from one folder into another, which is how a file gets its name.
+#[cfg(target_os = "linux")]
+const LEAST: landlock::ABI = landlock::ABI::V2;
+
 /// Why the daemon cannot be confined as its owner wants it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfineError {
@@ -68,6 +72,19 @@ fn close_memory() -> bool {
     false
 }
 
+/// Whether this kernel can keep the daemon to some folders.
+#[cfg(target_os = "linux")]
+pub(crate) fn is_supported() -> bool {
+    use landlock::{AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr};
+    let least = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+    least.handle_access(AccessFs::from_write(LEAST)).is_ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn is_supported() -> bool {
+    false
+}
+
 #[cfg(not(target_os = "linux"))]
 fn confine(_folders: &[&Path]) -> Result<Writing, ConfineError> {
     Ok(Writing::NotSupported)
@@ -83,8 +100,6 @@ fn confine(folders: &[&Path]) -> Result<Writing, ConfineError> {
 
     /// What this code was tried with. Rights of later versions are not asked for.
     const KNOWN: ABI = ABI::V7;
-    /// Before it, nothing could be renamed from one folder into another, which is how a file gets its name.
-    const LEAST: ABI = ABI::V2;
     /// Where a resolver asks for an answer that did not fit a datagram.
     const DNS: u16 = 53;
 

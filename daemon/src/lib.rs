@@ -6,6 +6,7 @@ mod config;
 mod confine;
 mod control;
 pub mod disk;
+mod doctor;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod home;
@@ -13,6 +14,7 @@ mod identity;
 mod logging;
 mod node;
 mod peers;
+mod service;
 mod session;
 mod shutdown;
 mod store;
@@ -83,6 +85,8 @@ enum Part {
 impl Part {
     fn failure(&self) -> Failure {
         match self {
+            Self::Config(config::ConfigError::Exists { .. }) => Failure::Conflict,
+            Self::Config(config::ConfigError::Write { .. }) => Failure::Storage,
             Self::Config(_) | Self::Confine(_) => Failure::Usage,
             Self::Home(HomeError::AlreadyRunning { .. }) => Failure::Conflict,
             Self::Store(error) => error.failure(),
@@ -191,10 +195,10 @@ pub fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), Part> {
-    let settings = Settings::resolve(args)?;
     if let Some(print) = args.print {
-        return print_one(print, args.of.as_deref(), &settings);
+        return print_one(print, args);
     }
+    let settings = Settings::resolve(args)?;
     let filter = logging::parse_filter(&settings.log.value).map_err(|error| Part::Log(error.to_string()))?;
     logging::start(filter).map_err(|error| Part::Log(error.to_string()))?;
     let confinement = give_up(&settings)?;
@@ -239,6 +243,7 @@ async fn serve(settings: Settings, confinement: Confinement) -> Result<(), Part>
     let stop = shutdown::signal()
         .and_then(|stop| shutdown::outlive_size_limits().map(|()| stop))
         .map_err(|source| Part::Io { what: "handle signals", source })?;
+    let home = settings.home.value.clone();
     let options = Options {
         home: settings.home.value,
         listen: settings.listen.value,
@@ -258,23 +263,36 @@ async fn serve(settings: Settings, confinement: Confinement) -> Result<(), Part>
     }
     say(&lines)?;
     tracing::info!(peer = %daemon.peer_id(), addresses = ?daemon.addresses(), "ready");
+    service::ready(daemon.addresses());
+    tokio::spawn(async move { service::prove_life(&home).await });
     stop.cancelled().await;
+    service::stopping();
     daemon.shut_down().await;
     Ok(())
 }
 
-fn print_one(print: Print, of: Option<&Path>, settings: &Settings) -> Result<(), Part> {
+fn print_one(print: Print, args: &Args) -> Result<(), Part> {
     let text = match print {
         Print::Id => {
-            let home = settings.home.value.as_path();
-            Identity::load_or_create(&disk::System, home)?.peer_id().to_string() + "\n"
+            let home = Settings::resolve(args)?.home.value;
+            Identity::load_or_create(&disk::System, &home)?.peer_id().to_string() + "\n"
         }
-        Print::Config => settings.for_people(),
+        Print::Config => Settings::resolve(args)?.for_people(),
         Print::ConfigJson => {
-            let line = settings.for_programs().map_err(|error| Part::Log(error.to_string()))?;
-            line + "\n"
+            let line = Settings::resolve(args)?.for_programs();
+            line.map_err(|error| Part::Log(error.to_string()))? + "\n"
         }
-        Print::FolderId => folder_id(of.unwrap_or(Path::new(".")))?.to_string() + "\n",
+        Print::FolderId => folder_id(args.of.as_deref().unwrap_or(Path::new(".")))?.to_string() + "\n",
+        Print::Man => {
+            let page = args::manual().map_err(|source| Part::Io { what: "write the manual page", source })?;
+            String::from_utf8_lossy(&page).into_owned()
+        }
+        Print::Doctor => {
+            let findings = doctor::examine(&Settings::resolve(args)?);
+            doctor::lines(&findings).map_err(|error| Part::Log(error.to_string()))?
+        }
+        // What is wrong with the file that is there is no matter here.
+        Print::NewConfig => config::write_new(&disk::System, args)?.display().to_string() + "\n",
     };
     say(&text)
 }

@@ -3,6 +3,8 @@
 //! One request per connection on the local socket. Each side first sends a [`Preamble`]; then the client sends
 //! one [`Request`] frame and the daemon answers with [`Event`] frames until it closes the connection.
 
+mod status;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -12,8 +14,10 @@ use crate::{
     reason::{ChunkFailure, Failure},
 };
 
+pub use status::{Confinement, Probe, Status, Writing};
+
 /// Version of this conversation. It changes with every change of the types below.
-pub const VERSION: u16 = 4;
+pub const VERSION: u16 = 5;
 
 /// The fixed bytes that open each direction, so that programs of different versions part with a clear word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +85,10 @@ pub enum Request {
     Reject(u64),
     /// All shares: one [`Event::Shared`] each, oldest first.
     Shares,
+    /// Whether the daemon answers, without a look at any disk: [`Event::Ok`].
+    Ping,
+    /// Try the way to a target, as typed, which has to be known: [`Event::Probed`].
+    Probe(String),
     /// Send several files or folders: one [`Event::Queued`] each, in their order, then the events of all that are not
     /// detached until each has ended.
     SendEach(Vec<SendRequest>),
@@ -245,6 +253,8 @@ pub enum Event {
     Detail(Detail),
     /// A peer in a list.
     Peer(PeerInfo),
+    /// What came of trying the way to a peer.
+    Probed(Probe),
     /// The limits on bandwidth that hold now.
     Limits(InForce),
 }
@@ -326,6 +336,13 @@ pub enum TransferEvent {
         /// What it is.
         what: String,
     },
+    /// Two names in a folder are one where case or normal forms are folded, so that such a receiver cannot take it.
+    SameName {
+        /// The transfer's number.
+        transfer: u64,
+        /// Where, from the folder on.
+        paths: [String; 2],
+    },
     /// The transfer broke and will be tried again.
     Retrying {
         /// The transfer's number.
@@ -376,6 +393,7 @@ impl TransferEvent {
             | Self::Progress { transfer, .. }
             | Self::ChunkFailed { transfer, .. }
             | Self::LeftOut { transfer, .. }
+            | Self::SameName { transfer, .. }
             | Self::Retrying { transfer, .. }
             | Self::Done { transfer, .. }
             | Self::Failed { transfer, .. } => *transfer,
@@ -496,64 +514,6 @@ pub struct Detail {
     pub missing: Vec<ChunkRange>,
     /// The last failed chunks: which, and why.
     pub failed_chunks: Vec<(u32, ChunkFailure)>,
-}
-
-/// The daemon's state.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Status {
-    /// The program's version.
-    pub version: String,
-    /// Process number.
-    pub pid: u32,
-    /// This machine's identity.
-    pub peer: PeerId,
-    /// Addresses that are listened on.
-    pub listen: Vec<String>,
-    /// The state folder.
-    pub home: String,
-    /// The inbox.
-    pub inbox: String,
-    /// Seconds since the start.
-    pub uptime_s: u64,
-    /// Transfers that are moving or waiting.
-    pub unfinished: u64,
-    /// Open connections.
-    pub connections: u64,
-    /// Shared files.
-    pub shares: u64,
-    /// What it has given up.
-    pub confinement: Confinement,
-    /// The limits on bandwidth that hold now.
-    pub limits: InForce,
-}
-
-/// What a daemon has given up, so that a hole in it would be worth less.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Confinement {
-    /// Where it may write.
-    pub writing: Writing,
-    /// Whether no program that it starts can get rights that it has not.
-    pub no_new_privs: bool,
-    /// Whether another process of its user can read its memory, and a crash writes that to disk.
-    pub dumpable: bool,
-}
-
-/// Where a daemon may write.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Writing {
-    /// Wherever its user may.
-    Anywhere,
-    /// The same, although it was to be confined: the kernel cannot do that.
-    NotSupported,
-    /// In some folders, as Linux's Landlock sees to.
-    Landlock {
-        /// The version of Landlock.
-        abi: u32,
-        /// The folders.
-        folders: Vec<String>,
-        /// Whether TCP is refused too.
-        tcp_refused: bool,
-    },
 }
 
 /// What a peer is here.

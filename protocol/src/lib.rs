@@ -5,6 +5,7 @@
 //! as an argument, bytes come in as slices, and what should happen comes out as values. The daemon's
 //! `session` module is the only place where such a value becomes an effect.
 
+mod alike;
 pub mod bitmap;
 pub mod control;
 pub mod geometry;

@@ -46,6 +46,9 @@ pub const MANIFEST_PART_LEN: usize = 128 * 1024;
 /// Bytes of such lists that a daemon holds for its peers at once; in memory each takes some three times as much. Where there is
 /// no room for another, its transfer waits.
 pub const MANIFEST_BUDGET: u64 = MAX_MANIFEST_LEN as u64;
+/// Chaining values of a folder's files that a receiver asks for before it accepts, for what it has of older versions of them: 64 GiB of
+/// files.
+pub const MAX_VALUES_ASKED: u64 = 1 << 18;
 /// Longest path inside a folder, in bytes of UTF-8, and longest target of a symbolic link.
 pub const MAX_PATH_LEN: usize = 4096;
 /// Most names in such a path.
@@ -101,10 +104,17 @@ pub const STRANGER_BUDGET: u64 = 16 * 1024 * 1024;
 /// Bytes a peer may send on a connection before the application has read them. What was lost comes a round trip later, so
 /// that twice what a path holds keeps it full: 450 Mbit/s at 300 ms. More would cost memory wherever a disk is slow.
 pub const CONNECTION_WINDOW: u64 = 32 * 1024 * 1024;
-/// The same before it is known who the peer is. A stranger's connection, and that of a peer that has many, gets no more.
-pub const FIRST_WINDOW: u64 = 4 * 1024 * 1024;
-/// Connections of one peer that get the whole window.
+/// The same before it is known who the peer is: a chunk that comes with its offer, and messages. A stranger's connection gets no more, nor
+/// do those of a peer that has very many.
+pub const FIRST_WINDOW: u64 = MAX_EARLY_LEN + 64 * 1024;
+/// Connections of one peer that get the whole window …
 pub const WIDE_CONNECTIONS_PER_PEER: usize = 4;
+/// … and with them those that get this much at least.
+pub const NARROW_CONNECTIONS_PER_PEER: usize = 32;
+/// Bytes that a peer may send ahead on a connection that is neither among its first nor one of very many.
+pub const NARROW_WINDOW: u64 = 4 * 1024 * 1024;
+/// Bytes that all peers together may send ahead, beside the little that each connection may in any case, and what each peer may on its first.
+pub const WINDOW_BUDGET: u64 = 512 * 1024 * 1024;
 /// Bytes a peer may send on one stream before the application has read them.
 pub const STREAM_WINDOW: u64 = MAX_CHUNK_LEN + 64 * 1024;
 /// Bytes a connection keeps for retransmission.
@@ -227,9 +237,12 @@ const _: () = {
     );
     assert!(HASHING_WORD.as_secs() * 4 < TRANSFER_PROGRESS_DEADLINE.as_secs());
     assert!(
-        MAX_EARLY_CHUNKS as u64 * MAX_EARLY_LEN <= FIRST_WINDOW / 2 && FIRST_WINDOW <= CONNECTION_WINDOW,
+        MAX_EARLY_CHUNKS as u64 * MAX_EARLY_LEN <= NARROW_WINDOW / 2 && FIRST_WINDOW > MAX_EARLY_LEN,
         "what is early holds nobody up"
     );
+    assert!(FIRST_WINDOW < NARROW_WINDOW && NARROW_WINDOW < CONNECTION_WINDOW);
+    assert!(WINDOW_BUDGET >= WIDE_CONNECTIONS_PER_PEER as u64 * CONNECTION_WINDOW);
+    assert!(NARROW_CONNECTIONS_PER_PEER >= WIDE_CONNECTIONS_PER_PEER);
     assert!(MAX_UNI_STREAMS >= MAX_STREAMS_PER_TRANSFER);
     assert!(MAX_RUNNING_PER_TARGET <= MAX_RUNNING && MAX_RUNNING <= MAX_JOBS);
     assert!(MAX_RUNNING_PER_TARGET < MAX_BIDI_STREAMS as usize, "none that runs waits for a stream");

@@ -5,6 +5,7 @@
 //!     cargo run --release -p p2p-tests --bin bench -- scale [--sizes GIB,...] [--at-once N] [--together MIB]
 //!         [--rounds N] [--folder DIR] [--source-folder DIR] [--json FILE]
 //!     cargo run --release -p p2p-tests --bin bench -- small [--rounds N] [--cold-rounds N] [--rtt MS] [--json FILE]
+//!     cargo run --release -p p2p-tests --bin bench -- tree [--files N] [--len BYTES] [--rounds N] [--folder DIR] [--json FILE]
 //!     cargo run --release -p p2p-tests --bin bench -- start [--sizes MIB,...] [--rounds N] [--rate MBIT] [--rtt MS]
 //!         [--json FILE]
 //!     cargo run --release -p p2p-tests --bin bench -- memory [--connections N] [--seconds S] [--json FILE]
@@ -35,6 +36,7 @@ mod small;
 mod ssh;
 mod start;
 mod supervisor;
+mod tree;
 mod usage;
 mod wan;
 
@@ -64,6 +66,8 @@ enum Bench {
     Scale(scale::Options),
     /// 1 KiB, where only beginning and end count: `p2p send` over loopback, and over a long link as root.
     Small(small::Options),
+    /// A folder of many files, and the same again with some of them changed: p2p, cp, scp and rsync over loopback.
+    Tree(tree::Options),
     /// How soon content is on its way, whatever the size: `p2p send` of new files over a long link. Needs root.
     Start(start::Options),
     /// What connections cost that do nothing: the memory of a daemon that has many.
@@ -97,6 +101,7 @@ fn main() -> Result<()> {
         Bench::Disk(options) => loopback::run(&options, loopback::Medium::Disk),
         Bench::Scale(options) => scale::run(&options),
         Bench::Small(options) => small::run(&options),
+        Bench::Tree(options) => tree::run(&options),
         Bench::Start(options) => start::run(&options),
         Bench::Memory(options) => memory::run(&options),
         Bench::Load(options) => load::run(&options),

@@ -207,6 +207,10 @@ pub(crate) fn isolate(command: &mut Command, root: &Path) {
     for name in ["XDG_STATE_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_DOWNLOAD_DIR"] {
         command.env_remove(name);
     }
+    // Those of a service manager that runs the tests.
+    for name in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"] {
+        command.env_remove(name);
+    }
     // Who runs the tests may look at descriptors and memory, without being root.
     command.env("P2P_DEBUGGABLE", "1");
     command.env("HOME", root).env("XDG_RUNTIME_DIR", root.join("run")).env("NO_COLOR", "1");

@@ -104,6 +104,11 @@ fn messages() -> Vec<(Message, String)> {
             }),
             "11000000 0100000000000000 03000000 04000000 14 00000000 0000000000000000".into(),
         ),
+        (
+            Message::NeedValues(vec![ChunkRange { start: 3, count: 4 }]),
+            "12000000 0100000000000000 03000000 04000000".into(),
+        ),
+        (Message::Values(vec![cv]), format!("13000000 0100000000000000 {CV_HEX}")),
     ]
 }
 
@@ -151,12 +156,14 @@ fn every_message_is_pinned() {
                 Message::NeedManifest => 15,
                 Message::Manifest(_) => 16,
                 Message::AcceptFolder(_) => 17,
+                Message::NeedValues(_) => 18,
+                Message::Values(_) => 19,
             }
         })
         .collect();
     numbers.dedup();
-    assert_eq!(numbers, (0..18).collect::<Vec<u32>>());
-    let unknown = [18, 0, 0, 0];
+    assert_eq!(numbers, (0..20).collect::<Vec<u32>>());
+    let unknown = [20, 0, 0, 0];
     assert_eq!(codec::decode::<Message>(&unknown), Err(PeerMisbehaved::MalformedFrame));
 }
 
@@ -349,7 +356,7 @@ fn identities_and_names_of_the_protocol_are_fixed() {
         hex(&blake3::derive_key("p2p 2026-11-23 peer id from subject public key info", b"spki"))
     );
     assert_eq!(hex(&Preamble { version: 0x0102 }.encode()), packed("70327063746c 0201"));
-    assert_eq!(Preamble::ours().version, 4);
+    assert_eq!(Preamble::ours().version, 5);
 }
 
 #[test]

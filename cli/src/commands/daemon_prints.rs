@@ -11,15 +11,39 @@ use crate::{context::Context, error::CliError, json::Line};
 
 /// `p2p id`.
 pub(crate) fn id(ctx: &Context) -> Result<(), CliError> {
-    let id = printed(ctx, "id", None)?;
-    ctx.out.print(id.trim())?;
-    ctx.out.json(&Line::Id { peer: id.trim() })
+    let id = own_id(ctx)?;
+    ctx.out.print(&id)?;
+    ctx.out.json(&Line::Id { peer: &id })
+}
+
+/// This machine's Peer ID.
+pub(super) fn own_id(ctx: &Context) -> Result<String, CliError> {
+    Ok(printed(ctx, "id", None)?.trim().to_owned())
 }
 
 /// `p2p config`.
 pub(crate) fn config(ctx: &Context) -> Result<(), CliError> {
     let what = if ctx.out.is_json() { "config-json" } else { "config" };
     printed(ctx, what, None)?.lines().try_for_each(|line| ctx.out.print_always(line))
+}
+
+/// `p2p config init`.
+pub(crate) fn new_config(ctx: &Context) -> Result<(), CliError> {
+    let path = printed(ctx, "new-config", None)?;
+    ctx.out.print(path.trim_end())?;
+    ctx.out
+        .say("every setting is there with its default; what you change holds from the daemon's next start");
+    ctx.out.json(&Line::ConfigWritten { path: path.trim_end() })
+}
+
+/// What the daemon's program finds about this machine.
+pub(super) fn findings(ctx: &Context) -> Result<String, CliError> {
+    printed(ctx, "doctor", None)
+}
+
+/// The manual page of the daemon's program.
+pub(super) fn manual(ctx: &Context) -> Result<String, CliError> {
+    printed(ctx, "man", None)
 }
 
 /// The File ID of a folder.

@@ -3,12 +3,15 @@
 mod completions;
 mod daemon_prints;
 mod demo;
+mod doctor;
 mod fetch;
 mod inbox;
 mod limit;
 mod list;
+mod man;
 mod peers;
 mod send;
+mod service;
 mod several;
 mod share;
 mod show;
@@ -24,7 +27,7 @@ pub(crate) use inbox::is_offer;
 pub(crate) use list::example;
 
 use crate::{
-    args::{Command, Patience},
+    args::{Command, Config, Patience},
     context::{Context, Timeout},
     error::CliError,
 };
@@ -53,12 +56,18 @@ pub(crate) async fn run(ctx: &mut Context, command: Command) -> Result<(), CliEr
         Command::Id => daemon_prints::id(ctx),
         Command::Peers { command } => peers::run(ctx, command).await,
         Command::Status => status::run(ctx).await,
-        Command::Config => daemon_prints::config(ctx),
+        Command::Config { command: None } => daemon_prints::config(ctx),
+        Command::Config { command: Some(Config::Init) } => daemon_prints::new_config(ctx),
         Command::Verify { path, file_id, repair: false, from: _ } => verify::run(ctx, &path, file_id),
         Command::Verify { path, file_id, repair: true, from } => {
             verify::repair(ctx, &path, file_id, from).await
         }
+        Command::Doctor { peer: None } => doctor::run(ctx).await,
+        Command::Doctor { peer: Some(peer) } => doctor::probe(ctx, peer).await,
+        Command::Service { command } => service::run(ctx, command).await,
         Command::Demo { size } => demo::run(ctx, size).await,
+        Command::Man { dir: None } => man::print(ctx).await,
+        Command::Man { dir: Some(dir) } => man::write(ctx, &dir),
         Command::Completions { shell } => completions::run(ctx, shell).await,
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     interrupt::Interrupt,
     json::{Line, Wait},
     progress::Bar,
+    remarks::Remarks,
 };
 
 pub(crate) async fn run(ctx: &Context, typed: Share) -> Result<(), CliError> {
@@ -26,6 +27,7 @@ pub(crate) async fn run(ctx: &Context, typed: Share) -> Result<(), CliError> {
     };
     let mut events = client.ask(&request).await?;
     let mut bar = Bar::new(&ctx.out, None);
+    let mut remarks = Remarks::default();
     let shared = loop {
         let next = tokio::select! {
             next = events.next() => next?,
@@ -43,6 +45,8 @@ pub(crate) async fn run(ctx: &Context, typed: Share) -> Result<(), CliError> {
                     bar.progress(&progress);
                 }
             }
+            Some(Event::Transfer(event))
+                if remarks.on(&ctx.out, &event, |look, label, text| ctx.out.say_as(look, label, text))? => {}
             Some(Event::Shared { file_id, path, audience }) => break (file_id, path, audience),
             Some(Event::Error(error)) => return Err(CliError::request(error)),
             Some(_) => return Err(client::unexpected()),

@@ -1,7 +1,7 @@
 //! The config file: TOML, every key known, every mistake with its line.
 
 use std::{
-    io::{self, Read},
+    io::{self, Read as _},
     net::SocketAddr,
     ops::Range,
     path::{Path, PathBuf},
@@ -24,19 +24,106 @@ use crate::{Congestion, text::line_and_column};
 
 /// A config file has a few lines; whatever is larger, in bytes, is none.
 const MAX_LEN: u64 = 1 << 20;
-/// Every key that a config file may hold.
-const KEYS: [&str; 10] = [
-    "accept",
-    "congestion",
-    "debuggable",
-    "inbox",
-    "limit",
-    "listen",
-    "log",
-    "max_transfers",
-    "max_transfers_per_peer",
-    "write_only_in",
+
+/// Takes a value in.
+type Read = fn(&mut Values, &Spanned<DeValue<'_>>, Option<&Path>) -> Result<(), Mistake>;
+
+/// A setting of the config file.
+pub(super) struct Key {
+    /// Its name.
+    pub(super) name: &'static str,
+    /// What it is for, in lines for people.
+    pub(super) means: &'static [&'static str],
+    /// Reads its value; the path is what `~/` stands for.
+    read: Read,
+}
+
+/// Every setting that a config file may have, as they are shown.
+pub(super) const KEYS: [Key; 10] = [
+    Key {
+        name: "listen",
+        means: &[
+            "Where to listen: addresses with UDP ports. [::] is IPv4 too; port 0 takes a free one.",
+            "--listen and P2P_LISTEN go before it.",
+        ],
+        read: |values, value, _| set(&mut values.listen, listen(value)),
+    },
+    Key {
+        name: "inbox",
+        means: &[
+            "Where received files land: an absolute path, or one that begins with ~/.",
+            "--inbox and P2P_INBOX go before it.",
+        ],
+        read: |values, value, user| set(&mut values.inbox, folder("inbox", value, user)),
+    },
+    Key {
+        name: "log",
+        means: &[
+            "What to log: error, warn, info, debug, trace, or more closely, as \"info,p2p_daemon=debug\".",
+            "--log and P2P_LOG go before it.",
+        ],
+        read: |values, value, _| set(&mut values.log, log(value)),
+    },
+    Key {
+        name: "accept",
+        means: &[
+            "What a trusted peer offers is taken (\"always\"), or waits in `p2p inbox` for a yes (\"ask\").",
+        ],
+        read: |values, value, _| set(&mut values.accept, accept(value)),
+    },
+    Key {
+        name: "congestion",
+        means: &[
+            "What decides how much may be on its way to a peer: \"bbr\", which loss on a long link does not slow",
+            "down, or \"cubic\".",
+        ],
+        read: |values, value, _| set(&mut values.congestion, congestion(value)),
+    },
+    Key {
+        name: "write_only_in",
+        means: &[
+            "\"anywhere\", or a list of folders: beside home and inbox the daemon may write in these alone, and",
+            "speaks no TCP (Linux's Landlock). [] is home and inbox and nothing else.",
+        ],
+        read: |values, value, user| set(&mut values.write_only_in, write_only_in(value, user)),
+    },
+    Key {
+        name: "debuggable",
+        means: &[
+            "Whether other processes of this user may look into the daemon's memory, where its key is.",
+            "P2P_DEBUGGABLE goes before it.",
+        ],
+        read: |values, value, _| set(&mut values.debuggable, truth("debuggable", value)),
+    },
+    Key {
+        name: "max_transfers",
+        means: &["How many of your sends and fetches run at a time; the others wait."],
+        read: |values, value, _| {
+            set(&mut values.max_transfers, load::count("max_transfers", value, MAX_RUNNING))
+        },
+    },
+    Key {
+        name: "max_transfers_per_peer",
+        means: &["The same to or from one target."],
+        read: |values, value, _| {
+            let count = load::count("max_transfers_per_peer", value, MAX_RUNNING_PER_TARGET);
+            set(&mut values.max_transfers_per_peer, count)
+        },
+    },
+    Key {
+        name: "limit",
+        means: &[
+            "How fast all transfers together may go: \"off\", a rate such as \"10 MiB/s\" for both ways, or a table with",
+            "up and down, and with others at some hours: when = [{ from = \"08:00\", to = \"18:00\", up = \"1 MiB/s\" }].",
+        ],
+        read: |values, value, _| set(&mut values.limit, load::limit(value)),
+    },
 ];
+
+fn set<T>(place: &mut Option<T>, value: Result<T, Mistake>) -> Result<(), Mistake> {
+    *place = Some(value?);
+    Ok(())
+}
 
 /// What a config file says.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -86,29 +173,12 @@ fn parse(text: &str, user: Option<&Path>) -> Result<Values, Mistake> {
         .map_err(|error| (error.span().unwrap_or(0..0), FileProblem::Syntax(error.message().to_owned())))?;
     let mut values = Values::default();
     for (key, value) in table.get_ref() {
-        match key.get_ref().as_ref() {
-            "listen" => values.listen = Some(listen(value)?),
-            "inbox" => values.inbox = Some(folder("inbox", value, user)?),
-            "log" => {
-                let filter = string("log", value)?;
-                check_filter(filter).map_err(|why| mistake("log", value, why))?;
-                values.log = Some(filter.to_owned());
-            }
-            "accept" => values.accept = Some(accept(value)?),
-            "congestion" => values.congestion = Some(congestion(value)?),
-            "write_only_in" => values.write_only_in = Some(write_only_in(value, user)?),
-            "debuggable" => {
-                let problem = FileProblem::Type { key: "debuggable", wants: "true or false" };
-                values.debuggable = Some(value.get_ref().as_bool().ok_or((value.span(), problem))?);
-            }
-            "limit" => values.limit = Some(load::limit(value)?),
-            "max_transfers" => {
-                values.max_transfers = Some(load::count("max_transfers", value, MAX_RUNNING)?);
-            }
-            "max_transfers_per_peer" => {
-                let key = "max_transfers_per_peer";
-                values.max_transfers_per_peer = Some(load::count(key, value, MAX_RUNNING_PER_TARGET)?);
-            }
+        let name = key.get_ref().as_ref();
+        if let Some(known) = KEYS.iter().find(|known| known.name == name) {
+            (known.read)(&mut values, value, user)?;
+            continue;
+        }
+        match name {
             "home" => return Err((key.span(), FileProblem::NotHere { key: "home", env: ENV_HOME })),
             "config" => return Err((key.span(), FileProblem::NotHere { key: "config", env: ENV_CONFIG })),
             other => {
@@ -127,6 +197,17 @@ pub(super) fn mistake(key: &'static str, value: &Spanned<DeValue<'_>>, why: Stri
 pub(super) fn string<'a>(key: &'static str, value: &'a Spanned<DeValue<'_>>) -> Result<&'a str, Mistake> {
     let wants = "a string";
     value.get_ref().as_str().ok_or_else(|| (value.span(), FileProblem::Type { key, wants }))
+}
+
+fn truth(key: &'static str, value: &Spanned<DeValue<'_>>) -> Result<bool, Mistake> {
+    let wants = "true or false";
+    value.get_ref().as_bool().ok_or_else(|| (value.span(), FileProblem::Type { key, wants }))
+}
+
+fn log(value: &Spanned<DeValue<'_>>) -> Result<String, Mistake> {
+    let filter = string("log", value)?;
+    check_filter(filter).map_err(|why| mistake("log", value, why))?;
+    Ok(filter.to_owned())
 }
 
 fn listen(value: &Spanned<DeValue<'_>>) -> Result<Vec<SocketAddr>, Mistake> {
@@ -186,5 +267,5 @@ fn congestion(value: &Spanned<DeValue<'_>>) -> Result<Congestion, Mistake> {
 /// The key that was most likely meant.
 fn nearest(key: &str) -> &'static str {
     let distance = |known: &&str| strsim::damerau_levenshtein(&key.to_lowercase(), known);
-    KEYS.into_iter().min_by_key(distance).unwrap_or_default()
+    KEYS.iter().map(|key| key.name).min_by_key(distance).unwrap_or_default()
 }

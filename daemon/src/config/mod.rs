@@ -5,6 +5,7 @@ mod file;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod load;
+mod new;
 mod show;
 
 use std::{
@@ -17,6 +18,7 @@ use std::{
 use p2p_protocol::rate::Timetable;
 
 pub use load::Load;
+pub(crate) use new::write_new;
 
 use crate::{
     Congestion,
@@ -137,6 +139,12 @@ pub(crate) enum ConfigError {
     /// The config file cannot be read.
     #[error("{path}: cannot read the config file: {source}")]
     Read { path: PathBuf, source: io::Error },
+    /// There is one already.
+    #[error("{path} is there already, and stays as it is; move it away to have a new one")]
+    Exists { path: PathBuf },
+    /// A new config file cannot be written.
+    #[error("{path}: cannot write the config file: {source}")]
+    Write { path: PathBuf, source: io::Error },
     /// Something in the config file makes no sense. Lines and columns count from one.
     #[error("{path}:{line}:{column}: {problem}")]
     File { path: PathBuf, line: usize, column: usize, problem: FileProblem },
@@ -163,6 +171,7 @@ pub(crate) enum FileProblem {
 }
 
 /// What the process finds around it.
+#[derive(Clone)]
 struct Surroundings<'a> {
     env: &'a dyn Fn(&str) -> Option<OsString>,
     /// The platform's folder for state.
@@ -171,6 +180,22 @@ struct Surroundings<'a> {
     downloads: Option<PathBuf>,
     /// The user's home folder, for `~/`.
     user: Option<PathBuf>,
+}
+
+impl Surroundings<'static> {
+    fn of_the_process() -> Self {
+        let project = directories::ProjectDirs::from("", "", "p2p");
+        let user = directories::UserDirs::new();
+        Self {
+            env: &|name| std::env::var_os(name),
+            state: project.map(|dirs| dirs.state_dir().unwrap_or(dirs.data_local_dir()).to_owned()),
+            downloads: user.as_ref().map(|dirs| match dirs.download_dir() {
+                Some(downloads) => downloads.to_owned(),
+                None => dirs.home_dir().join("Downloads"),
+            }),
+            user: user.map(|dirs| dirs.home_dir().to_owned()),
+        }
+    }
 }
 
 impl Surroundings<'_> {
@@ -201,23 +226,20 @@ impl Settings {
     /// # Errors
     /// A value makes no sense; the message says which, and where it stands.
     pub(crate) fn resolve(args: &Args) -> Result<Self, ConfigError> {
-        let project = directories::ProjectDirs::from("", "", "p2p");
-        let user = directories::UserDirs::new();
-        Self::resolve_in(
-            args,
-            &Surroundings {
-                env: &|name| std::env::var_os(name),
-                state: project.map(|dirs| dirs.state_dir().unwrap_or(dirs.data_local_dir()).to_owned()),
-                downloads: user.as_ref().map(|dirs| match dirs.download_dir() {
-                    Some(downloads) => downloads.to_owned(),
-                    None => dirs.home_dir().join("Downloads"),
-                }),
-                user: user.map(|dirs| dirs.home_dir().to_owned()),
-            },
-        )
+        Self::resolve_in(args, &Surroundings::of_the_process())
     }
 
     fn resolve_in(args: &Args, around: &Surroundings<'_>) -> Result<Self, ConfigError> {
+        let (home, config) = Self::places(args, around)?;
+        let file = file::read(&config, around.user.as_deref())?;
+        Self::settle(args, around, home, config, file)
+    }
+
+    /// The state folder and the config file.
+    fn places(
+        args: &Args,
+        around: &Surroundings<'_>,
+    ) -> Result<(Setting<PathBuf>, Setting<PathBuf>), ConfigError> {
         let home = match (&args.home, around.env(ENV_HOME)) {
             (Some(path), _) => Setting::new(absolute(path, "--home")?, Origin::Flag),
             (None, Some(path)) => Setting::new(absolute(Path::new(&path), ENV_HOME)?, Origin::Env(ENV_HOME)),
@@ -231,7 +253,16 @@ impl Settings {
             (None, Some(path)) => Setting::new(path, Origin::Env(ENV_CONFIG)),
             (None, None) => Setting::new(home.value.join(CONFIG_FILE), Origin::Default),
         };
-        let file = file::read(&config, around.user.as_deref())?;
+        Ok((home, config))
+    }
+
+    fn settle(
+        args: &Args,
+        around: &Surroundings<'_>,
+        home: Setting<PathBuf>,
+        config: Setting<PathBuf>,
+        file: file::Values,
+    ) -> Result<Self, ConfigError> {
         let from_file = || Origin::File(config.value.clone());
 
         let listen = match (args.listen.as_slice(), around.env_text(ENV_LISTEN)?, file.listen) {

@@ -14,10 +14,10 @@ struct Line {
 }
 
 #[derive(Serialize)]
-struct Shown {
-    key: &'static str,
-    value: toml::Value,
-    origin: String,
+pub(super) struct Shown {
+    pub(super) key: &'static str,
+    pub(super) value: toml::Value,
+    pub(super) origin: String,
 }
 
 impl Settings {
@@ -35,7 +35,7 @@ impl Settings {
         serde_json::to_string(&Line { event: "config", settings: self.shown() })
     }
 
-    fn shown(&self) -> Vec<Shown> {
+    pub(super) fn shown(&self) -> Vec<Shown> {
         let one = |key, value, origin: &Origin| Shown { key, value, origin: origin.to_string() };
         vec![
             one("home", path(&self.home.value), &self.home.origin),

@@ -30,16 +30,17 @@ impl World {
         self
     }
 
+    fn within<T>(&self, work: impl FnOnce(&Surroundings<'_>) -> T) -> T {
+        work(&Surroundings {
+            env: &|name| self.env.get(name).map(OsString::from),
+            state: Some(self.path("state")),
+            downloads: Some(self.path("Downloads")),
+            user: Some(self.path("")),
+        })
+    }
+
     fn resolve(&self, args: &Args) -> Result<Settings, ConfigError> {
-        Settings::resolve_in(
-            args,
-            &Surroundings {
-                env: &|name| self.env.get(name).map(OsString::from),
-                state: Some(self.path("state")),
-                downloads: Some(self.path("Downloads")),
-                user: Some(self.path("")),
-            },
-        )
+        self.within(|around| Settings::resolve_in(args, around))
     }
 
     fn settings(&self) -> Settings {
@@ -244,6 +245,53 @@ fn what_is_shown_tells_value_and_origin() {
     assert_eq!(shown["settings"][2]["origin"], "env P2P_LISTEN");
     assert_eq!(shown["settings"][3]["origin"], format!("file {file}"));
     assert!(settings.for_programs().unwrap().starts_with("{\"event\":\"config\","));
+}
+
+#[test]
+fn a_new_config_file_has_every_setting_with_its_default() {
+    let world = World::new();
+    let path = world.path("state/config.toml");
+    let written = world.within(|around| new::write_new_in(&crate::disk::System, &Args::default(), around));
+    assert_eq!(written.unwrap(), path);
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.lines().all(|line| line.is_empty() || line.starts_with('#')), "{text}");
+    let defaults = world.settings();
+    assert!(defaults.shown().iter().all(|shown| shown.origin == "default"), "{}", defaults.for_people());
+
+    // Each of its settings, when it counts, says what holds anyway, and there is none that it lacks.
+    let uncommented: String = text
+        .lines()
+        .filter_map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let world = world.file(&uncommented);
+    let from_file = format!("file {}", path.display());
+    let set = world.settings();
+    for (set, default) in set.shown().iter().zip(defaults.shown()) {
+        assert_eq!((set.key, &set.value), (default.key, &default.value));
+        let places = ["home", "config"];
+        assert_eq!(
+            set.origin,
+            if places.contains(&set.key) { "default" } else { &*from_file },
+            "{}",
+            set.key
+        );
+    }
+}
+
+#[test]
+fn a_config_file_that_is_there_stays() {
+    let world = World::new().file("log = 'error'\n");
+    let written = world.within(|around| new::write_new_in(&crate::disk::System, &Args::default(), around));
+    let error = written.unwrap_err();
+    assert!(matches!(error, ConfigError::Exists { .. }), "{error}");
+    assert_eq!(fs::read_to_string(world.path("state/config.toml")).unwrap(), "log = 'error'\n");
+    // Where it is to be is said the way it is read, and need not be there.
+    let other = world.path("elsewhere/c.toml");
+    let world = world.env(ENV_CONFIG, other.to_str().unwrap());
+    let written = world.within(|around| new::write_new_in(&crate::disk::System, &Args::default(), around));
+    assert_eq!(written.unwrap(), other);
+    assert!(fs::read_to_string(other).unwrap().contains("\n#log = \"info\"\n"));
 }
 
 #[test]

@@ -137,6 +137,8 @@ impl Handlers {
                 Err(error) => events.answer(Err(error)).await,
             },
             Request::Forget(peer) => events.answer(sessions.forget(&peer).await.map(|_| Event::Ok)).await,
+            Request::Probe(target) => events.answer(sessions.probe(&target).await.map(Event::Probed)).await,
+            Request::Ping => events.say(Event::Ok).await,
         }
     }
 
@@ -191,14 +193,14 @@ impl Handlers {
         events
             .say(Event::Transfer(TransferEvent::Waiting { transfer: 0, reason: WaitReason::Hashing }))
             .await?;
-        let shared = self.sessions.share(share, keep_on).await;
-        events
-            .answer(shared.map(|(file_id, path, audience)| Event::Shared {
-                file_id,
-                path: path.display().to_string(),
-                audience,
-            }))
-            .await
+        let (file_id, path, audience, remarks) = match self.sessions.share(share, keep_on).await {
+            Ok(shared) => shared,
+            Err(error) => return events.answer(Err(error)).await,
+        };
+        for remark in remarks {
+            events.say(Event::Transfer(remark.event(0))).await?;
+        }
+        events.say(Event::Shared { file_id, path: path.display().to_string(), audience }).await
     }
 }
 

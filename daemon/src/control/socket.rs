@@ -110,6 +110,17 @@ impl ControlSocket {
         Ok(place_for(home, &runtime_folders())?.parent().map(Path::to_owned))
     }
 
+    /// Whether a daemon listens for commands in this home.
+    pub(crate) fn is_served(home: &Path) -> bool {
+        std::os::unix::net::UnixStream::connect(Self::of(home)).is_ok()
+    }
+
+    /// Where the daemon of this home is found.
+    pub(super) fn of(home: &Path) -> PathBuf {
+        let path = home.join(SOCKET);
+        fs::read_link(&path).unwrap_or(path)
+    }
+
     /// The next client, whoever it is.
     pub(super) async fn accept(&self) -> io::Result<Stream> {
         self.listener.accept().await

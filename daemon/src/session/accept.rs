@@ -51,7 +51,7 @@ impl Sessions {
         };
         let peer = connection.peer_id();
         let stranger = !self.peers.is_trusted(&peer);
-        if !self.links.has_room(stranger) {
+        if !self.links.make_room(&peer, stranger) {
             tracing::warn!(%peer, "too many connections, one refused");
             connection.close(close::BUSY, "");
             return;
@@ -300,6 +300,7 @@ impl Sessions {
         stop: CancellationToken,
     ) -> Result<Published, RunError> {
         if eager.is_none() {
+            self.take_over(job, control, &partial, &stop).await?;
             let mut here = partial.verified();
             here.union(&partial.claimed());
             let layout = partial.layout();
@@ -409,7 +410,7 @@ impl Sessions {
         let opening = match source.manifest() {
             // An eager fetch says nothing of a folder.
             Some(manifest) => {
-                Opening::Folder(folder::answer(job, control, &self.workers, manifest, &stop).await?)
+                Opening::Folder(folder::answer(job, control, &self.workers, &source, manifest, &stop).await?)
             }
             None if eager => Opening::Eager,
             None => Opening::Accepted(answer(job, control, &stop).await?),

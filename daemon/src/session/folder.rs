@@ -1,13 +1,17 @@
-//! What a folder's conversation has besides a file's: the list of its entries, and which files are to be moved.
+//! What a folder's conversation has besides a file's: the list of its entries, which files are to be moved, and what of older
+//! versions of them is still right.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
 use p2p_protocol::{
-    Manifest,
+    ChunkRange, ChunkSet, Cv, Manifest,
     control::WaitReason,
-    limits::{MANIFEST_PART_LEN, TRANSFER_PROGRESS_DEADLINE},
+    limits::{
+        GROUP_LEN, MANIFEST_PART_LEN, MAX_RANGES, MAX_VALUES_ASKED, PAGE_CHUNKS, TRANSFER_PROGRESS_DEADLINE,
+    },
     policy::Permit,
     reason::PeerMisbehaved,
+    tree::TreeError,
     wire::peer::{AcceptFolder, Message, PauseReason},
 };
 use tokio::sync::OwnedSemaphorePermit;
@@ -21,7 +25,7 @@ use super::{
     say, while_wanted,
 };
 use crate::{
-    store::{PartialKey, StoreError},
+    store::{Older, Partial, PartialKey, Source, StoreError},
     transport::ControlStream,
     workers::Workers,
 };
@@ -31,16 +35,17 @@ const SOON: Duration = Duration::from_millis(100);
 /// Unit in which the memory for lists is counted.
 pub(super) const LIST_UNIT: u64 = 1024;
 
-/// The receiver's answer to the offer of a folder; it may want the list first. It takes as long as it takes, as for a
-/// file.
+/// The receiver's answer to the offer of a folder; it may want the list first, and values of files of which it has older versions.
+/// It takes as long as it takes, as for a file.
 pub(super) async fn answer(
     job: &Job,
     control: &mut ControlStream,
     workers: &Workers,
+    source: &Arc<Source>,
     manifest: &Arc<Manifest>,
     stop: &CancellationToken,
 ) -> Result<AcceptFolder, RunError> {
-    let mut said = false;
+    let (mut said, mut valued) = (false, false);
     loop {
         match hear(job, control, stop).await? {
             Message::NeedManifest if !std::mem::replace(&mut said, true) => {
@@ -51,6 +56,18 @@ pub(super) async fn answer(
                     while_wanted(job, stop, say(control, &part)).await??;
                 }
             }
+            Message::NeedValues(files) if !std::mem::replace(&mut valued, true) => {
+                for entry in entries_with_values(manifest, &files)? {
+                    let source = source.clone();
+                    let values =
+                        blocking(workers, move || source.values_of(entry)).await??.unwrap_or_default();
+                    let parts = values.chunks(PAGE_CHUNKS as usize).map(<[Cv]>::to_vec);
+                    let none = values.is_empty().then(Vec::new);
+                    for part in parts.chain(none) {
+                        while_wanted(job, stop, say(control, &Message::Values(part))).await??;
+                    }
+                }
+            }
             Message::AcceptFolder(accept) => {
                 job.resume();
                 return Ok(accept);
@@ -59,6 +76,24 @@ pub(super) async fn answer(
             other => return Err(closed_by(other)),
         }
     }
+}
+
+/// The entries of the files whose values a receiver asks for, each of which must have some.
+fn entries_with_values(manifest: &Manifest, files: &[ChunkRange]) -> Result<Vec<u32>, PeerMisbehaved> {
+    let asked = ChunkSet::from_wire(files, manifest.files().len() as u32).map_err(PeerMisbehaved::Ranges)?;
+    let (mut entries, mut groups) = (Vec::new(), 0);
+    for number in asked.iter() {
+        let entry = manifest.files().get(number as usize).copied().unwrap_or(u32::MAX);
+        match manifest.file(entry) {
+            Some((size, _)) if size > GROUP_LEN => groups += size.div_ceil(GROUP_LEN),
+            _ => return Err(PeerMisbehaved::NoSuchPage(number)),
+        }
+        if groups > MAX_VALUES_ASKED {
+            return Err(PeerMisbehaved::TooManyPages);
+        }
+        entries.push(entry);
+    }
+    Ok(entries)
 }
 
 /// A folder's entries, and the memory that is counted for them for as long as they are held.
@@ -102,6 +137,46 @@ impl Sessions {
             None => self.hear_manifest(job, control, permit, len as usize, stop).await?,
         };
         Ok(Some(Listed { manifest, _memory: memory }))
+    }
+
+    /// Where there are older versions of files that are to be moved: asks for their values, and takes over what has them.
+    pub(super) async fn take_over(
+        &self,
+        job: &Job,
+        control: &mut ControlStream,
+        partial: &Arc<Partial>,
+        stop: &CancellationToken,
+    ) -> Result<(), RunError> {
+        let found = partial.clone();
+        let mut older = blocking(&self.workers, move || found.older_versions()).await?;
+        // As many ranges as one message holds, even if no two are next to each other.
+        older.truncate(MAX_RANGES);
+        if older.is_empty() {
+            return Ok(());
+        }
+        job.wait(WaitReason::Hashing);
+        let asked: ChunkSet = older.iter().map(Older::number).collect();
+        say(control, &Message::NeedValues(asked.ranges())).await?;
+        for older in older {
+            let mut values = Vec::new();
+            while (values.len() as u64) < older.groups() {
+                let heard = tokio::time::timeout(TRANSFER_PROGRESS_DEADLINE, hear(job, control, stop)).await;
+                match heard.map_err(|_| RunError::stalled())?? {
+                    Message::Values(part) if part.is_empty() && values.is_empty() => break,
+                    Message::Values(part) if !part.is_empty() => values.extend(part),
+                    Message::Values(_) => return Err(PeerMisbehaved::ForgedList(TreeError::Mismatch).into()),
+                    other => return Err(closed_by(other)),
+                }
+            }
+            if values.is_empty() {
+                continue;
+            }
+            let (partial, stop) = (partial.clone(), stop.clone());
+            let taken = move || partial.take_over(&older, &values, &|| !stop.is_cancelled());
+            blocking(&self.workers, taken).await?.map_err(PeerMisbehaved::ForgedList)?;
+        }
+        job.resume();
+        Ok(())
     }
 
     /// Asks for the list of a folder's entries, and checks that it is that of the folder that was offered.

@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use wishes::Wish;
 
 use super::{error::RunError, spec::Spec};
+use crate::store::Remark;
 
 /// Chunk failures that a job remembers for its owner.
 const REMEMBERED_FAILURES: usize = 64;
@@ -362,11 +363,10 @@ impl Job {
         state.tell(&TransferEvent::ChunkFailed { transfer: self.number, chunk, peer, reason });
     }
 
-    /// Something in the folder is not sent.
-    pub(crate) fn left_out(&self, path: &str, what: &str) {
-        tracing::warn!(transfer = self.number, path, what, "left out");
-        let (path, what) = (path.to_owned(), what.to_owned());
-        self.lock().tell(&TransferEvent::LeftOut { transfer: self.number, path, what });
+    /// Something about the folder that is sent is worth a word.
+    pub(crate) fn remark(&self, remark: Remark) {
+        tracing::warn!(transfer = self.number, ?remark, "about the folder");
+        self.lock().tell(&remark.event(self.number));
     }
 
     /// The run broke, and another will follow.

@@ -177,7 +177,7 @@ impl Asked {
     }
 
     /// The place, once there is one.
-    async fn place(mut self) -> Place {
+    pub(crate) async fn place(mut self) -> Place {
         // Fails only where whoever gives places is gone.
         let permit = (&mut self.granted).await.ok();
         self.with(permit)

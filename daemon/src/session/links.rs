@@ -15,8 +15,8 @@ use p2p_protocol::{
     PeerId,
     control::KeyPolicy,
     limits::{
-        FIRST_FRAME_DEADLINE, MAX_CONNECTIONS, MAX_STRANGER_CONNECTIONS, MAX_STREAMS_PER_TRANSFER,
-        MAX_UNASKED_CHUNKS, POOL_IDLE, SEND_WINDOW, WIDE_CONNECTIONS_PER_PEER,
+        FIRST_FRAME_DEADLINE, FIRST_WINDOW, MAX_CONNECTIONS, MAX_STRANGER_CONNECTIONS,
+        MAX_STREAMS_PER_TRANSFER, MAX_UNASKED_CHUNKS, POOL_IDLE, SEND_WINDOW,
     },
     reason::{Failure, PeerMisbehaved, close},
     wire::chunk::ChunkHeader,
@@ -32,6 +32,7 @@ use super::{
     early::{Early, Taken, Verdict},
     error::RunError,
     lanes::{FailedDial, Lanes, Place},
+    places::{Guest, who_makes_room, window},
     provide::MEMORY_UNIT,
 };
 use crate::{
@@ -54,6 +55,8 @@ pub(crate) struct Link {
     connection: Connection,
     /// Whether this daemon dialled it.
     dialled: bool,
+    /// Bytes that the peer may send ahead of what is read, where it has dialled.
+    window: u64,
     routes: Mutex<Routes>,
     transfers_running: AtomicUsize,
     pool: Arc<Pool>,
@@ -326,36 +329,49 @@ impl Links {
         })
     }
 
-    /// Whether there is room for a connection that came in. Strangers share a small number of places.
-    pub(crate) fn has_room(&self, stranger: bool) -> bool {
-        let open = self.lock();
-        if !stranger {
-            return open.len() < MAX_CONNECTIONS;
+    /// Whether there is room for a connection that came in; one of a peer that has many may have to go. Strangers share a small number
+    /// of places.
+    pub(crate) fn make_room(&self, peer: &PeerId, stranger: bool) -> bool {
+        let mut open = self.lock();
+        if stranger {
+            let none = |link: &&Arc<Link>| !link.dialled && !self.peers.is_trusted(&link.peer());
+            return open.values().filter(none).count() < MAX_STRANGER_CONNECTIONS
+                && open.len() < MAX_CONNECTIONS;
         }
-        let none = |link: &&Arc<Link>| !link.dialled && !self.peers.is_trusted(&link.peer());
-        open.values().filter(none).count() < MAX_STRANGER_CONNECTIONS && open.len() < MAX_CONNECTIONS
+        if open.len() < MAX_CONNECTIONS {
+            return true;
+        }
+        let Some(link) = who_makes_room(peer, &guests(&open)).and_then(|id| open.remove(&id)) else {
+            return false;
+        };
+        tracing::warn!(peer = %link.peer(), "too many connections, one of this peer's closed");
+        link.connection.close(close::BUSY, "");
+        true
     }
 
     /// Takes a connection in: its chunk streams are routed and it is forgotten when it closes.
     pub(crate) fn adopt(self: &Arc<Self>, connection: Connection, dialled: bool) -> Arc<Link> {
+        let mut open = self.lock();
+        // What is granted and not read costs memory, so that nobody gets it many times over.
+        let window = match dialled || !self.peers.is_trusted(&connection.peer_id()) {
+            true => FIRST_WINDOW,
+            false => window(&connection.peer_id(), &guests(&open)),
+        };
         let link = Arc::new(Link {
             connection,
             dialled,
+            window,
             routes: Mutex::new(Routes { transfers: HashMap::new(), early: Early::new(dialled) }),
             transfers_running: AtomicUsize::new(0),
             pool: Pool::connection(),
             outgoing: Semaphore::new((SEND_WINDOW / MEMORY_UNIT) as usize),
             strays: AtomicI64::new(i64::from(MAX_UNASKED_CHUNKS)),
         });
-        {
-            let mut open = self.lock();
-            // What is granted and not read costs memory, so that nobody gets it many times over.
-            let others = open.values().filter(|other| other.peer() == link.peer()).count();
-            if !dialled && others < WIDE_CONNECTIONS_PER_PEER && self.peers.is_trusted(&link.peer()) {
-                link.connection.widen();
-            }
-            open.insert(link.connection.id(), link.clone());
+        if window > FIRST_WINDOW {
+            link.connection.widen(window);
         }
+        open.insert(link.connection.id(), link.clone());
+        drop(open);
         tokio::spawn({
             let (link, peers, pool) = (link.clone(), self.peers.clone(), self.pool.clone());
             async move {
@@ -478,6 +494,18 @@ impl Links {
         // The pin may be new (a key given with the command), and trust may have changed since it was dialled.
         self.peers.check_key(target, expected, policy).is_ok().then_some(link)
     }
+}
+
+/// The connections that came in.
+fn guests(open: &BTreeMap<u64, Arc<Link>>) -> Vec<Guest> {
+    let incoming = open.values().filter(|link| !link.dialled);
+    let guests = incoming.map(|link| Guest {
+        id: link.connection.id(),
+        peer: link.peer(),
+        window: link.window,
+        is_busy: link.transfers_running.load(Ordering::Relaxed) > 0,
+    });
+    guests.collect()
 }
 
 /// An IPv4 address as such, where a dual-stack socket shows it mapped into IPv6. The scope of a link-local

@@ -18,6 +18,8 @@ mod lanes;
 mod limiter;
 mod links;
 mod pause;
+mod places;
+mod probe;
 mod provide;
 mod receipts;
 mod receive;
@@ -57,7 +59,7 @@ pub(crate) use registry::{Registry, forward};
 use crate::{
     config::{Accept, Load},
     peers::Peers,
-    store::{Share, Store, StoreError},
+    store::{Remark, Share, Store, StoreError},
     transport::{ControlStream, Endpoint, TransportError},
     workers::Workers,
 };
@@ -291,12 +293,13 @@ impl Sessions {
         Ok(begun)
     }
 
-    /// Makes a file fetchable: its File ID, its path and who can fetch it. `keep_on` is asked while it is hashed.
+    /// Makes a file or folder fetchable: its File ID, its path, who can fetch it, and what is worth a word about it. `keep_on` is asked
+    /// while it is hashed.
     pub(crate) async fn share(
         &self,
         request: ShareRequest,
         keep_on: impl Fn() -> bool + Send + Sync + 'static,
-    ) -> Result<(FileId, PathBuf, String), RunError> {
+    ) -> Result<(FileId, PathBuf, String, Vec<Remark>), RunError> {
         let audience = Audience::of(&request, &self.peers)?;
         let (store, path, stored) = (self.store.clone(), run::path_of(&request.path), audience.stored());
         let shared = blocking(&self.workers, move || {
@@ -305,12 +308,12 @@ impl Sessions {
             let Some(file_id) = source.file_id() else { return Err(StoreError::Cancelled) };
             let share = Share { file_id, path: path.clone(), audience: stored, created_ms: now_ms() };
             store.catalog().put_share(&share)?;
-            Ok::<_, StoreError>((file_id, path))
+            Ok::<_, StoreError>((file_id, path, source.remarks()))
         });
-        let (file_id, path) = shared.await??;
+        let (file_id, path, remarks) = shared.await??;
         let words = audience.words(&self.peers);
         tracing::info!(%file_id, path = %path.display(), audience = words, "shared");
-        Ok((file_id, path, words))
+        Ok((file_id, path, words, remarks))
     }
 
     /// Takes a share back.

@@ -178,7 +178,9 @@ impl Sessions {
             say(&mut control, &Message::Offer(offer)).await?;
             // The one chunk of a small file goes along, unless it is known to be there.
             let opening = if let Some(manifest) = source.manifest() {
-                Opening::Folder(folder::answer(job, &mut control, &self.workers, manifest, stop).await?)
+                Opening::Folder(
+                    folder::answer(job, &mut control, &self.workers, &source, manifest, stop).await?,
+                )
             } else if id.is_some_and(|id| self.may_go_early(link.peer(), id, source.size())) {
                 Opening::Early
             } else {
@@ -266,7 +268,7 @@ impl Sessions {
     ) -> Result<Arc<Source>, RunError> {
         let (store, path) = (self.store.clone(), path.to_owned());
         let source = self.hashing(job, stop, move |progress| store.import(&path, progress)).await?;
-        source.left_out().iter().for_each(|left_out| job.left_out(&left_out.path, left_out.what));
+        source.remarks().into_iter().for_each(|remark| job.remark(remark));
         Ok(source)
     }
 

@@ -37,6 +37,7 @@ mod import;
 mod layout;
 mod list;
 mod log;
+mod older;
 mod partial;
 mod publish;
 mod recover;
@@ -62,10 +63,12 @@ pub(crate) use error::StoreError;
 pub(crate) use file_source::ChunkData;
 pub(crate) use import::Trust;
 pub(crate) use layout::PartialKey;
+pub(crate) use older::Older;
 pub(crate) use partial::Partial;
 pub(crate) use publish::{PublishName, Published};
 pub(crate) use recover::PartialSpec;
 pub(crate) use source::{Chunk, Source};
+pub(crate) use tree_source::Remark;
 
 use crate::{
     disk::{Disk, PRIVATE_FOLDER, make_folders},

@@ -57,7 +57,6 @@ pub(crate) struct Partial {
     geometry: Geometry,
     /// The content, once it is known.
     identity: OnceLock<FileId>,
-    verified: ChunkSet,
     doubtful: ChunkSet,
     claimed: ChunkSet,
     /// Held through a whole checkpoint, so that there is one at a time.
@@ -148,7 +147,6 @@ pub(super) struct Parts {
     pub(super) anchored: bool,
     pub(super) state: State,
     pub(super) layout: Layout,
-    pub(super) verified: ChunkSet,
     pub(super) doubtful: ChunkSet,
 }
 
@@ -166,7 +164,6 @@ impl Partial {
             geometry: parts.layout.geometry(),
             layout: parts.layout,
             identity,
-            verified: parts.verified,
             doubtful: parts.doubtful,
             claimed: state.claimed.clone(),
             journal: Mutex::new(Journal { log, anchored, ended: false }),
@@ -223,14 +220,14 @@ impl Partial {
         Ok(Some(found))
     }
 
-    /// Chunks that were durable and could be believed when the partial was opened.
+    /// Chunks that are durable and can be believed.
     pub(crate) fn verified(&self) -> ChunkSet {
-        self.verified.clone()
+        self.state().durable.clone()
     }
 
     /// Whether nothing at all was here when the partial was opened, so that its chunk size is the one asked for.
     pub(crate) fn is_new(&self) -> bool {
-        let nothing = self.verified.is_empty() && self.claimed.is_empty() && self.doubtful.is_empty();
+        let nothing = self.verified().is_empty() && self.claimed.is_empty() && self.doubtful.is_empty();
         nothing && self.geometry == self.spec.geometry
     }
 
@@ -498,7 +495,7 @@ impl Partial {
         Ok(Expected::Subtree(tree::merge(&values).ok_or(io::ErrorKind::InvalidInput)?))
     }
 
-    fn read_range(&self, file: &File, range: Range<u64>) -> io::Result<Bytes> {
+    pub(super) fn read_range(&self, file: &File, range: Range<u64>) -> io::Result<Bytes> {
         let mut bytes = Buffer::take((range.end - range.start) as usize);
         read_exact(&**self.store.disk(), file, &mut bytes, range.start)?;
         Ok(bytes.freeze())

@@ -281,7 +281,14 @@ impl Partial {
         if let Data::Folder(_) = self.data {
             // An empty folder claims the name, and is what the folder may replace.
             disk.make_folder(&self.folder.dir, new, PRIVATE_FOLDER)?;
-            return disk.rename(&self.partials, &part, &self.folder.dir, new);
+            let renamed = disk.rename(&self.partials, &part, &self.folder.dir, new);
+            if renamed.is_err()
+                && let Err(error) = disk.remove_folder(&self.folder.dir, new)
+            {
+                let path = self.folder.path.join(new);
+                tracing::warn!(path = %path.display(), %error, "an empty folder is left that claimed a name");
+            }
+            return renamed;
         }
         disk.link(&self.partials, &part, &self.folder.dir, new)?;
         if let Err(error) = disk.unlink(&self.partials, &part) {

@@ -139,9 +139,8 @@ impl Store {
             values,
             log,
             anchored: found.log_fits && contents.has_records,
-            state: State::found(found.verified.clone(), found.claimed, found.doubtful.clone(), is_new),
+            state: State::found(found.verified, found.claimed, found.doubtful.clone(), is_new),
             layout: found.layout,
-            verified: found.verified,
             doubtful: found.doubtful,
             spec,
         }))

@@ -7,7 +7,7 @@ use p2p_protocol::{ChunkSet, Cv, FileId, Geometry, Layout, Manifest, ResumeKey, 
 use super::{
     error::StoreError,
     file_source::{ChunkData, FileSource},
-    tree_source::{LeftOut, TreeSource},
+    tree_source::{Remark, TreeSource},
 };
 
 /// A file or folder that is open for sending.
@@ -86,11 +86,19 @@ impl Source {
         }
     }
 
-    /// What of a folder is not sent.
-    pub(crate) fn left_out(&self) -> &[LeftOut] {
+    /// The values of one of a folder's files, by the number of its entry; `None` where no list of it is stored.
+    pub(crate) fn values_of(&self, entry: u32) -> Result<Option<Vec<Cv>>, StoreError> {
         match self {
-            Self::File(_) => &[],
-            Self::Folder(folder) => folder.left_out(),
+            Self::File(_) => Ok(None),
+            Self::Folder(folder) => folder.values(entry),
+        }
+    }
+
+    /// What is worth a word about a folder.
+    pub(crate) fn remarks(&self) -> Vec<Remark> {
+        match self {
+            Self::File(_) => Vec::new(),
+            Self::Folder(folder) => folder.remarks(),
         }
     }
 

@@ -11,6 +11,8 @@ use bytes::Bytes;
 use cap_std::fs::Dir;
 use p2p_protocol::{
     Cv, FileId, Layout, Manifest, Plan,
+    control::TransferEvent,
+    limits::GROUP_LEN,
     manifest::Entry,
     plan::Span,
     proof::ProofTree,
@@ -55,6 +57,27 @@ pub(crate) struct LeftOut {
     pub(crate) path: String,
     /// What it is.
     pub(crate) what: &'static str,
+}
+
+/// What its owner should know about a folder that is sent or shared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Remark {
+    /// Something is not sent.
+    LeftOut(LeftOut),
+    /// Two names are one where case or normal forms are folded.
+    SameName([String; 2]),
+}
+
+impl Remark {
+    /// The same, for who follows a transfer.
+    pub(crate) fn event(self, transfer: u64) -> TransferEvent {
+        match self {
+            Self::LeftOut(LeftOut { path, what }) => {
+                TransferEvent::LeftOut { transfer, path, what: what.to_owned() }
+            }
+            Self::SameName(paths) => TransferEvent::SameName { transfer, paths },
+        }
+    }
 }
 
 /// Everything that a source is made of.
@@ -112,8 +135,16 @@ impl TreeSource {
     }
 
     /// What is not sent of it.
-    pub(crate) fn left_out(&self) -> &[LeftOut] {
+    pub(super) fn left_out(&self) -> &[LeftOut] {
         &self.left_out
+    }
+
+    /// What is worth a word about it.
+    pub(super) fn remarks(&self) -> Vec<Remark> {
+        let left_out = self.left_out.iter().cloned().map(Remark::LeftOut);
+        let alike = self.manifest.alike();
+        let alike = alike.into_iter().map(|paths| Remark::SameName(paths.map(str::to_owned)));
+        left_out.chain(alike).collect()
     }
 
     fn entry(&self, number: u32) -> Result<(&Entry, Stamp, FileId), StoreError> {
@@ -214,6 +245,16 @@ impl TreeSource {
         Ok(bytes.freeze())
     }
 
+    /// The values of a file, one per group; `None` where no list of it is stored.
+    pub(super) fn values(&self, number: u32) -> Result<Option<Vec<Cv>>, StoreError> {
+        let (entry, stamp, id) = self.entry(number)?;
+        let groups = stamp.size.div_ceil(GROUP_LEN);
+        let Some(list) = self.store.lists().load(id, groups) else { return Ok(None) };
+        let values = list.read(&**self.store.disk(), 0..groups);
+        let path = self.path_of(entry);
+        values.map(Some).map_err(StoreError::io("read the list of chaining values of", &path))
+    }
+
     /// The tree over the values of a file's pieces: of its stored list, or hashed again where that is gone.
     fn tree(&self, number: u32, chunk_len: u64) -> Result<Arc<ProofTree>, StoreError> {
         if let Some(known) = lock(&self.trees).get(&number) {
@@ -222,7 +263,7 @@ impl TreeSource {
         let (entry, stamp, id) = self.entry(number)?;
         let path = self.path_of(entry);
         let read = || StoreError::io("read the list of chaining values of", &path);
-        let groups = stamp.size.div_ceil(p2p_protocol::limits::GROUP_LEN);
+        let groups = stamp.size.div_ceil(GROUP_LEN);
         let list = match self.store.lists().load(id, groups) {
             Some(list) => list,
             None => match hash_file(&self.store, &self.open(entry, stamp)?, &path, stamp.size, &|_| true)? {
@@ -231,7 +272,7 @@ impl TreeSource {
             },
         };
         let values = list.read(&**self.store.disk(), 0..groups).map_err(read())?;
-        let per_chunk = (chunk_len / p2p_protocol::limits::GROUP_LEN) as usize;
+        let per_chunk = (chunk_len / GROUP_LEN) as usize;
         let values: Vec<Cv> = values.chunks(per_chunk).filter_map(tree::merge).collect();
         let made = ProofTree::new(&values).ok_or_else(|| read()(io::ErrorKind::InvalidData.into()))?;
         let made = Arc::new(made);

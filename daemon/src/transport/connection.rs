@@ -9,11 +9,7 @@ use std::{
     time::Duration,
 };
 
-use p2p_protocol::{
-    PeerId,
-    limits::{CONNECTION_WINDOW, TRANSFER_PROGRESS_DEADLINE},
-    reason::close,
-};
+use p2p_protocol::{PeerId, limits::TRANSFER_PROGRESS_DEADLINE, reason::close};
 use quinn::VarInt;
 use rustls::pki_types::CertificateDer;
 
@@ -81,9 +77,10 @@ impl Connection {
         socket::canonical(self.quic.remote_address())
     }
 
-    /// Lets the peer send as much ahead as any. Until then it may less. What this side has dialled is wide from the start.
-    pub(crate) fn widen(&self) {
-        self.quic.set_receive_window(VarInt::from_u32(CONNECTION_WINDOW as u32));
+    /// Lets the peer send this many bytes ahead of what is read here. Until then it may only a few. What this side has dialled is
+    /// wide from the start.
+    pub(crate) fn widen(&self, window: u64) {
+        self.quic.set_receive_window(VarInt::from_u64(window).unwrap_or(VarInt::MAX));
     }
 
     /// Closes the connection at once, whatever is under way on it. The peer learns code and reason.
@@ -108,6 +105,11 @@ impl Connection {
     pub(crate) fn stats(&self) -> PathStats {
         let stats = self.quic.stats();
         PathStats { rtt: stats.path.rtt, window: stats.path.cwnd, stream_frames: stats.frame_tx.stream }
+    }
+
+    /// The largest packet that is known to get through so far, in bytes of UDP payload.
+    pub(crate) fn mtu(&self) -> u16 {
+        self.quic.stats().path.current_mtu
     }
 
     /// Opens the control stream of a new transfer. The peer sees it with the first message. Waits while the peer

@@ -158,7 +158,9 @@ impl Endpoint {
             .connect_with(self.0.client.clone(), remote, SERVER_NAME)
             .map_err(|error| context.connect(error))?;
         match tokio::time::timeout(HANDSHAKE_DEADLINE, connecting).await {
-            Ok(Ok(connection)) => Connection::new(connection, own).inspect(Connection::widen),
+            Ok(Ok(connection)) => {
+                Connection::new(connection, own).inspect(|dialled| dialled.widen(CONNECTION_WINDOW))
+            }
             // Before there is a connection, silence means that nobody is there.
             Ok(Err(ConnectionError::TimedOut)) | Err(_) => {
                 Err(TransportError::NoAnswer { remote, after: HANDSHAKE_DEADLINE })

@@ -25,3 +25,4 @@ pub(crate) use endpoint::{Endpoint, Incoming};
 pub(crate) use error::TransportError;
 pub use network::Network;
 pub(crate) use network::SystemNetwork;
+pub(crate) use socket::{can_bind, granted_buffers, how_to_raise_buffers};

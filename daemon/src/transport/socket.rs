@@ -50,28 +50,45 @@ fn lacks_ipv6(error: &io::Error) -> bool {
     )
 }
 
-/// Small buffers lose packets whenever the daemon is not scheduled for a moment, and slow everything down.
-fn raise_buffers(socket: &Socket) {
-    static WARNED: Once = Once::new();
+/// Whether this address can be listened on now.
+pub(crate) fn can_bind(address: SocketAddr) -> io::Result<()> {
+    bind(address).map(drop)
+}
+
+/// The buffers that the system gives the daemon's sockets, to receive and to send.
+pub(crate) fn granted_buffers() -> io::Result<[usize; 2]> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    Ok(ask_for_buffers(&socket))
+}
+
+/// Asks for large buffers, and says how large they are.
+fn ask_for_buffers(socket: &Socket) -> [usize; 2] {
     // What the system grants is read back: it clamps without an error.
     let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
     let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
     let granted = [socket.recv_buffer_size(), socket.send_buffer_size()].map(Result::unwrap_or_default);
     // Linux reports twice what it was asked for, the other half being its own.
-    let granted = granted.map(|size| if cfg!(target_os = "linux") { size / 2 } else { size });
+    granted.map(|size| if cfg!(target_os = "linux") { size / 2 } else { size })
+}
+
+/// Small buffers lose packets whenever the daemon is not scheduled for a moment, and slow everything down.
+fn raise_buffers(socket: &Socket) {
+    static WARNED: Once = Once::new();
+    let granted = ask_for_buffers(socket);
     if granted.iter().any(|&size| size < SOCKET_BUFFER) {
         WARNED.call_once(|| {
             let [receive, send] = granted;
             tracing::warn!(
                 "the system limits UDP socket buffers to {receive} and {send} bytes, which slows fast transfers \
                  down; to raise the limits: {}",
-                how_to_raise()
+                how_to_raise_buffers()
             );
         });
     }
 }
 
-fn how_to_raise() -> String {
+/// What gets the daemon larger buffers.
+pub(crate) fn how_to_raise_buffers() -> String {
     if cfg!(target_os = "linux") {
         format!("sudo sysctl -w net.core.rmem_max={SOCKET_BUFFER} net.core.wmem_max={SOCKET_BUFFER}")
     } else {

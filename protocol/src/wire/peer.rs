@@ -49,6 +49,11 @@ pub enum Message {
     Manifest(#[serde(with = "serde_bytes")] Vec<u8>),
     /// Receiver: the offer of a folder is taken.
     AcceptFolder(AcceptFolder),
+    /// Receiver, before `AcceptFolder`: it has older versions of these of the folder's files, and needs their chaining values to see
+    /// what of them is still right.
+    NeedValues(Vec<ChunkRange>),
+    /// Provider: the next of these values, one per 256 KiB, file for file. One without any stands for a file of which there are none.
+    Values(Vec<Cv>),
 }
 
 /// What a provider has.
@@ -203,6 +208,8 @@ impl Message {
             Self::NeedManifest => "NeedManifest",
             Self::Manifest(_) => "Manifest",
             Self::AcceptFolder(_) => "AcceptFolder",
+            Self::NeedValues(_) => "NeedValues",
+            Self::Values(_) => "Values",
         }
     }
 }

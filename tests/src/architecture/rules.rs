@@ -41,8 +41,16 @@ pub fn protocol_is_pure(source: &Source) -> Vec<String> {
 
 /// Dependencies that would let I/O into `protocol`, in its manifest.
 pub fn impure_dependencies(manifest: &str) -> Vec<String> {
-    const PURE: [&str; 7] =
-        ["bincode", "blake3", "data-encoding", "roaring", "serde", "serde_bytes", "thiserror"];
+    const PURE: [&str; 8] = [
+        "bincode",
+        "blake3",
+        "data-encoding",
+        "roaring",
+        "serde",
+        "serde_bytes",
+        "thiserror",
+        "unicode-normalization",
+    ];
     let section = manifest
         .split("\n[")
         .map(|section| section.trim_start_matches('['))

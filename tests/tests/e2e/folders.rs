@@ -11,11 +11,13 @@ use std::{
 
 use p2p_tests::{
     Daemon, Pair, Relay,
+    cli::Output,
     daemon::Place,
     data,
     data::{CHUNK, MIB},
     words,
 };
+use serde_json::json;
 
 /// Bytes per second.
 const RATE: u64 = 6 * MIB;
@@ -152,6 +154,31 @@ fn what_is_left_out_is_named_and_the_rest_is_whole() {
         ]
     );
     assert_eq!(b.received(), [b.inbox().join("some/in/file")]);
+}
+
+/// Names that are two here and would be one elsewhere are sent, where they are two again, and their owner is told.
+///
+/// Fault 24.
+#[test]
+fn names_that_are_one_elsewhere_are_told() {
+    let Pair { a, b } = Pair::new();
+    let root = a.file("names");
+    for (name, content) in [("Makefile", "1"), ("makefile", "2"), ("sub/e\u{301}", "3"), ("sub/\u{e9}", "4")]
+    {
+        write(&root.join(name), content.as_bytes());
+    }
+    let pairs = [json!(["Makefile", "makefile"]), json!(["sub/e\u{301}", "sub/\u{e9}"])];
+    let told = |ran: &Output| -> Vec<_> {
+        let told = ran.events.iter().filter(|event| event["event"] == "same_name");
+        told.map(|event| event["paths"].clone()).collect()
+    };
+    let sent = a.cli().json(words!["send", root, "--to", b.address()]).success();
+    assert_eq!(told(&sent), pairs, "{sent}");
+    assert_same_folder(&root, &b.inbox().join("names"));
+    let shared = a.cli().json(words!["share", root]).success();
+    assert_eq!(told(&shared), pairs, "{shared}");
+    let in_words = a.cli().run(words!["share", root]).success();
+    assert!(in_words.to_string().contains("Makefile and makefile are one name"), "{in_words}");
 }
 
 #[test]

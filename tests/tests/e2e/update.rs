@@ -1,7 +1,7 @@
 //! An older or damaged copy is brought up to date: what is right in it is not moved, and it stays until the new one takes
 //! its place.
 
-use std::{fs, path::Path};
+use std::{fs, io::Write, path::Path};
 
 use p2p_tests::{
     Pair, data,
@@ -104,6 +104,42 @@ fn an_older_folder_is_brought_up_to_date_by_the_files_that_differ() {
         data::assert_same(&source.join(&path), &copy.join(&path));
     }
     assert!(!copy.join("2/more").exists());
+    is_left_alone(copy.parent().unwrap());
+}
+
+#[test]
+fn of_a_long_file_in_a_folder_only_the_chunks_that_differ_are_moved() {
+    let pair = Pair::new();
+    let source = pair.a.file("tree");
+    fs::create_dir_all(source.join("sub")).unwrap();
+    let (long, other) = (source.join("sub/long"), source.join("other"));
+    fs::write(&long, data::random(1, 8 * MIB)).unwrap();
+    fs::write(&other, data::random(2, 2 * MIB)).unwrap();
+    let same = |copy: &Path| {
+        data::assert_same(&long, &copy.join("sub/long"));
+        data::assert_same(&other, &copy.join("other"));
+    };
+    let send = words!["send", source, "--to", pair.b.address()];
+    pair.a.cli().json(send.clone()).success();
+    // Changed within, and longer.
+    data::flip(&long, 3 * CHUNK + 5);
+    fs::OpenOptions::new().append(true).open(&long).unwrap().write_all(&[7; 10]).unwrap();
+    assert_eq!(pair.a.cli().json(send).success().moved(), CHUNK + 10);
+    same(&pair.b.inbox().join("tree (1)"));
+
+    let id = pair.a.cli().run(words!["share", source]).success().text();
+    // Where no newer copy is beside it.
+    let copy = pair.b.file("copy");
+    fs::create_dir_all(copy.parent().unwrap()).unwrap();
+    fs::rename(pair.b.inbox().join("tree"), &copy).unwrap();
+    let update = words!["fetch", id, "--from", pair.a.address(), "--update", "-o", copy];
+    assert_eq!(pair.b.cli().json(update).success().moved(), CHUNK + 10);
+    same(&copy);
+    data::flip(&copy.join("sub/long"), 0);
+    data::flip(&copy.join("other"), MIB);
+    let repair = words!["verify", copy, id, "--repair", "--from", pair.a.address()];
+    assert_eq!(pair.b.cli().json(repair).success().moved(), 2 * CHUNK);
+    same(&copy);
     is_left_alone(copy.parent().unwrap());
 }
 

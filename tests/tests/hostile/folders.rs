@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use p2p_protocol::{
-    ChunkSet, Cv, Manifest, Plan,
+    ChunkRange, ChunkSet, Cv, Manifest, Plan,
+    bitmap::RangesError,
     limits::GROUP_LEN,
     manifest::{Entry, Node},
     proof::ProofTree,
@@ -11,12 +12,13 @@ use p2p_protocol::{
     tree::{TreeError, hash_group, hash_small, merge_root},
     wire::{
         chunk::{ChunkHeader, Encoding},
-        peer::{Kind, Message, Offer},
+        peer::{Fetch, Kind, Message, Offer},
     },
 };
 use p2p_tests::{
     data,
     hostile::{Conversation, Ended, Heard, Scene},
+    words,
 };
 
 /// A small file, and one of three chunks.
@@ -24,6 +26,7 @@ struct Folder {
     manifest: Manifest,
     small: Vec<u8>,
     long: Vec<u8>,
+    values: Vec<Cv>,
     tree: ProofTree,
 }
 
@@ -39,7 +42,7 @@ fn folder() -> Folder {
     let entries =
         vec![file("long", &long, merge_root(&values).unwrap()), file("small", &small, hash_small(&small))];
     let tree = ProofTree::new(&values).unwrap();
-    Folder { manifest: Manifest::new(entries).unwrap(), small, long, tree }
+    Folder { manifest: Manifest::new(entries).unwrap(), small, long, values, tree }
 }
 
 impl Folder {
@@ -194,4 +197,95 @@ async fn bytes_of_a_folder_that_are_wrong_are_asked_for_again() {
     assert_eq!(std::fs::read(folder.join("long")).unwrap(), honest.long);
     std::fs::remove_dir_all(folder).unwrap();
     scene.check(&["chunk failed"]);
+}
+
+/// Offers a folder of which the victim has an older version, and hears for which files it wants the values.
+async fn asked_for_values(scene: &Scene, honest: &Folder) -> Conversation {
+    let older = scene.victim.inbox().join("folder");
+    std::fs::create_dir_all(&older).unwrap();
+    let mut long = honest.long.clone();
+    long[7] ^= 1;
+    std::fs::write(older.join("long"), long).unwrap();
+    let mut conversation = offered(scene, honest.offer()).await;
+    conversation.say(Message::Manifest(honest.manifest.encode())).await;
+    let asked = |message: &Message| match message {
+        Message::NeedValues(files) => Some(files.clone()),
+        _ => None,
+    };
+    let files = conversation.expect_that("NeedValues", asked).await;
+    assert_eq!(files, [ChunkRange { start: 0, count: 1 }]);
+    conversation
+}
+
+/// Fault 43.
+#[tokio::test(flavor = "multi_thread")]
+async fn forged_values_of_a_folders_file_are_refused() {
+    let honest = folder();
+    let mut forged = honest.values.clone();
+    forged[1].0[0] ^= 1;
+    let many = [honest.values.clone(), honest.values.clone()].concat();
+    for lie in [vec![forged], vec![many], vec![honest.values[..1].to_vec(), Vec::new()]] {
+        let mut scene = Scene::new();
+        let mut conversation = asked_for_values(&scene, &honest).await;
+        for part in lie {
+            conversation.say(Message::Values(part)).await;
+        }
+        let fault = PeerMisbehaved::ForgedList(TreeError::Mismatch);
+        assert_eq!(conversation.expect_closed().await, Ended::misbehaved(&fault));
+        std::fs::remove_dir_all(scene.victim.inbox().join("folder")).unwrap();
+        scene.check(&["peer misbehaved", &fault.to_string()]);
+    }
+}
+
+/// Who has no values says so, and the file moves whole; else what is right of the older version does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_values_a_file_of_a_folder_is_moved_whole() {
+    for (values, wanted) in [(Vec::new(), 4), (folder().values, 2)] {
+        let (scene, honest) = (Scene::new(), folder());
+        let mut conversation = asked_for_values(&scene, &honest).await;
+        conversation.say(Message::Values(values)).await;
+        let accepted = |message: &Message| match message {
+            Message::AcceptFolder(accept) => Some(accept.accept.have_count),
+            _ => None,
+        };
+        assert_eq!(conversation.expect_that("AcceptFolder", accepted).await, 4 - wanted);
+    }
+}
+
+/// Fault 44.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_values_that_there_are_can_be_asked_for_and_once() {
+    let far = ChunkRange { start: 7, count: 1 };
+    let small = ChunkRange { start: 1, count: 1 };
+    let long = ChunkRange { start: 0, count: 1 };
+    let unasked = PeerMisbehaved::UnexpectedMessage("NeedValues");
+    for (asked, fault) in [
+        (vec![far], PeerMisbehaved::Ranges(RangesError::Outside(far))),
+        (vec![small], PeerMisbehaved::NoSuchPage(1)),
+        (vec![long], unasked),
+    ] {
+        let mut scene = Scene::new();
+        let honest = folder();
+        let shared = scene.victim.file("folder");
+        std::fs::create_dir_all(&shared).unwrap();
+        std::fs::write(shared.join("long"), &honest.long).unwrap();
+        std::fs::write(shared.join("small"), &honest.small).unwrap();
+        let id = scene.victim.cli().run(words!["share", shared]).success().text().parse().unwrap();
+        let mut conversation = scene.hostile.dial(scene.victim.address()).await.open().await;
+        conversation.say(Message::Fetch(Fetch { file_id: id, eager: false })).await;
+        let offer = |message: &Message| matches!(message, Message::Offer(_)).then_some(());
+        conversation.expect_that("Offer", offer).await;
+        conversation.say(Message::NeedValues(asked.clone())).await;
+        if asked == [long] {
+            let values = |message: &Message| match message {
+                Message::Values(values) => Some(values.clone()),
+                _ => None,
+            };
+            assert_eq!(conversation.expect_that("Values", values).await, honest.values);
+            conversation.say(Message::NeedValues(asked)).await;
+        }
+        assert_eq!(conversation.expect_closed().await, Ended::misbehaved(&fault));
+        std::fs::remove_dir_all(shared).unwrap();
+        scene.check(&["peer misbehaved", &fault.to_string()]);
+    }
 }

@@ -1,7 +1,10 @@
 //! What a peer can do with packets that are well made: play them again, forge where they come from, begin and not end,
 //! leave gaps, and damage them.
 
-use p2p_protocol::limits::{CONNECTION_WINDOW, FIRST_WINDOW, MAX_UNI_STREAMS, WIDE_CONNECTIONS_PER_PEER};
+use p2p_protocol::limits::{
+    CONNECTION_WINDOW, FIRST_WINDOW, MAX_UNI_STREAMS, NARROW_CONNECTIONS_PER_PEER, NARROW_WINDOW,
+    WIDE_CONNECTIONS_PER_PEER,
+};
 use p2p_tests::{
     data::{self, CHUNK, MIB},
     hostile::{Raw, Scene, tls::Key},
@@ -145,7 +148,7 @@ async fn gaps_in_streams_cost_no_more_than_was_granted() {
 /// Fault 70.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_connections_of_one_peer_are_not_granted_many_times_as_much() {
-    const CONNECTIONS: u64 = 12;
+    const CONNECTIONS: u64 = 48;
     let mut scene = Scene::new();
     let before = scene.victim.resident_memory();
     let mut all = Vec::new();
@@ -158,7 +161,9 @@ async fn many_connections_of_one_peer_are_not_granted_many_times_as_much() {
         all.push(raw);
     }
     let wide = WIDE_CONNECTIONS_PER_PEER as u64;
-    let bound = wide * CONNECTION_WINDOW + (CONNECTIONS - wide) * FIRST_WINDOW;
+    let more = NARROW_CONNECTIONS_PER_PEER as u64;
+    let bound =
+        wide * CONNECTION_WINDOW + (more - wide) * NARROW_WINDOW + (CONNECTIONS - more) * FIRST_WINDOW;
     assert!(granted <= bound, "{granted} bytes were granted");
     let grown = scene.victim.peak_memory().saturating_sub(before);
     let memory = bound + bound / 2 + 24 * MIB;

@@ -26,6 +26,8 @@ pub(super) enum Op {
     SyncFolder,
     SyncFileSystem,
     Rename,
+    /// One that may replace.
+    Replace,
     Link,
     Unlink,
     Free,
@@ -279,6 +281,11 @@ impl Disk for FaultyDisk {
     fn rename_new(&self, from: &Dir, name: &OsStr, to: &Dir, new: &OsStr) -> io::Result<()> {
         self.enter(Op::Rename, || "rename".into())?;
         System.rename_new(from, name, to, new)
+    }
+
+    fn rename(&self, from: &Dir, name: &OsStr, to: &Dir, new: &OsStr) -> io::Result<()> {
+        self.enter(Op::Replace, || "replace".into())?;
+        System.rename(from, name, to, new)
     }
 
     fn link(&self, from: &Dir, name: &OsStr, to: &Dir, new: &OsStr) -> io::Result<()> {

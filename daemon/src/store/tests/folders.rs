@@ -261,6 +261,20 @@ fn without_a_rename_that_replaces_nothing_an_empty_folder_claims_the_name() {
 }
 
 #[test]
+fn a_claim_of_a_name_does_not_outlive_a_rename_that_fails() {
+    let (bed, tree) = (Bed::new(), Tree::new(1));
+    bed.disk.fail(Op::Rename, Errno::INVAL, 0, 99);
+    bed.disk.fail(Op::Replace, Errno::IO, 0, 1);
+    let partial = tree.open(&bed);
+    tree.write_all(&partial);
+    partial.publish(&name("tree")).unwrap_err();
+    assert!(!bed.inbox().join("tree").exists());
+    let published = partial.publish(&name("tree")).unwrap();
+    assert_eq!(published.name, "tree");
+    tree.assert_is_at(&published.path);
+}
+
+#[test]
 fn what_is_there_already_is_copied_and_checked() {
     let (bed, tree, other) = (Bed::new(), Tree::new(1), Tree::new(50));
     let older = bed.path("older");
@@ -282,4 +296,75 @@ fn what_is_there_already_is_copied_and_checked() {
     let again = bed.store.open_partial(spec).unwrap();
     assert_eq!(again.layout().plan().unwrap().bytes(), 4307);
     tree.assert_is_at(&tree.complete(&again).path);
+}
+
+/// On a file system that folds case one of two names takes the other's place, as it is done here by hand.
+///
+/// Fault 24.
+#[test]
+fn two_names_that_turn_out_to_be_one_are_an_error_and_nothing_is_published() {
+    let (bed, tree) = (Bed::new(), Tree::new(1));
+    let partial = tree.open(&bed);
+    tree.write_all(&partial);
+    let part = tree.part(&bed);
+    let (one, other) = (part.join("a/one"), part.join("a/two"));
+    std::fs::remove_file(&other).unwrap();
+    std::fs::hard_link(&one, &other).unwrap();
+    let error = partial.publish(&name("tree")).unwrap_err();
+    assert!(matches!(&error, StoreError::SameName { .. }), "{error}");
+    assert!(error.to_string().contains("a/one, a/two"), "{error}");
+    assert!(!bed.inbox().join("tree").exists());
+}
+
+/// What of an older version is still right counts at once, durably; under false values nothing does.
+#[test]
+fn what_is_right_of_an_older_version_is_taken_over() {
+    let (bed, tree) = (Bed::new(), Tree::new(1));
+    let older = bed.path("older");
+    std::fs::create_dir_all(&older).unwrap();
+    let mut bytes = tree.contents[2].1.bytes.clone();
+    bytes[GROUP_LEN as usize + 7] ^= 1;
+    std::fs::write(older.join("long"), &bytes).unwrap();
+    // Those that lead elsewhere, and are no files, are let alone.
+    std::fs::create_dir_all(older.join("z")).unwrap();
+    let open = || bed.store.open_partial(PartialSpec { alike: vec![older.clone()], ..tree.spec(&bed) });
+    let partial = open().unwrap();
+    let found = partial.older_versions();
+    let [long] = &found[..] else { panic!("{found:?}") };
+    let values = &tree.contents[2].1.chunks;
+    let mut forged = values.clone();
+    forged[0] = forged[1];
+    assert!(partial.take_over(long, &forged, &|| true).is_err());
+    assert!(partial.take_over(long, &values[..3], &|| true).is_err());
+    assert!(partial.verified().is_empty());
+    partial.take_over(long, values, &|| false).unwrap();
+    assert!(partial.verified().is_empty(), "nobody waits for it any longer");
+    bed.disk.trace();
+    partial.take_over(long, values, &|| true).unwrap();
+    let first = partial.layout().plan().unwrap().long_files().next().unwrap().2.start;
+    assert_eq!(partial.verified(), set([first, first + 2, first + 3]));
+    let trace = bed.disk.trace();
+    let at = |wanted: &str| trace.iter().position(|said| said.contains(wanted)).unwrap();
+    assert!(at("sync all") < at("write log"), "{trace:?}");
+    assert!(partial.older_versions().is_empty(), "what is begun goes on");
+    tree.assert_is_at(&tree.complete(&partial).path);
+}
+
+/// A version that is a link, or shorter, or cannot be read, costs nothing but its bytes.
+#[test]
+fn an_older_version_that_is_not_what_it_seems_is_not_taken() {
+    let (bed, tree) = (Bed::new(), Tree::new(1));
+    let (linked, short) = (bed.path("linked"), bed.path("short"));
+    let bytes = tree.contents[2].1.bytes.clone();
+    let elsewhere = bed.file("elsewhere", &bytes);
+    std::fs::create_dir_all(&linked).unwrap();
+    symlink(elsewhere, linked.join("long")).unwrap();
+    std::fs::create_dir_all(&short).unwrap();
+    std::fs::write(short.join("long"), &bytes[..GROUP_LEN as usize + 1]).unwrap();
+    let partial =
+        bed.store.open_partial(PartialSpec { alike: vec![linked, short], ..tree.spec(&bed) }).unwrap();
+    let found = partial.older_versions();
+    partial.take_over(&found[0], &tree.contents[2].1.chunks, &|| true).unwrap();
+    assert_eq!(partial.verified().len(), 1, "the one that the shorter one has");
+    tree.assert_is_at(&tree.complete(&partial).path);
 }

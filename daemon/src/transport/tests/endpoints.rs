@@ -242,7 +242,7 @@ async fn a_peer_sends_no_more_than_the_windows_hold() {
         let mut of_stream = 0;
         if n == 1 {
             assert_eq!(taken, FIRST_WINDOW);
-            reads_nothing.widen();
+            reads_nothing.widen(CONNECTION_WINDOW);
             of_stream = stream.write(&[7; 1024]).await.unwrap() as u64;
         }
         // What is not taken at once waits for somebody to read.

@@ -52,7 +52,7 @@ pub(super) async fn pair() -> Pair {
     let (dialled, accepted) = tokio::join!(client.connect(address), accept(&server));
     let (dialled, accepted) = (dialled.unwrap(), accepted.unwrap());
     // As a peer that is let in.
-    accepted.widen();
+    accepted.widen(p2p_protocol::limits::CONNECTION_WINDOW);
     Pair { client, server, dialled, accepted }
 }
 

@@ -1,0 +1,104 @@
+//! Tries the way to a peer, for `p2p doctor`: a connection as any transfer has it, and requests for what nobody has.
+
+use std::{sync::Arc, time::Duration};
+
+use p2p_protocol::{
+    FileId,
+    control::{KeyPolicy, PeerInfo, Probe, Standing},
+    limits::MAX_FRAME_LEN,
+    queue::Priority,
+    reason::{Failure, PeerMisbehaved, RefuseReason},
+    wire::{
+        ALPN,
+        peer::{Fetch, Message},
+    },
+};
+use tokio::time::{Instant, timeout};
+
+use super::{Sessions, error::RunError, links::Link, say};
+
+/// No content has this hash, as far as anybody knows.
+const NOTHING: FileId = FileId([0; 32]);
+/// So many requests give the connection time to measure the way.
+const ASKED: usize = 8;
+/// A place among the transfers to the peer, and each answer, come within this.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+impl Sessions {
+    /// Tries the way to a target, as typed.
+    pub(crate) async fn probe(self: &Arc<Self>, target: &str) -> Result<Probe, RunError> {
+        self.links.check_target(target)?;
+        // Somebody sits there and waits for it.
+        let asked = self.links.lanes().ask(target, 0, Priority::High);
+        let place = timeout(DEADLINE, asked.place()).await.map_err(|_| {
+            RunError::new(Failure::Conflict, format!("as many transfers with {target} run as can; try again"))
+        })?;
+        let begun = Instant::now();
+        let (link, fresh) = self.links.dial(target, KeyPolicy::Known, &place).await?;
+        let connect_us = fresh.then(|| micros(begun.elapsed()));
+        if fresh {
+            tokio::spawn(self.clone().attend(link.clone()));
+        }
+        let _used = link.hold();
+        // A peer that has dialled says the same to all that it does not know.
+        let mut trusts = link.is_dialled().then_some(true);
+        for _ in 0..ASKED {
+            match ask_for_nothing(&link).await {
+                Ok(()) => {}
+                Err(error) if error.failure == Failure::Refused => {
+                    trusts = Some(false);
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let connection = link.connection();
+        Ok(Probe {
+            peer: self.known_as(&link),
+            address: connection.remote_addr().to_string(),
+            connect_us,
+            round_trip_us: micros(connection.stats().rtt),
+            mtu: connection.mtu(),
+            protocol: String::from_utf8_lossy(ALPN).into_owned(),
+            trusts,
+        })
+    }
+
+    fn known_as(&self, link: &Link) -> PeerInfo {
+        let nobody = || PeerInfo {
+            id: link.peer(),
+            standing: Standing::Known,
+            name: None,
+            send: false,
+            fetch: false,
+            addresses: Vec::new(),
+            connected: true,
+        };
+        self.peers().into_iter().find(|peer| peer.id == link.peer()).unwrap_or_else(nobody)
+    }
+}
+
+/// A request that costs its peer a look into its list of shares. One that trusts this daemon says that it has no such
+/// thing; any other ends the connection.
+async fn ask_for_nothing(link: &Link) -> Result<(), RunError> {
+    let conversation = async {
+        let mut control = link.connection().open_control().await?;
+        say(&mut control, &Message::Fetch(Fetch { file_id: NOTHING, eager: false })).await?;
+        control.sender.finish();
+        match control.receiver.recv(MAX_FRAME_LEN).await? {
+            Some(Message::Refuse(RefuseReason::NotFound | RefuseReason::Busy)) => Ok(()),
+            Some(other) => Err(PeerMisbehaved::UnexpectedMessage(other.name()).into()),
+            None => {
+                Err(RunError::new(Failure::Unreachable, "the peer ended the conversation without an answer"))
+            }
+        }
+    };
+    timeout(DEADLINE, conversation).await.unwrap_or_else(|_| {
+        let words = format!("{} took the connection and does not answer", link.connection().remote_addr());
+        Err(RunError::new(Failure::Unreachable, words))
+    })
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
