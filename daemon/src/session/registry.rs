@@ -8,7 +8,7 @@ use std::{
 
 use p2p_protocol::{
     PeerId,
-    control::{Summary, TransferEvent},
+    control::{State, Summary, TransferEvent},
     limits::{MAX_INCOMING_PER_PEER, MAX_JOBS},
     reason::Failure,
     wire::peer::Offer,
@@ -54,15 +54,17 @@ pub(crate) struct Registry {
     made: broadcast::Sender<u64>,
     /// Most unfinished ones.
     places: usize,
+    /// How many ended transfers are kept in memory.
+    ended: usize,
 }
 
 impl Registry {
     /// Reads the catalog.
     pub(crate) fn load(store: Store) -> Result<Self, RunError> {
-        Self::with_places(store, MAX_JOBS)
+        Self::with_places(store, MAX_JOBS, ENDED_IN_MEMORY)
     }
 
-    fn with_places(store: Store, places: usize) -> Result<Self, RunError> {
+    fn with_places(store: Store, places: usize, ended: usize) -> Result<Self, RunError> {
         let mut jobs = BTreeMap::new();
         for row in store.catalog().jobs()? {
             let parsed =
@@ -80,7 +82,8 @@ impl Registry {
                 ),
             }
         }
-        let registry = Self { store, jobs: Mutex::new(jobs), made: broadcast::Sender::new(64), places };
+        let registry =
+            Self { store, jobs: Mutex::new(jobs), made: broadcast::Sender::new(64), places, ended };
         registry.prune();
         Ok(registry)
     }
@@ -167,15 +170,17 @@ impl Registry {
         }
     }
 
-    /// Drops the oldest ended transfers from memory. It looks at all of them, and so not every time.
+    /// Drops the oldest ended transfers from memory, those that failed last: what they keep on the disk can be taken up again or
+    /// removed as long as they are known. It looks at all of them, and so not every time.
     fn prune(&self) {
         let mut jobs = self.lock();
-        if jobs.len() < ENDED_IN_MEMORY {
+        if jobs.len() < self.ended {
             return;
         }
-        let ended: Vec<u64> =
-            jobs.iter().filter(|(_, job)| job.is_over()).map(|(number, _)| *number).collect();
-        for number in ended.iter().take(ended.len().saturating_sub(ENDED_IN_MEMORY)) {
+        let over = jobs.iter().filter(|(_, job)| job.is_over());
+        let mut ended: Vec<_> = over.map(|(number, job)| (job.state() == State::Failed, *number)).collect();
+        ended.sort_unstable();
+        for (_, number) in ended.iter().take(ended.len().saturating_sub(self.ended)) {
             jobs.remove(number);
         }
     }
@@ -265,7 +270,7 @@ mod tests {
     fn a_full_queue_is_a_conflict_and_has_room_again_when_something_ends() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::open(Arc::new(System), Workers::Threads, home.path()).unwrap();
-        let registry = Registry::with_places(store, 3).unwrap();
+        let registry = Registry::with_places(store, 3, 3).unwrap();
         let find = |n: u8| {
             let spec = Spec::Receive { peer: PeerId([1; 32]), file_id: FileId([n; 32]) };
             registry.find_or_make(spec, n.to_string(), "peer".into())
@@ -278,5 +283,28 @@ mod tests {
         jobs[0].fail(&RunError::cancelled());
         assert!(find(3).unwrap().1);
         assert_eq!(find(4).unwrap_err().failure, Failure::Conflict);
+    }
+
+    /// What a failed transfer has on the disk could not be removed by `cancel` once nobody knows of it.
+    #[test]
+    fn what_failed_is_remembered_longest() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(Arc::new(System), Workers::Threads, home.path()).unwrap();
+        let registry = Registry::with_places(store, 9, 2).unwrap();
+        let end = |n: u8, error: &RunError| {
+            let spec = Spec::Receive { peer: PeerId([1; 32]), file_id: FileId([n; 32]) };
+            let (job, _) = registry.find_or_make(spec, n.to_string(), "peer".into()).unwrap();
+            job.fail(error);
+            registry.save(&job);
+            job.number()
+        };
+        let stalled = RunError::new(Failure::Unreachable, "nobody is there");
+        let failed = end(0, &stalled);
+        let others: Vec<u64> = (1..4).map(|n| end(n, &RunError::cancelled())).collect();
+        let known: Vec<u64> = registry.all().iter().map(|job| job.number()).collect();
+        assert_eq!(known, [failed, others[2]]);
+        let more = [end(4, &stalled), end(5, &stalled)];
+        let known: Vec<u64> = registry.all().iter().map(|job| job.number()).collect();
+        assert_eq!(known, more, "they have a bound too");
     }
 }
