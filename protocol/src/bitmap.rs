@@ -118,16 +118,9 @@ impl ChunkSet {
 
     /// The set as ascending, non-adjacent ranges.
     pub fn ranges(&self) -> Vec<ChunkRange> {
-        let mut ranges: Vec<ChunkRange> = Vec::new();
         let mut iter = self.0.iter();
-        while let Some(run) = iter.next_range() {
-            let (start, end) = (*run.start(), *run.end());
-            match ranges.last_mut() {
-                Some(last) if last.start + last.count == start => last.count += end - start + 1,
-                _ => ranges.push(ChunkRange { start, count: end - start + 1 }),
-            }
-        }
-        ranges
+        let runs = std::iter::from_fn(|| iter.next_range());
+        runs.map(|run| ChunkRange { start: *run.start(), count: run.end() - run.start() + 1 }).collect()
     }
 
     /// The set cut into messages of at most [`MAX_RANGES`] ranges each.
@@ -196,7 +189,9 @@ mod tests {
             let range = ChunkRange { start, count };
             assert_eq!(ChunkSet::from_wire(&[range], 5), Err(RangesError::Outside(range)));
         }
-        let many = vec![ChunkRange { start: 0, count: 1 }; MAX_RANGES + 1];
+        let mut many = vec![ChunkRange { start: 0, count: 1 }; MAX_RANGES];
+        assert_eq!(ChunkSet::from_wire(&many, 5), Ok(ChunkSet::full(1)));
+        many.push(ChunkRange { start: 0, count: 1 });
         assert_eq!(ChunkSet::from_wire(&many, 5), Err(RangesError::TooMany));
     }
 }

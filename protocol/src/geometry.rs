@@ -178,4 +178,19 @@ mod tests {
         assert_eq!(g.groups_of(2), 8..12);
         assert_eq!(Geometry::new(10, 18).unwrap().pages(), 0);
     }
+
+    #[test]
+    fn the_chunk_size_fits_the_size_of_the_file() {
+        let log2 = |size| Geometry::for_size(size).unwrap().chunk_log2();
+        assert_eq!([0, 1, (64 << 20) - 1].map(log2), [18, 18, 18]);
+        assert_eq!([64 << 20, 1 << 30, 1 << 40].map(log2), [20, 20, 20]);
+        assert_eq!([(1 << 40) + 1, 1 << 41, (1 << 41) + 1, MAX_FILE_LEN].map(log2), [21, 21, 22, 22]);
+    }
+
+    #[test]
+    fn a_chunk_after_the_last_is_none() {
+        let g = Geometry::new((2 << 18) + 1, 18).unwrap();
+        assert_eq!([1, 2, 3, u32::MAX].map(|chunk| g.has(chunk)), [true, true, false, false]);
+        assert_eq!((g.list_len(), Geometry::EMPTY.list_len()), (3 * CV_LEN as u64, 0));
+    }
 }

@@ -147,4 +147,13 @@ mod tests {
         assert_eq!("".parse::<PeerId>(), Err(IdError::Peer));
         assert_eq!("A".repeat(52).parse::<PeerId>(), Err(IdError::Peer));
     }
+
+    #[test]
+    fn what_is_printed_for_developers_names_the_kind_too() {
+        let peer = PeerId::from_spki(b"abc");
+        assert_eq!(peer.short(), peer.to_string()[..10]);
+        assert_eq!(format!("{peer:?}"), format!("PeerId({peer})"));
+        assert_eq!(format!("{:?}", FileId([0xab; 32])), format!("FileId({})", "ab".repeat(32)));
+        assert_eq!(format!("{:?}", ResumeKey([0xab; 16])), format!("ResumeKey({})", "ab".repeat(16)));
+    }
 }

@@ -123,3 +123,47 @@ impl Layout {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        FileId,
+        limits::GROUP_LEN,
+        manifest::{Entry, Manifest, Node},
+    };
+
+    fn folder(sizes: &[u64], wanted: &ChunkSet) -> Layout {
+        let file = |(at, size): (usize, &u64)| Entry {
+            path: format!("{at:06}"),
+            modified_ns: None,
+            node: Node::File { size: *size, file_id: FileId([0; 32]), executable: false },
+        };
+        let manifest = Manifest::new(sizes.iter().enumerate().map(file).collect()).unwrap();
+        Layout::Folder(Arc::new(Plan::new(Arc::new(manifest), wanted, 18).unwrap()))
+    }
+
+    #[test]
+    fn a_file_is_cut_as_its_geometry_says() {
+        let layout = Layout::from(Geometry::new(2 * GROUP_LEN + 5, 18).unwrap());
+        assert_eq!((layout.chunks(), layout.pages(), layout.groups()), (3, 1, 3));
+        assert_eq!((layout.chunk_len(), layout.size(), layout.spared()), (GROUP_LEN, 2 * GROUP_LEN + 5, 0));
+        assert_eq!([0, 2, 3].map(|chunk| layout.len_of(chunk)), [GROUP_LEN, 5, 0]);
+        assert_eq!(layout.groups_of(2), 2..3);
+        let bytes = |chunks: &[u32]| layout.bytes_of(&chunks.iter().copied().collect());
+        assert_eq!((bytes(&[]), bytes(&[1]), bytes(&[2]), bytes(&[0, 2])), (0, GROUP_LEN, 5, GROUP_LEN + 5));
+        assert_eq!(Layout::from(Geometry::EMPTY).bytes_of(&ChunkSet::new()), 0);
+    }
+
+    #[test]
+    fn a_folder_is_cut_as_its_plan_says() {
+        let layout = folder(&[7, GROUP_LEN + 5, 9, 100], &[0, 1, 2].into_iter().collect());
+        assert_eq!((layout.chunks(), layout.pages(), layout.groups()), (3, 0, 2));
+        assert_eq!((layout.chunk_len(), layout.geometry().chunks()), (GROUP_LEN, 3));
+        assert_eq!((layout.size(), layout.spared()), (GROUP_LEN + 121, 100));
+        assert_eq!([0, 1, 2, 3].map(|chunk| layout.len_of(chunk)), [16, GROUP_LEN, 5, 0]);
+        assert_eq!([0, 1, 2].map(|chunk| layout.groups_of(chunk)), [0..0, 0..1, 1..2]);
+        assert_eq!([2, 3].map(|chunk| layout.has(chunk)), [true, false]);
+        assert_eq!(layout.bytes_of(&[0, 2].into_iter().collect()), 21);
+    }
+}

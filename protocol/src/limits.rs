@@ -250,3 +250,25 @@ const _: () = {
     assert!(KEEP_ALIVE.as_millis() * 2 < IDLE_TIMEOUT.as_millis());
     assert!(RESERVE_AHEAD >= WANT_WINDOW);
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What another program of the protocol must keep to as well, and what bounds the daemon's memory.
+    #[test]
+    fn limits_are_the_numbers_that_the_documents_give() {
+        const MIB: u64 = 1 << 20;
+        assert_eq!((MAX_FILE_LEN, MAX_PAGES, MAX_CHUNKS), (64 << 40, 4096, 16_777_216));
+        assert_eq!((MAX_FRAME_LEN, MAX_FIRST_FRAME_LEN, MAX_CHUNK_HEADER_LEN), (132_096, 4096, 896));
+        assert_eq!((MAX_CONTROL_FRAME_LEN as u64, MAX_MANIFEST_LEN as u64), (8 * MIB, 64 * MIB));
+        assert_eq!((MANIFEST_PART_LEN, MANIFEST_BUDGET), (131_072, 64 * MIB));
+        assert_eq!((HASH_FIRST_LEN, MAX_UNSEALED_CHUNKS, MAX_WANTED_CHUNKS), (8 * MIB, 1 << 20, 512));
+        assert_eq!((WANT_WINDOW, UNVERIFIED_BUDGET), (64 * MIB, 48 * MIB));
+        assert_eq!((OUTGOING_BUDGET, STRANGER_BUDGET), (128 * MIB, 16 * MIB));
+        assert_eq!((CONNECTION_WINDOW, SEND_WINDOW, NARROW_WINDOW), (32 * MIB, 32 * MIB, 4 * MIB));
+        assert_eq!((FIRST_WINDOW, STREAM_WINDOW, WINDOW_BUDGET), (327_680, 4_259_840, 512 * MIB));
+        assert_eq!((SOCKET_BUFFER as u64, MAX_JOBS, PIECE_LEN), (4 * MIB, 16_384, 65_536));
+        assert_eq!((CHECKPOINT_BYTES, RESERVE_AHEAD), (64 * MIB, 256 * MIB));
+    }
+}

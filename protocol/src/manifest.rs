@@ -387,8 +387,16 @@ mod tests {
         assert!(matches!(refused(vec![file("", 1)]), ManifestError::Name { .. }));
         assert!(matches!(refused(vec![file(".p2p", 1)]), ManifestError::Name { .. }));
         assert!(matches!(refused(vec![entry("a", Node::Folder), file("a/", 1)]), ManifestError::Name { .. }));
-        let deep = vec!["a"; MAX_DEPTH + 1].join("/");
+        let deep = vec!["a"; MAX_DEPTH].join("/");
+        assert_eq!(check_path(&deep), Ok(()));
+        let deep = format!("a/{deep}");
         assert!(matches!(refused(vec![file(&deep, 1)]), ManifestError::Path(_)));
+        let long = vec!["a".repeat(255); 16].join("/");
+        assert_eq!((long.len(), check_path(&long)), (MAX_PATH_LEN - 1, Ok(())));
+        let longest = [long.clone().replacen('a', "", 1), "a".into()].join("/");
+        assert_eq!((longest.len(), check_path(&longest)), (MAX_PATH_LEN, Ok(())));
+        let longer = format!("{longest}a");
+        assert_eq!(check_path(&longer), Err(ManifestError::Path(longer)));
         assert!(matches!(refused(vec![file("a/b", 1)]), ManifestError::Order(_)), "its folder is not there");
         assert!(matches!(refused(vec![file("a", 1), file("a/b", 1)]), ManifestError::Order(_)));
         assert!(matches!(refused(vec![link("a", "b"), file("a/b", 1)]), ManifestError::Order(_)));
@@ -406,9 +414,16 @@ mod tests {
 
     #[test]
     fn links_stay_inside_whatever_they_pass() {
-        for (path, target) in
-            [("a", "b"), ("a", "b/c"), ("a", "./b"), ("a/b", ".."), ("a/b/c", "../../d"), ("a/b", "../c//d/")]
-        {
+        for (path, target) in [
+            ("a", "b"),
+            ("a", "b/c"),
+            ("a", "./b"),
+            ("a/b", ".."),
+            ("a/b/c", "../../d"),
+            ("a/b", "../c//d/"),
+            ("a/b", ".././/.//c"),
+            ("a", "./."),
+        ] {
             assert!(stays_inside(path, target), "{path} {target}");
         }
         for (path, target) in [

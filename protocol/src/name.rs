@@ -201,4 +201,15 @@ mod tests {
         assert_eq!(printable("a\u{1b}[2Jb\n\u{202e}c"), "a\\u{1b}[2Jb\\u{a}\\u{202e}c");
         assert_eq!(printable("Größe"), "Größe");
     }
+
+    #[test]
+    fn a_long_extension_goes_rather_than_the_number() {
+        let numbered = |name: &str| SafeName::parse(name).unwrap().numbered(2).to_string();
+        let (kept, dropped) = ("b".repeat(121), "b".repeat(122));
+        assert_eq!(numbered(&format!("a.{kept}")), format!("a (2).{kept}"));
+        assert_eq!(numbered(&format!("a.{dropped}")), "a (2)");
+        assert_eq!(numbered(&"c".repeat(255)), format!("{} (2)", "c".repeat(251)));
+        assert_eq!(numbered(&format!("{}.iso", "c".repeat(251))), format!("{} (2).iso", "c".repeat(247)));
+        assert_eq!(numbered(&"é".repeat(127)), format!("{} (2)", "é".repeat(125)));
+    }
 }

@@ -244,9 +244,10 @@ mod tests {
         assert_eq!(groups[3..], [0..1, 1..2, 2..3, 3..4, 4..5, 5..6, 0..0]);
         assert_eq!((plan.groups(), plan.nominal().chunks()), (6, 9));
         assert_eq!(
-            plan.long_files().map(|(entry, _, chunks, _)| (entry, chunks)).collect::<Vec<_>>(),
-            [(2, 3..7), (6, 7..9)]
+            plan.long_files().map(|(entry, _, chunks, groups)| (entry, chunks, groups)).collect::<Vec<_>>(),
+            [(2, 3..7, 0..4), (6, 7..9, 4..6)]
         );
+        assert_eq!((plan.chunk_log2(), plan.files()), (18, &ChunkSet::full(7)));
     }
 
     #[test]

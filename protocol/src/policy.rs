@@ -250,4 +250,49 @@ mod tests {
         let busy = Situation { running: 2, ..TRUSTED };
         assert_eq!(admit(busy, &offer()), Err(Refusal::Busy));
     }
+
+    #[test]
+    fn a_permit_says_what_was_offered_and_no_more() {
+        let offered = Offer {
+            kind: Kind::Folder { manifest_len: MAX_MANIFEST_LEN as u32 },
+            allocated: 11,
+            resume_key: Some(ResumeKey([3; 16])),
+            executable: true,
+            modified_ns: Some(-5),
+            ..offer()
+        };
+        let permit = admit(TRUSTED, &offered).unwrap();
+        assert_eq!((permit.geometry().size(), permit.allocated()), (10, 10));
+        assert_eq!((permit.file_id(), permit.resume_key()), (offered.file_id, offered.resume_key));
+        assert_eq!((permit.executable(), permit.modified_ns()), (true, Some(-5)));
+        assert_eq!(permit.manifest_len(), Some(MAX_MANIFEST_LEN as u32));
+        let plain = admit(TRUSTED, &Offer { allocated: 3, ..offer() }).unwrap();
+        assert_eq!((plain.allocated(), plain.executable()), (3, false));
+        assert_eq!((plain.modified_ns(), plain.manifest_len()), (None, None));
+    }
+
+    #[test]
+    fn a_folder_without_identity_is_refused() {
+        let folder = Offer {
+            kind: Kind::Folder { manifest_len: 100 },
+            file_id: None,
+            resume_key: Some(ResumeKey([3; 16])),
+            size: MAX_CHUNK_LEN + 1,
+            chunk_log2: 22,
+            ..offer()
+        };
+        assert_eq!(admit(TRUSTED, &folder), Err(Refusal::Unsealed));
+    }
+
+    #[test]
+    fn only_what_no_honest_peer_does_is_misbehaviour() {
+        assert_eq!(Refusal::WrongFile.misbehaviour(), Some(PeerMisbehaved::WrongFile));
+        let name = NameError::TooLong;
+        assert_eq!(Refusal::Name(name).misbehaviour(), Some(PeerMisbehaved::Name(name)));
+        let size = GeometryError::ChunkSize(0);
+        assert_eq!(Refusal::Size(size).misbehaviour(), Some(PeerMisbehaved::Geometry(size)));
+        for honest in [Refusal::NotAllowed, Refusal::Busy, Refusal::Unsealed, Refusal::Manifest] {
+            assert_eq!(honest.misbehaviour(), None, "{honest}");
+        }
+    }
 }

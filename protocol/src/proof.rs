@@ -160,6 +160,9 @@ mod tests {
         assert!(!proves(id, 11, 4, values[5], &proof), "another value");
         assert!(!proves(id, 11, 4, value, &proof[1..]), "too short");
         assert!(!proves(id, 11, 4, value, &[proof.clone(), proof.clone()].concat()), "too long");
+        let (last, proof_of_last) = tree.prove(10).unwrap();
+        assert!(proves(id, 11, 10, last, &proof_of_last));
+        assert!(!proves(id, 11, 11, last, &proof_of_last), "a piece after the last");
         assert!(
             !proves(id, 11, 11, value, &proof)
                 && !proves(id, 1, 0, value, &[])

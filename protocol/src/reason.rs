@@ -308,3 +308,48 @@ impl AbortReason {
         matches!(self, Self::Stalled | Self::ShuttingDown | Self::OfferAgain | Self::Paused)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_those_of_the_contract() {
+        let all = [
+            (Failure::Other, 1, "error"),
+            (Failure::Cancelled, 1, "cancelled"),
+            (Failure::Usage, 2, "usage"),
+            (Failure::Daemon, 3, "daemon"),
+            (Failure::Unreachable, 4, "unreachable"),
+            (Failure::Refused, 5, "refused"),
+            (Failure::UnknownKey, 5, "refused"),
+            (Failure::NotFound, 6, "not_found"),
+            (Failure::Integrity, 7, "integrity"),
+            (Failure::Storage, 8, "storage"),
+            (Failure::Conflict, 9, "conflict"),
+        ];
+        for (failure, exit_code, code) in all {
+            assert_eq!((failure.exit_code(), failure.code()), (exit_code, code), "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn a_broken_rule_has_its_code_on_the_wire() {
+        assert_eq!(PeerMisbehaved::FrameTooLong(0).close_code(), 0x100);
+        assert_eq!(PeerMisbehaved::MalformedFrame.close_code(), 0x101);
+        assert_eq!(PeerMisbehaved::BadChunks(8).close_code(), 0x10d);
+        assert_eq!(PeerMisbehaved::FalseManifest.close_code(), 0x112);
+    }
+
+    #[test]
+    fn only_what_passes_by_itself_is_tried_again() {
+        assert!([RefuseReason::Busy, RefuseReason::ShuttingDown].iter().all(|reason| reason.is_passing()));
+        let lasting = [RefuseReason::NotAllowed, RefuseReason::NotFound, RefuseReason::SourceChanged];
+        assert!(!lasting.iter().any(|reason| reason.is_passing()));
+        let passing =
+            [AbortReason::Stalled, AbortReason::ShuttingDown, AbortReason::OfferAgain, AbortReason::Paused];
+        assert!(passing.iter().all(|reason| reason.is_passing()));
+        let lasting = [AbortReason::Cancelled, AbortReason::Integrity, AbortReason::Storage];
+        assert!(!lasting.iter().any(|reason| reason.is_passing()));
+    }
+}

@@ -292,7 +292,14 @@ pub fn top_from_chunks(chunks: &[Cv]) -> Vec<Cv> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::{
+        ChunkSet, Manifest,
+        manifest::{Entry, Node},
+        plan::Plan,
+    };
 
     fn content(len: usize) -> Vec<u8> {
         (0..len as u64).map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
@@ -392,5 +399,62 @@ mod tests {
         assert!(check_page(g, id, &top, 9, &[]).is_err());
         let one = Geometry::new(5, 18).unwrap();
         assert!(check_page(one, id, &values[..1], 0, &values[..1]).is_err(), "one chunk has no page");
+    }
+
+    #[test]
+    fn the_smallest_file_with_values_is_of_two_groups() {
+        let data = content(2 * GROUP_LEN as usize);
+        let g = Geometry::new(data.len() as u64, 20).unwrap();
+        let one = verify(g, 0, Expected::Root(id(&data)), &data).unwrap();
+        assert_eq!((one.index(), one.groups()), (0, &groups(&data)[..]));
+        assert!(verify(g, 0, Expected::Root(empty_id()), &data).is_none());
+        assert_eq!((merge(&[]), merge_root(&[])), (None, None));
+    }
+
+    #[test]
+    fn a_chunk_keeps_its_number() {
+        let data = content(3 * GROUP_LEN as usize);
+        let g = Geometry::new(data.len() as u64, 18).unwrap();
+        let values = groups(&data);
+        for chunk in 0..3 {
+            let bytes = g.bytes_of(chunk);
+            let part = &data[bytes.start as usize..bytes.end as usize];
+            let verified = verify(g, chunk, Expected::Subtree(values[chunk as usize]), part).unwrap();
+            assert_eq!(verified.index(), chunk);
+        }
+    }
+
+    #[test]
+    fn a_page_has_the_length_that_follows_from_the_file() {
+        let data = content(3 * GROUP_LEN as usize);
+        let g = Geometry::new(data.len() as u64, 18).unwrap();
+        let values = groups(&data);
+        let check = |page, values: &[Cv]| check_page(g, id(&data), &[], page, values);
+        assert_eq!(check(0, &values), Ok(()));
+        assert_eq!(check(0, &values[..2]), Err(TreeError::Length { expected: 3, got: 2 }));
+        assert_eq!(check(1, &[]), Err(TreeError::Length { expected: 0, got: 0 }));
+        assert_eq!(check(0, &[values[0]; 3]), Err(TreeError::Mismatch));
+    }
+
+    #[test]
+    fn a_piece_of_a_folders_file_keeps_its_number_in_the_folder() {
+        let data = content(2 * GROUP_LEN as usize + 1);
+        let file = |path: &str, bytes: &[u8]| Entry {
+            path: path.into(),
+            modified_ns: None,
+            node: Node::File { size: bytes.len() as u64, file_id: id(bytes), executable: false },
+        };
+        let manifest = Manifest::new(vec![file("a", b"small"), file("b", &data)]).unwrap();
+        let plan = Plan::new(Arc::new(manifest), &ChunkSet::full(2), 18).unwrap();
+        let layout = Layout::Folder(Arc::new(plan));
+        let small = verify_in(&layout, 0, Expected::Files, Some(&b"small"[..])).unwrap();
+        assert_eq!((small.index(), small.groups().len()), (0, 0));
+        let expected = Expected::Subtree(groups(&data)[1]);
+        let piece = &data[GROUP_LEN as usize..2 * GROUP_LEN as usize];
+        let verified = verify_in(&layout, 2, expected, Some(piece)).unwrap();
+        assert_eq!((verified.index(), verified.groups()), (2, &groups(&data)[1..2]));
+        assert!(verify_in(&layout, 1, expected, Some(piece)).is_none());
+        assert!(verify_in(&layout, 4, expected, Some(piece)).is_none());
+        assert_eq!(format!("{:?}", groups(&data)[1]).len(), "Cv()".len() + 64);
     }
 }
