@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use p2p_protocol::rate::Rate;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use crate::{
@@ -69,6 +70,8 @@ pub struct Recipe {
     pub sparse: bool,
     /// Whether it is a folder of several files.
     pub folder: bool,
+    /// Which content it is a newer version of, with what is otherwise in it.
+    pub newer_than: Option<usize>,
 }
 
 /// What a disk says no to.
@@ -122,6 +125,10 @@ pub enum Trouble {
     Short { host: usize, lasts: Duration },
     /// Trust is withdrawn, and given back.
     Distrust { host: usize, peer: usize, lasts: Duration },
+    /// A transfer is held back by who asked for it, and let go on.
+    Pause { wish: usize, lasts: Duration },
+    /// A host may send and receive only so many bytes per second.
+    Limit { host: usize, rate: Rate, lasts: Duration },
 }
 
 /// All that a run does.
@@ -236,20 +243,29 @@ fn size_of(rng: &mut StdRng) -> u64 {
 }
 
 fn wishes_of(rng: &mut StdRng, hosts: usize, storm: Duration) -> (Vec<Recipe>, Vec<Wish>) {
-    let (mut contents, mut wishes) = (Vec::<Recipe>::new(), Vec::new());
+    let (mut contents, mut wishes) = (Vec::<Recipe>::new(), Vec::<Wish>::new());
     for number in 0..rng.random_range(1..=6) {
+        let way = if rng.random_bool(0.6) { Way::Send } else { Way::Fetch };
+        // A newer version goes where the older one is.
+        if !wishes.is_empty() && rng.random_bool(0.2) {
+            let older = wishes[rng.random_range(0..wishes.len())].clone();
+            let newer_than = Some(older.content);
+            contents.push(Recipe { seed: rng.random(), newer_than, ..contents[older.content].clone() });
+            let at = (older.at + millis(rng, 0, 8000)).min(storm);
+            wishes.push(Wish { at, way, content: contents.len() - 1, ..older });
+            continue;
+        }
         let again = !contents.is_empty() && rng.random_bool(0.3);
         let content = if again {
             rng.random_range(0..contents.len())
         } else {
             let size = size_of(rng);
             let (seed, sparse, folder) = (rng.random(), rng.random_bool(0.2), rng.random_bool(0.3));
-            contents.push(Recipe { size, seed, sparse, folder });
+            contents.push(Recipe { size, seed, sparse, folder, newer_than: None });
             contents.len() - 1
         };
         let from = rng.random_range(0..hosts);
         let to = (from + rng.random_range(1..hosts)) % hosts;
-        let way = if rng.random_bool(0.6) { Way::Send } else { Way::Fetch };
         // Several are meant to have the same name at their goal.
         let name = if rng.random_bool(0.2) { "same.bin".to_owned() } else { format!("file{number}.bin") };
         let at = within(rng, Duration::ZERO, storm / 2);
@@ -262,7 +278,7 @@ fn trouble_of(rng: &mut StdRng, hosts: usize, wishes: usize) -> Trouble {
     let host = rng.random_range(0..hosts);
     let other = (host + rng.random_range(1..hosts)) % hosts;
     let wish = rng.random_range(0..wishes);
-    match rng.random_range(0..22) {
+    match rng.random_range(0..25) {
         0..=6 => {
             let power = match rng.random_range(0..6) {
                 0 => Some(Loss::Everything),
@@ -301,6 +317,11 @@ fn trouble_of(rng: &mut StdRng, hosts: usize, wishes: usize) -> Trouble {
         }
         19 => Trouble::Slow { host, delay: millis(rng, 1, 200), lasts: millis(rng, 500, 15_000) },
         20 => Trouble::Short { host, lasts: millis(rng, 500, 20_000) },
+        21..=22 => Trouble::Pause { wish, lasts: millis(rng, 10, 20_000) },
+        23 => {
+            let rate = Rate::new(rng.random_range(20_000..500_000)).unwrap();
+            Trouble::Limit { host, rate, lasts: millis(rng, 500, 20_000) }
+        }
         _ => Trouble::Distrust { host, peer: other, lasts: millis(rng, 100, 15_000) },
     }
 }

@@ -212,7 +212,11 @@ impl Run {
             let request = self.trust_request(peer);
             assert_eq!(self.request(host, request), [Event::Ok]);
         }
-        let contents: Vec<Known> = self.plan.contents.iter().map(make).collect();
+        let mut contents: Vec<Known> = Vec::new();
+        for recipe in &self.plan.contents {
+            let older = recipe.newer_than.map(|older| &contents[older]);
+            contents.push(make(recipe, older));
+        }
         for (number, wish) in self.plan.wishes.clone().into_iter().enumerate() {
             let folder = self.world.hosts[wish.from].sources().join(number.to_string());
             fs::create_dir(&folder).unwrap();
@@ -417,6 +421,14 @@ impl Run {
         if !all_up {
             self.problem("not every host came up again");
         }
+        for host in 0..self.plan.hosts {
+            self.request(host, troubles::unlimited());
+        }
+        for number in 0..self.transfers.len() {
+            if let Some(known) = self.transfers[number].number {
+                self.request(self.transfers[number].owner(), Request::Resume(known));
+            }
+        }
         for (host, peer) in pairs(self.plan.hosts) {
             let request = self.trust_request(peer);
             let said = self.request(host, request);
@@ -492,8 +504,16 @@ fn pairs(hosts: usize) -> impl Iterator<Item = (usize, usize)> {
 }
 
 /// A content as a recipe has it.
-fn make(recipe: &Recipe) -> Known {
+fn make(recipe: &Recipe, older: Option<&Known>) -> Known {
     let mut rng = StdRng::seed_from_u64(recipe.seed);
+    if let Some(older) = older {
+        let mut bytes = older.bytes.to_vec();
+        for _ in 0..rng.random_range(0..3) {
+            let at = rng.random_range(0..=bytes.len());
+            bytes.splice(at..bytes.len().min(at + 1), std::iter::once(rng.random()));
+        }
+        return older.with(bytes);
+    }
     let mut bytes = vec![0; recipe.size as usize];
     rng.fill_bytes(&mut bytes);
     if recipe.sparse {

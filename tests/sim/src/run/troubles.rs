@@ -2,7 +2,10 @@
 
 use std::{fs, net::Ipv4Addr, time::Duration};
 
-use p2p_protocol::control::Request;
+use p2p_protocol::{
+    control::Request,
+    rate::{Change, Rate},
+};
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 
 use super::Run;
@@ -21,6 +24,17 @@ pub(super) enum Later {
     Speed(usize),
     Whole(usize),
     Trust { host: usize, peer: usize },
+    Resume(usize),
+    Unlimit(usize),
+}
+
+/// Asks for no limits.
+pub(super) fn unlimited() -> Request {
+    limits(None)
+}
+
+fn limits(rate: Option<Rate>) -> Request {
+    Request::Limit { change: Change { up: Some(rate), down: Some(rate) }, reset: false }
 }
 
 impl Run {
@@ -44,6 +58,13 @@ impl Run {
                 let request = self.trust_request(peer);
                 self.errands.extend(self.world.hosts[host].ask(request));
             }
+            Later::Resume(wish) => {
+                let transfer = &self.transfers[wish];
+                if let Some(number) = transfer.number {
+                    self.errands.extend(self.world.hosts[transfer.owner()].ask(Request::Resume(number)));
+                }
+            }
+            Later::Unlimit(host) => self.errands.extend(self.world.hosts[host].ask(unlimited())),
         }
     }
 
@@ -122,6 +143,21 @@ impl Run {
                 let name = self.world.hosts[peer].name.clone();
                 self.errands.extend(self.world.hosts[host].ask(Request::Forget(name)));
                 self.later(lasts, Later::Trust { host, peer });
+            }
+            Trouble::Pause { wish, lasts } => {
+                let transfer = &self.transfers[wish];
+                if let Some(number) = transfer.number
+                    && let Some(answer) = self.world.hosts[transfer.owner()].ask(Request::Pause(number))
+                {
+                    self.errands.push(answer);
+                    self.count("paused");
+                    self.later(lasts, Later::Resume(wish));
+                }
+            }
+            Trouble::Limit { host, rate, lasts } => {
+                self.count("limits");
+                self.errands.extend(self.world.hosts[host].ask(limits(Some(rate))));
+                self.later(lasts, Later::Unlimit(host));
             }
         }
     }
