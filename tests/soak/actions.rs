@@ -18,15 +18,17 @@ impl World {
     pub(crate) fn act(&mut self, random: &mut Random) {
         let node = random.index(self.nodes.len());
         let what = match random.below(100) {
-            0..34 => self.send(node, random),
-            34..58 => self.fetch(node, random),
-            58..66 => self.cancel(node, random),
-            66..76 => self.retry(node, random),
+            0..33 => self.send(node, random),
+            33..56 => self.fetch(node, random),
+            56..63 => self.cancel(node, random),
+            63..71 => self.retry(node, random),
+            71..74 => self.pause(node, random),
+            74..76 => self.resume(node),
             76..80 => self.kill(node),
             80..82 => self.stop(node),
-            82..90 => self.weather(node, random),
-            90..92 => self.move_house(node),
-            92..94 => self.change_source(node, random),
+            82..89 => self.weather(node, random),
+            89..91 => self.move_house(node),
+            91..94 => self.change_source(node, random),
             94..97 => self.fill_or_free(),
             _ => {
                 self.verify(node);
@@ -100,6 +102,22 @@ impl World {
         let number = ended[random.index(ended.len())].transfer;
         node.ask(&Request::Retry(number)).expect("a daemon that runs retries");
         "retried"
+    }
+
+    fn pause(&mut self, node: usize, random: &mut Random) -> &'static str {
+        let node = &self.nodes[node];
+        let open = node.unfinished();
+        if open.is_empty() {
+            return "left out";
+        }
+        let number = open[random.index(open.len())].transfer;
+        node.ask(&Request::Pause(number)).expect("a daemon that runs answers");
+        "paused"
+    }
+
+    fn resume(&mut self, node: usize) -> &'static str {
+        self.nodes[node].resume_all();
+        "resumed"
     }
 
     fn kill(&mut self, node: usize) -> &'static str {

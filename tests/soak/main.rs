@@ -1,4 +1,4 @@
-//! Everything at once, for as long as wanted: several daemons send, fetch, share, cancel and retry files of all sizes
+//! Everything at once, for as long as wanted: several daemons send, fetch, share, cancel, pause and retry files of all sizes and folders
 //! while they are killed, restarted and cut off, the network between them has weather, sources change and a disk fills up.
 //!
 //!     cargo run --release -p p2p-tests --bin soak -- [--minutes M] [--seed S] [--dir DIR]

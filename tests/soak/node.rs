@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use p2p_protocol::control::{Event, Request, State, Summary};
+use p2p_protocol::control::{Event, Request, State, Summary, WaitReason};
 use p2p_tests::{Daemon, Relay, control, daemon::Place, data, data::MIB, tmpfs::Tmpfs, words};
 
 use crate::{pool::Pool, random::Random};
@@ -85,10 +85,22 @@ impl Node {
         [self.daemon.inbox(), &self.out]
     }
 
-    /// Files that have arrived.
+    /// Files and folders that have arrived.
     pub(crate) fn arrived(&self) -> Vec<PathBuf> {
-        let files = self.destinations().into_iter().flat_map(data::files_below);
-        files.filter(|path| !path.components().any(|part| part.as_os_str() == ".p2p")).collect()
+        let entries = self.destinations().into_iter().filter_map(|folder| fs::read_dir(folder).ok());
+        let mut paths: Vec<_> = entries.flatten().flatten().map(|entry| entry.path()).collect();
+        paths.retain(|path| path.file_name().is_some_and(|name| name != ".p2p"));
+        paths.sort();
+        paths
+    }
+
+    /// Lets everything go on that was paused.
+    pub(crate) fn resume_all(&self) {
+        for line in self.unfinished() {
+            if line.waiting == Some(WaitReason::Paused) {
+                self.ask(&Request::Resume(line.transfer)).expect("a daemon that runs answers");
+            }
+        }
     }
 
     /// Files of transfers that are not finished.

@@ -31,6 +31,13 @@ const SIZES: [u64; 16] = [
 /// Length of the file that is mostly a hole.
 const SPARSE: u64 = 512 * MIB;
 
+/// Small files in a folder.
+const SMALL_FILES: u64 = 200;
+/// Length of the long file beside them, which is the only one in it that changes, so that whoever reads the folder meanwhile finds it as
+/// it was or as it is.
+const LONG: u64 = 6 * MIB + 7;
+const LONG_NAME: &str = "b/long.bin";
+
 /// All files of one daemon's user.
 #[derive(Debug)]
 pub(crate) struct Pool {
@@ -63,6 +70,9 @@ impl Pool {
         );
         pool.note(&sparse);
         pool.names.push(sparse);
+        let tree = format!("{owner}-tree");
+        pool.plant(&tree);
+        pool.names.push(tree);
         pool
     }
 
@@ -72,10 +82,12 @@ impl Pool {
         (name.clone(), self.path(name))
     }
 
-    /// Writes one of the dense ones anew, of a size near the old one.
+    /// Writes one of the dense ones anew, of a size near the old one, or a little of the long file in the folder.
     pub(crate) fn change(&mut self, random: &mut Random) {
-        let n = random.index(SIZES.len());
-        let name = self.names[n].clone();
+        let n = random.index(SIZES.len() + 4);
+        let Some(name) = self.names.get(n).filter(|_| n < SIZES.len()).cloned() else {
+            return self.graft(random);
+        };
         self.write(&name, SIZES[n] + random.below(3));
     }
 
@@ -97,8 +109,48 @@ impl Pool {
         self.note(name);
     }
 
+    /// A folder of small files and a long one.
+    fn plant(&mut self, name: &str) {
+        let root = self.path(name);
+        for folder in ["a/deep", "b", "empty"] {
+            std::fs::create_dir_all(root.join(folder)).expect("the folder takes folders");
+        }
+        for n in 0..SMALL_FILES {
+            let path = root.join(["a", "a/deep", "b"][n as usize % 3]).join(format!("{n}.txt"));
+            data::write_random(&path, self.seed.wrapping_mul(31).wrapping_add(n), n * n % 20_000);
+        }
+        data::write_random(&root.join(LONG_NAME), self.seed, LONG);
+        self.note(name);
+    }
+
+    fn graft(&mut self, random: &mut Random) {
+        let name = self.names.last().cloned().unwrap_or_default();
+        let path = self.path(&name).join(LONG_NAME);
+        let mut bytes = std::fs::read(&path).expect("the long file is there");
+        let at = random.below(LONG - 4096) as usize;
+        bytes[at..at + 4096].copy_from_slice(&data::random(random.next(), 4096));
+        let new = self.folder.join("long.new");
+        std::fs::write(&new, bytes).expect("the folder takes a file");
+        std::fs::rename(new, path).expect("the folder takes a new name");
+        self.note(&name);
+    }
+
     fn note(&mut self, name: &str) {
-        let id = data::file_id(&self.path(name));
+        let id = id_of(&self.path(name));
         self.contents.entry(name.to_owned()).or_default().push(id);
     }
+}
+
+/// What stands for the content of a file or folder: of a folder the names and contents of all that is in it.
+pub(crate) fn id_of(path: &Path) -> String {
+    if !path.is_dir() {
+        return data::file_id(path);
+    }
+    let mut hasher = blake3::Hasher::new();
+    for file in data::files_below(path) {
+        let name = file.strip_prefix(path).unwrap_or(&file).to_string_lossy().into_owned();
+        hasher.update(format!("{name}\n{}\n", data::file_id(&file)).as_bytes());
+    }
+    hasher.update(&[u8::from(path.join("empty").is_dir())]);
+    hasher.finalize().to_hex().to_string()
 }

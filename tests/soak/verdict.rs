@@ -46,7 +46,7 @@ impl fmt::Display for Verdict {
         }
         writeln!(
             f,
-            "soak  {} files of {} MiB in all, each equal to its File ID",
+            "soak  {} files and folders of {} MiB in all, each equal to what was sent",
             self.files,
             self.bytes >> 20
         )?;
@@ -65,6 +65,7 @@ impl World {
         for node in &mut self.nodes {
             node.relay.set(Weather::default());
             node.free();
+            node.resume_all();
         }
         self.let_all_end(begun);
         // What failed in bad weather is sent again. A fetch may fail for good: its source may have changed.

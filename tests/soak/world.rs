@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use p2p_tests::{data, trust_each_other};
 
-use crate::{node::Node, random::Random};
+use crate::{node::Node, pool::id_of, random::Random};
 
 /// Daemons; the last one has the small disk.
 const NODES: usize = 4;
@@ -15,7 +15,7 @@ pub(crate) struct World {
     pub(crate) nodes: Vec<Node>,
     /// What was done, and how often.
     pub(crate) done: BTreeMap<&'static str, u64>,
-    /// Files that were looked at and removed, and their bytes.
+    /// Files and folders that were looked at and removed, and their bytes.
     pub(crate) verified: (u64, u64),
 }
 
@@ -34,7 +34,7 @@ impl World {
     pub(crate) fn counted(&self) -> String {
         let done = self.done.iter().map(|(what, times)| format!("{what} {times}"));
         let (files, bytes) = self.verified;
-        let arrived = format!("{files} files of {} MiB verified", bytes >> 20);
+        let arrived = format!("{files} files and folders of {} MiB verified", bytes >> 20);
         done.chain([arrived]).collect::<Vec<_>>().join(", ")
     }
 
@@ -45,11 +45,20 @@ impl World {
     /// A file is not what its name stands for.
     pub(crate) fn verify(&mut self, node: usize) {
         for path in self.nodes[node].arrived() {
-            let Ok(len) = fs::metadata(&path).map(|found| found.len()) else { continue };
-            let (name, id) = (original(&path), data::file_id(&path));
+            let Ok(found) = fs::metadata(&path) else { continue };
+            let len = match found.is_dir() {
+                true => data::files_below(&path)
+                    .iter()
+                    .filter_map(|file| fs::metadata(file).ok())
+                    .map(|file| file.len())
+                    .sum(),
+                false => found.len(),
+            };
+            let (name, id) = (original(&path), id_of(&path));
             let is_right = self.nodes.iter().any(|node| node.pool.has(&name, &id));
             assert!(is_right, "{} has the content {id}, which no {name} ever had", path.display());
-            fs::remove_file(&path).expect("what has arrived can be removed");
+            let removed = if found.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            removed.expect("what has arrived can be removed");
             self.verified.0 += 1;
             self.verified.1 += len;
         }
