@@ -49,7 +49,7 @@ pub struct Place {
 impl Place {
     /// New folders, with loopback and a free port to listen on.
     pub fn new() -> Self {
-        Self::below(&std::env::temp_dir())
+        Self::below(&tempfile::env::temp_dir())
     }
 
     /// The same, in a new folder in this one.
