@@ -187,6 +187,16 @@ mod tests {
         assert_eq!(admitted(&mut queue), [4]);
     }
 
+    #[test]
+    fn an_end_where_nothing_ran_is_none() {
+        let mut queue = Queue::new(1, 1);
+        queue.ask(&"b", rank(Priority::Normal, 1));
+        queue.ask(&"c", rank(Priority::Normal, 2));
+        assert_eq!(admitted(&mut queue), [1]);
+        queue.ended(&"c");
+        assert_eq!((admitted(&mut queue), queue.counts()), (vec![], (1, 1)));
+    }
+
     proptest! {
         /// Whatever is asked, withdrawn and ended, the limits hold, and nobody waits while there is room for them.
         #[test]

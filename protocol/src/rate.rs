@@ -258,6 +258,9 @@ mod tests {
             ("4096", 4096),
             ("100 Mbit/s", 12_500_000),
             ("64kbit/s", 8000),
+            ("16004 bit/s", 2000),
+            ("1 Gbit/s", 125_000_000),
+            ("1000000000000000", 1_000_000_000_000_000),
         ] {
             assert_eq!(rate(text).bytes(), bytes, "{text}");
         }
@@ -266,6 +269,12 @@ mod tests {
         {
             assert!(wrong.parse::<Rate>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_rate_says_what_goes_within_a_time() {
+        assert_eq!(rate("3 MiB/s").within(Duration::from_secs(2)), 6 * MIB);
+        assert_eq!(rate("3 MiB/s").within(Duration::from_millis(500)), 3 * MIB / 2);
     }
 
     #[test]
@@ -305,6 +314,8 @@ mod tests {
         let at_night = (Limits { up: None, down: Some(rate("9M")) }, true);
         assert_eq!([at("18:00"), at("23:59"), at("00:00"), at("05:59")], [at_night; 4]);
         assert_eq!(at("06:00"), (always, false));
+        let all_day = Timetable { always, hours: vec![hours("08:00", "08:00", slow)] };
+        assert!([0, 479, 480, 481, DAY - 1].iter().all(|minute| all_day.at(*minute).1));
     }
 
     /// Time until `total` bytes have gone in pieces, when everybody waits as told.
@@ -347,6 +358,7 @@ mod tests {
         bucket.spend(4 * MIB, Now::ZERO);
         assert_eq!(bucket.wait(Now::ZERO), Some(Duration::from_secs(4)));
         bucket.set_rate(Some(rate("3 MiB/s")), Now::from_secs(1));
+        assert_eq!(bucket.rate(), Some(rate("3 MiB/s")));
         assert_eq!(bucket.wait(Now::from_secs(1)), Some(Duration::from_secs(1)));
         bucket.set_rate(None, Now::from_secs(1));
         bucket.spend(u64::MAX, Now::from_secs(1));

@@ -112,3 +112,33 @@ impl Pages {
         ask
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::{chunks_from_groups, hash_group, hash_small};
+
+    #[test]
+    fn pages_are_owed_until_they_come() {
+        let data = vec![7; 3 << 18];
+        let groups: Vec<Cv> =
+            data.chunks(1 << 18).enumerate().map(|(n, part)| hash_group(n as u64, part)).collect();
+        let geometry = Geometry::new(3 << 18, 18).unwrap();
+        let mut pages = Pages::new(geometry, hash_small(&data));
+        assert!(!pages.are_owed() && !pages.have_or_asked(0));
+        pages.asked_first();
+        assert!(pages.are_owed() && pages.have_or_asked(2) && pages.expected(2).is_none());
+        pages.take_page(0, chunks_from_groups(geometry, &groups)).unwrap();
+        assert!(!pages.are_owed() && pages.have_or_asked(2));
+        assert_eq!(pages.expected(2), Some(Expected::Subtree(groups[2])));
+        assert!(pages.take_page(0, groups).is_err(), "nobody asked again");
+    }
+
+    #[test]
+    fn a_file_of_one_chunk_owes_no_page() {
+        let mut pages = Pages::new(Geometry::new(5, 18).unwrap(), hash_small(b"small"));
+        pages.asked_first();
+        assert!(!pages.are_owed() && pages.have_or_asked(0));
+        assert_eq!(pages.expected(0), Some(Expected::Root(hash_small(b"small"))));
+    }
+}
