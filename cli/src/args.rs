@@ -148,6 +148,18 @@ pub(crate) enum Command {
     },
     /// Print this machine's Peer ID
     Id,
+    /// Make an invitation: a token by which another machine and this one come to trust each other
+    Invite(Invite),
+    /// List the invitations that hold
+    Invites,
+    /// Take an invitation back
+    Uninvite {
+        /// The invitation's number
+        #[arg(value_name = "N")]
+        number: u64,
+    },
+    /// Join the machine that made an invitation: both trust each other from then on
+    Join(Join),
     /// List the peers, or trust or forget one
     Peers {
         #[command(subcommand)]
@@ -415,4 +427,39 @@ pub(crate) enum Right {
     Send,
     /// Fetch what is shared with it.
     Fetch,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Invite {
+    /// What this machine is to be called there (default: its host name)
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// What who joins may do here
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "send,fetch", value_name = "RIGHTS")]
+    pub(crate) allow: Vec<Right>,
+    /// How long it holds, like 30m, 1h or 7d
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = crate::format::parse_time)]
+    pub(crate) expires: Duration,
+    /// Where this machine can be reached; may be given again (default: its own addresses)
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) address: Vec<String>,
+    /// Show the token as a QR code, too
+    #[arg(long)]
+    pub(crate) qr: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Join {
+    /// The token, or - to read it from standard input (default: what P2P_TOKEN holds)
+    #[arg(value_name = "TOKEN", conflicts_with = "token_file")]
+    pub(crate) token: Option<String>,
+    /// A file with the token in it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// What this machine is to be called there (default: its host name)
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// What the machine that is joined may do here
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "send,fetch", value_name = "RIGHTS")]
+    pub(crate) allow: Vec<Right>,
 }

@@ -57,6 +57,7 @@ fn is_shown_below(line: &Line<'_>) {
         Line::Interrupted { .. } | Line::Timeout { .. } | Line::Shared { .. } | Line::Unshared { .. } => {}
         Line::Cancelled { .. } | Line::Verified { .. } | Line::Id { .. } | Line::Trusted { .. } => {}
         Line::Accepted { .. } | Line::Rejected { .. } => {}
+        Line::Invited { .. } | Line::Invitation { .. } | Line::Uninvited { .. } | Line::Joined { .. } => {}
         Line::Paused { .. } | Line::Resumed { .. } | Line::Priority { .. } | Line::Limits(_) => {}
         Line::Forgotten { .. } | Line::Transfer(_) | Line::Detail { .. } | Line::Peer(_) => {}
         Line::Service(_)
@@ -148,6 +149,10 @@ fn lines() -> Vec<Value> {
         Line::Id { peer: "a" },
         Line::Trusted { peer: PEER },
         Line::Forgotten { peer: "a" },
+        Line::Invited { token: "a", number: 1, expires_ms: 1, addresses: &hints },
+        Line::Invitation { number: 1, allow: &["send"], created_ms: 1, expires_ms: 1, used_by: None },
+        Line::Uninvited { number: 1 },
+        Line::Joined { peer: PEER, name, address: "a" },
         Line::Transfer((&summary).into()),
         Line::Detail {
             transfer: (&summary).into(),

@@ -61,6 +61,17 @@ pub(crate) fn ago(then_ms: u64, now_ms: u64) -> String {
     }
 }
 
+/// How long until a moment, roughly.
+pub(crate) fn until(then_ms: u64, now_ms: u64) -> String {
+    let s = then_ms.saturating_sub(now_ms).div_ceil(1000);
+    match s {
+        0..=90 => format!("{s} s"),
+        91..=5400 => format!("{} min", (s + 30) / 60),
+        5401..=129_600 => format!("{} h", (s + 1800) / 3600),
+        _ => format!("{} days", (s + 43_200) / 86_400),
+    }
+}
+
 /// So many of something: `1 chunk`, `2 chunks`.
 pub(crate) fn count(n: u32, what: &str) -> String {
     if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
@@ -173,6 +184,8 @@ mod tests {
         }
         assert_eq!(ago(1_000, 500), "now");
         assert_eq!(ago(0, 190_000), "3 min ago");
+        assert_eq!((until(500, 1_000), until(1_500, 1_000)), ("0 s".into(), "1 s".into()));
+        assert_eq!((until(3_600_000, 0), until(7 * 86_400_000, 0)), ("60 min".into(), "7 days".into()));
         assert_eq!(eta(7), "7 s");
         assert_eq!(eta(75), "1 min 15 s");
     }

@@ -3,6 +3,7 @@
 //! One request per connection on the local socket. Each side first sends a [`Preamble`]; then the client sends
 //! one [`Request`] frame and the daemon answers with [`Event`] frames until it closes the connection.
 
+mod invite;
 mod status;
 
 use serde::{Deserialize, Serialize};
@@ -14,10 +15,11 @@ use crate::{
     reason::{ChunkFailure, Failure},
 };
 
+pub use invite::{InvitationInfo, InviteRequest, Invited, JoinRequest, JoinedPeer, TokenText};
 pub use status::{Confinement, Probe, Status, Writing};
 
 /// Version of this conversation. It changes with every change of the types below.
-pub const VERSION: u16 = 5;
+pub const VERSION: u16 = 6;
 
 /// The fixed bytes that open each direction, so that programs of different versions part with a clear word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +109,14 @@ pub enum Request {
         /// Whether to go back to what the config says first.
         reset: bool,
     },
+    /// Make an invitation: [`Event::Invited`].
+    Invite(InviteRequest),
+    /// All invitations: one [`Event::Invitation`] each.
+    Invites,
+    /// Take an invitation back: [`Event::Ok`].
+    Uninvite(u64),
+    /// Become a peer of who gave an invitation: [`Event::Joined`].
+    Join(JoinRequest),
 }
 
 /// The folder in the state folder for content that has no other place: standard input that is to be sent, and what is
@@ -257,6 +267,12 @@ pub enum Event {
     Probed(Probe),
     /// The limits on bandwidth that hold now.
     Limits(InForce),
+    /// An invitation was made.
+    Invited(Invited),
+    /// An invitation in a list.
+    Invitation(InvitationInfo),
+    /// Another machine was joined.
+    Joined(JoinedPeer),
 }
 
 /// A request that failed.

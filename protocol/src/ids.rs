@@ -87,7 +87,7 @@ impl FromStr for FileId {
 }
 
 /// RFC 4648 base 32 in lower case without padding: one token, safe in a shell and in a file name.
-fn base32() -> data_encoding::Encoding {
+pub(crate) fn base32() -> data_encoding::Encoding {
     let mut spec = data_encoding::Specification::new();
     spec.symbols.push_str("abcdefghijklmnopqrstuvwxyz234567");
     match spec.encoding() {

@@ -148,6 +148,23 @@ pub const MAX_PEER_ADDRESSES: usize = 8;
 /// Longest name of a peer, in bytes of UTF-8.
 pub const MAX_PEER_NAME_LEN: usize = 64;
 
+/// Addresses in one token.
+pub const MAX_TOKEN_ADDRESSES: usize = 6;
+/// Longest text that is looked at as a token, in bytes.
+pub const MAX_TOKEN_TEXT_LEN: usize = 4096;
+/// Most invitations that are open at a time.
+pub const MAX_INVITATIONS: usize = 64;
+/// Longest time for which an invitation holds.
+pub const MAX_INVITATION_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// An invitation that was made this much later than now, by a clock that was set back since, counts as expired.
+pub const CLOCK_SLACK: Duration = Duration::from_secs(300);
+/// Wrong proofs for one invitation, after which it is void, and from one place, after which that is not listened to …
+pub const MAX_WRONG_CLAIMS: u32 = 8;
+/// … for this long.
+pub const CLAIM_LOCKOUT: Duration = Duration::from_secs(600);
+/// Places whose wrong proofs are remembered.
+pub const MAX_THROTTLED: usize = 1024;
+
 /// Times one chunk may arrive bad, be cut short or fail, before the transfer gives up.
 pub const MAX_CHUNK_FAILURES: u32 = 8;
 /// Checkpoints that may fail one after the other before a transfer gives its disk up.
@@ -249,6 +266,7 @@ const _: () = {
     assert!(MAX_RUNNING_PER_TARGET < MAX_INCOMING_PER_PEER, "none that runs is refused as one too many");
     assert!(KEEP_ALIVE.as_millis() * 2 < IDLE_TIMEOUT.as_millis());
     assert!(RESERVE_AHEAD >= WANT_WINDOW);
+    assert!(MAX_TOKEN_ADDRESSES <= MAX_PEER_ADDRESSES, "what a token says is remembered");
 };
 
 #[cfg(test)]

@@ -43,6 +43,11 @@ pub enum RefuseReason {
     /// The daemon is shutting down.
     #[error("the peer is shutting down")]
     ShuttingDown,
+    /// The claim of an invitation does not hold; why is for its giver alone to know.
+    #[error(
+        "the peer does not know this invitation (any longer): it is used, expired or taken back; ask its owner for another"
+    )]
+    NoInvitation,
 }
 
 /// Why a running transfer was given up by one side. Append only: the order is the wire's.
@@ -274,7 +279,9 @@ impl RefuseReason {
     /// The class of failure that the refused side reports.
     pub fn failure(self) -> Failure {
         match self {
-            Self::NotAllowed | Self::Rejected | Self::Name | Self::Size => Failure::Refused,
+            Self::NotAllowed | Self::Rejected | Self::Name | Self::Size | Self::NoInvitation => {
+                Failure::Refused
+            }
             Self::NotFound => Failure::NotFound,
             Self::Space { .. } | Self::Storage => Failure::Storage,
             Self::Busy => Failure::Conflict,

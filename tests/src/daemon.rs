@@ -201,7 +201,7 @@ impl Default for Place {
 
 /// Takes away every setting that the tester's own environment makes, and puts all default folders below `root`.
 pub(crate) fn isolate(command: &mut Command, root: &Path) {
-    for name in ["P2P_HOME", "P2P_LISTEN", "P2P_INBOX", "P2P_CONFIG", "P2P_LOG", "RUST_LOG"] {
+    for name in ["P2P_HOME", "P2P_LISTEN", "P2P_INBOX", "P2P_CONFIG", "P2P_LOG", "P2P_TOKEN", "RUST_LOG"] {
         command.env_remove(name);
     }
     for name in ["XDG_STATE_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_DOWNLOAD_DIR"] {

@@ -292,7 +292,7 @@ fn every_fault_has_a_test_that_says_so() {
     let mut fewer = marked.clone();
     fewer.remove(&41);
     let mut early = marked.clone();
-    early.insert(77, BTreeSet::from(["of_invitations".to_owned()]));
+    early.insert(80, BTreeSet::from(["of_a_web_face".to_owned()]));
     let listed = "`a_corrupt_chunk_is_dropped_counted_and_asked_for_again`";
     for (marked, document, expected) in [
         (&fewer, document.clone(), "fault 41 has no test"),
@@ -300,7 +300,7 @@ fn every_fault_has_a_test_that_says_so() {
         (&marked, document.replacen(listed, "`a_test_of_another_name`", 1), "no test of that name is marked"),
         (&marked, without("\n41. "), "fault 41 is not listed"),
         (&more, document.clone(), "there is no fault 82"),
-        (&early, document.clone(), "fault 77 has tests and is said to wait"),
+        (&early, document.clone(), "fault 80 has tests and is said to wait"),
         (&fewer, document.replacen("\n41. ", "\n41. Waits for better days. ", 1), "fault 41 cannot wait"),
     ] {
         let found = every_fault_has_its_tests(marked, &document);

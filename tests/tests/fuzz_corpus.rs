@@ -40,6 +40,11 @@ fn names_and_identities() {
 }
 
 #[test]
+fn tokens() {
+    replay("tokens", fuzz::tokens);
+}
+
+#[test]
 fn the_receiver() {
     replay("receiver", fuzz::receiver);
 }

@@ -12,13 +12,14 @@ use p2p_protocol::{
     limits::{MAX_CHUNK_HEADER_LEN, MAX_FRAME_LEN},
     manifest::{Entry, Node},
     reason::{AbortReason, ChunkFailure, PeerMisbehaved, RefuseReason, close},
+    token::{Address, Binding, ClaimId, Grant, Proof, SECRET_LEN, Secret, Token},
     wire::{
         ALPN,
         chunk::{ChunkHeader, Encoding},
         codec,
         peer::{
-            Accept, AcceptFolder, ChunkFailed, Done, Fetch, Hashing, Kind, Message, Offer, Page, PauseReason,
-            Seal, Want,
+            Accept, AcceptFolder, ChunkFailed, Done, Fetch, Hashing, Join, Joined, Kind, Message, Offer,
+            Page, PauseReason, Seal, Want,
         },
     },
 };
@@ -109,6 +110,11 @@ fn messages() -> Vec<(Message, String)> {
             "12000000 0100000000000000 03000000 04000000".into(),
         ),
         (Message::Values(vec![cv]), format!("13000000 0100000000000000 {CV_HEX}")),
+        (
+            Message::Join(Join { invitation: ClaimId([3; 8]), proof: Proof([0x22; 32]), name: "a".into() }),
+            format!("14000000 0303030303030303 {CV_HEX} 0100000000000000 61"),
+        ),
+        (Message::Joined(Joined { name: "b".into() }), "15000000 0100000000000000 62".into()),
     ]
 }
 
@@ -158,12 +164,14 @@ fn every_message_is_pinned() {
                 Message::AcceptFolder(_) => 17,
                 Message::NeedValues(_) => 18,
                 Message::Values(_) => 19,
+                Message::Join(_) => 20,
+                Message::Joined(_) => 21,
             }
         })
         .collect();
     numbers.dedup();
-    assert_eq!(numbers, (0..20).collect::<Vec<u32>>());
-    let unknown = [20, 0, 0, 0];
+    assert_eq!(numbers, (0..22).collect::<Vec<u32>>());
+    let unknown = [22, 0, 0, 0];
     assert_eq!(codec::decode::<Message>(&unknown), Err(PeerMisbehaved::MalformedFrame));
 }
 
@@ -221,6 +229,7 @@ fn every_reason_has_its_number() {
         RefuseReason::Unsupported,
         RefuseReason::SourceChanged,
         RefuseReason::ShuttingDown,
+        RefuseReason::NoInvitation,
     ]);
     assert_numbers(&[
         AbortReason::Cancelled,
@@ -356,7 +365,36 @@ fn identities_and_names_of_the_protocol_are_fixed() {
         hex(&blake3::derive_key("p2p 2026-11-23 peer id from subject public key info", b"spki"))
     );
     assert_eq!(hex(&Preamble { version: 0x0102 }.encode()), packed("70327063746c 0201"));
-    assert_eq!(Preamble::ours().version, 5);
+    assert_eq!(Preamble::ours().version, 6);
+}
+
+#[test]
+fn tokens_and_proofs_are_fixed() {
+    let addresses = vec![
+        Address::V4([192, 0, 2, 1], 0x0102),
+        Address::V6([0x20; 16], 3),
+        Address::Name("nas.example".into(), 4419),
+    ];
+    let token = Token::new(Grant::Join, PeerId([0x11; 32]), Secret::new([0x22; SECRET_LEN]), addresses);
+    let v6 = "20".repeat(16);
+    let secret = "22".repeat(16);
+    let body =
+        packed(&format!("01 {ID_HEX} {secret} fe c0000201 0102 ff {v6} 0003 0b 6e61732e6578616d706c65 1143"));
+    let text = token.to_string();
+    let encoded = text.strip_prefix("p2pinvite").unwrap().to_ascii_uppercase();
+    let bytes = data_encoding::BASE32_NOPAD.decode(encoded.as_bytes()).unwrap();
+    let (said, sum) = bytes.split_at(bytes.len() - 4);
+    assert_eq!(hex(said), body);
+    let mut hasher = blake3::Hasher::new_derive_key("p2p 2026-11-26 checksum of a token");
+    hasher.update(b"p2pinvite").update(said);
+    assert_eq!(sum, &hasher.finalize().as_bytes()[..4]);
+
+    let derived = |context| blake3::derive_key(context, &[0x22; SECRET_LEN]);
+    assert_eq!(token.id().0, derived("p2p 2026-11-26 what a token's secret is called")[..8]);
+    let key = derived("p2p 2026-11-26 proof of an invitation's secret");
+    let binding = Binding { exporter: [1; 32], holder: PeerId([2; 32]), giver: PeerId([3; 32]) };
+    let said = [[1; 32], [2; 32], [3; 32]].concat();
+    assert_eq!(token.key().prove(&binding).0, *blake3::keyed_hash(&key, &said).as_bytes());
 }
 
 #[test]

@@ -6,10 +6,12 @@ mod demo;
 mod doctor;
 mod fetch;
 mod inbox;
+mod invite;
 mod limit;
 mod list;
 mod man;
 mod peers;
+mod qr;
 mod send;
 mod service;
 mod several;
@@ -18,6 +20,7 @@ mod show;
 mod source;
 mod status;
 mod stdin;
+mod token;
 mod transfer;
 mod verify;
 mod watch;
@@ -54,6 +57,10 @@ pub(crate) async fn run(ctx: &mut Context, command: Command) -> Result<(), CliEr
         Command::Limit { up, down, off, reset } => limit::run(ctx, up, down, off, reset).await,
         Command::Inbox { command } => inbox::run(ctx, command).await,
         Command::Id => daemon_prints::id(ctx),
+        Command::Invite(typed) => invite::make(ctx, typed).await,
+        Command::Invites => invite::list(ctx).await,
+        Command::Uninvite { number } => invite::undo(ctx, number).await,
+        Command::Join(typed) => invite::join(ctx, typed).await,
         Command::Peers { command } => peers::run(ctx, command).await,
         Command::Status => status::run(ctx).await,
         Command::Config { command: None } => daemon_prints::config(ctx),

@@ -138,6 +138,17 @@ impl Handlers {
             },
             Request::Forget(peer) => events.answer(sessions.forget(&peer).await.map(|_| Event::Ok)).await,
             Request::Probe(target) => events.answer(sessions.probe(&target).await.map(Event::Probed)).await,
+            Request::Invite(invite) => events.answer(sessions.invite(invite).await.map(Event::Invited)).await,
+            Request::Invites => {
+                for invitation in sessions.invitations() {
+                    events.say(Event::Invitation(invitation)).await?;
+                }
+                Ok(())
+            }
+            Request::Uninvite(number) => {
+                events.answer(sessions.uninvite(number).await.map(|()| Event::Ok)).await
+            }
+            Request::Join(join) => events.answer(sessions.join(join).await.map(Event::Joined)).await,
             Request::Ping => events.say(Event::Ok).await,
         }
     }

@@ -11,8 +11,12 @@ use p2p_protocol::{
 
 use super::{
     KeyError,
+    invitations::Invitations,
     target::{Place, Target},
 };
+
+/// Most that is taken of a name that a peer would like to have, so that there is room for a number.
+const MAX_WISHED_NAME_LEN: usize = 48;
 
 /// The peers and the pins of one home.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,6 +24,7 @@ pub(super) struct Book {
     pub(super) peers: BTreeMap<PeerId, Entry>,
     /// The key that was found at a place when it was dialled.
     pub(super) pins: BTreeMap<Place, PeerId>,
+    pub(super) invitations: Invitations,
 }
 
 /// What is known of one peer.
@@ -139,10 +144,31 @@ impl Book {
         }
     }
 
-    /// Removes a peer and every pin of its key.
+    /// Removes a peer, every pin of its key, and the invitations that it has used, by which it could come back.
     pub(super) fn forget(&mut self, id: &PeerId) {
         self.peers.remove(id);
         self.pins.retain(|_, pinned| pinned != id);
+        self.invitations.forget(id);
+    }
+
+    /// A name for a peer that would like to be called so. What it says is made one that means nothing else here: no name of another
+    /// peer, and no host at which another one was found, or it could have what is meant for that.
+    pub(super) fn name_for(&self, id: &PeerId, wish: &str) -> String {
+        let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') { c } else { '-' };
+        // Only the first part of a host's full name.
+        let first = wish.split('.').next().unwrap_or_default();
+        let name: String = first.chars().take(MAX_WISHED_NAME_LEN).map(plain).collect();
+        let name = name.trim_start_matches(['-', '_']);
+        let name = if check_name(name).is_ok() { name } else { "peer" };
+        let is_free = |name: &str| {
+            let is_host =
+                |(place, pinned): (&Place, &PeerId)| place.host.eq_ignore_ascii_case(name) && pinned != id;
+            self.named(name).is_none_or(|other| other == *id)
+                && !name.eq_ignore_ascii_case("localhost")
+                && !self.pins.iter().any(is_host)
+        };
+        let numbered = (2u32..).map(|n| format!("{name}-{n}"));
+        std::iter::once(name.to_owned()).chain(numbered).find(|name| is_free(name)).unwrap_or_default()
     }
 }
 
@@ -172,7 +198,7 @@ pub(crate) enum NameFault {
 }
 
 /// Whether a peer can be called so: nothing that a target could also mean, and one word in a shell.
-pub(super) fn check_name(name: &str) -> Result<(), NameFault> {
+pub(crate) fn check_name(name: &str) -> Result<(), NameFault> {
     if name.is_empty() || name.len() > MAX_PEER_NAME_LEN {
         return Err(NameFault::Length);
     }
@@ -215,7 +241,11 @@ mod tests {
     /// A is trusted, B is known and pinned at `pinned`, C is a stranger.
     fn book() -> Book {
         let trusted = Entry { rights: Rights { send: true, fetch: false }, ..Entry::default() };
-        Book { peers: [(A, trusted), (B, Entry::default())].into(), pins: [(place("pinned"), B)].into() }
+        Book {
+            peers: [(A, trusted), (B, Entry::default())].into(),
+            pins: [(place("pinned"), B)].into(),
+            ..Book::default()
+        }
     }
 
     #[derive(Debug, PartialEq, Eq)]
@@ -311,6 +341,33 @@ mod tests {
         entry.prefer(place("h15"));
         assert_eq!(entry.addresses[..3], [place("h15"), place("h19"), place("h18")]);
         assert_eq!(entry.addresses.len(), MAX_PEER_ADDRESSES);
+    }
+
+    #[test]
+    fn a_name_that_a_peer_would_like_to_have_takes_nothing_from_another() {
+        let mut book = book();
+        book.peers.insert(A, Entry { name: Some("Bob".into()), ..Entry::default() });
+        for (wish, name) in [
+            ("laptop", "laptop"),
+            ("laptop.example.org", "laptop"),
+            ("Bob", "Bob-2"),
+            ("pinned", "pinned-2"),
+            ("PINNED.lan", "PINNED-2"),
+            ("localhost", "localhost-2"),
+            ("", "peer"),
+            ("..", "peer"),
+            ("--x", "x"),
+            ("a b\u{202e}/c", "a-b--c"),
+            ("bücher", "b-cher"),
+            (&C.to_string(), &C.to_string()[..48]),
+            (&"a".repeat(500), &"a".repeat(48)),
+        ] {
+            let given = book.name_for(&C, wish);
+            assert_eq!(given, name, "{wish}");
+            assert_eq!(check_name(&given), Ok(()));
+        }
+        assert_eq!(book.name_for(&A, "bob"), "bob");
+        assert_eq!(book.name_for(&B, "pinned"), "pinned");
     }
 
     #[test]

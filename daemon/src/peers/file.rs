@@ -16,6 +16,7 @@ use toml::Spanned;
 use super::{
     PeersError,
     book::{Book, Entry, check_name},
+    invitations::{InvitationTable, Invitations},
     pending::Pending,
     target::Place,
 };
@@ -36,6 +37,7 @@ const HEADER: &str = "\
 # [[peer]]     A peer. `allow` holds its rights: \"send\" (it may send files here) and \"fetch\" (it may fetch what is
 #              shared with it). Without `allow` it is known and may do nothing.
 # [[pin]]      The key that was found where this machine dialled. Another key there is refused.
+# [[invitation]]  What `p2p invite` made: until when it holds, and a hash of its secret. Who has joined by it may do it again.
 # [[pending]]  Strangers that tried to connect. They may do nothing; `p2p peers trust ID` lets one in.
 #
 # `p2p peers`, `p2p peers trust` and `p2p peers forget` read and change this. By hand, change it only while no daemon runs.
@@ -49,6 +51,8 @@ struct Document {
     peers: Vec<PeerTable>,
     #[serde(default, rename = "pin", skip_serializing_if = "Vec::is_empty")]
     pins: Vec<PinTable>,
+    #[serde(default, rename = "invitation", skip_serializing_if = "Vec::is_empty")]
+    invitations: Vec<InvitationTable>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pending: Vec<PendingTable>,
 }
@@ -81,9 +85,22 @@ struct PendingTable {
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Right {
+pub(super) enum Right {
     Send,
     Fetch,
+}
+
+impl Right {
+    /// Those of a list.
+    pub(super) fn rights(list: &[Self]) -> Rights {
+        Rights { send: list.contains(&Self::Send), fetch: list.contains(&Self::Fetch) }
+    }
+
+    /// As a list.
+    pub(super) fn list(rights: Rights) -> Vec<Self> {
+        let all = [(rights.send, Self::Send), (rights.fetch, Self::Fetch)];
+        all.into_iter().filter_map(|(has, right)| has.then_some(right)).collect()
+    }
 }
 
 /// The trust file of one home, and what it was when this process last read or wrote it.
@@ -196,13 +213,13 @@ fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PeersErr
 }
 
 /// What is wrong, and at which byte.
-struct Mistake {
+pub(super) struct Mistake {
     at: usize,
     why: String,
 }
 
 impl Mistake {
-    fn new<T>(spanned: &Spanned<T>, why: impl ToString) -> Self {
+    pub(super) fn new<T>(spanned: &Spanned<T>, why: impl ToString) -> Self {
         Self { at: spanned.span().start, why: why.to_string() }
     }
 }
@@ -228,8 +245,7 @@ fn decode(text: &str) -> Result<(Book, Pending), Mistake> {
                 return Err(Mistake::new(name, "another peer has this name already"));
             }
         }
-        let rights =
-            Rights { send: table.allow.contains(&Right::Send), fetch: table.allow.contains(&Right::Fetch) };
+        let rights = Right::rights(&table.allow);
         let entry = Entry { name: table.name.map(Spanned::into_inner), rights, addresses };
         if book.peers.insert(id, entry).is_some() {
             return Err(Mistake::new(&table.id, "this peer is in the file twice"));
@@ -242,6 +258,7 @@ fn decode(text: &str) -> Result<(Book, Pending), Mistake> {
             return Err(Mistake::new(&table.target, "this target is pinned twice"));
         }
     }
+    book.invitations = Invitations::decode(&document.invitations)?;
     let mut pending = Pending::default();
     for table in &document.pending {
         let id = peer_id(&table.id)?;
@@ -254,7 +271,7 @@ fn decode(text: &str) -> Result<(Book, Pending), Mistake> {
     Ok((book, pending))
 }
 
-fn peer_id(text: &Spanned<String>) -> Result<PeerId, Mistake> {
+pub(super) fn peer_id(text: &Spanned<String>) -> Result<PeerId, Mistake> {
     text.get_ref().parse().map_err(|error| Mistake::new(text, error))
 }
 
@@ -272,10 +289,7 @@ fn encode(book: &Book, pending: &Pending) -> Result<String, toml::ser::Error> {
             .map(|(id, entry)| PeerTable {
                 id: text(id.to_string()),
                 name: entry.name.clone().map(text),
-                allow: [(entry.rights.send, Right::Send), (entry.rights.fetch, Right::Fetch)]
-                    .into_iter()
-                    .filter_map(|(has, right)| has.then_some(right))
-                    .collect(),
+                allow: Right::list(entry.rights),
                 addresses: entry.addresses.iter().map(|place| text(place.to_string())).collect(),
             })
             .collect(),
@@ -284,6 +298,7 @@ fn encode(book: &Book, pending: &Pending) -> Result<String, toml::ser::Error> {
             .iter()
             .map(|(place, id)| PinTable { target: text(place.to_string()), id: text(id.to_string()) })
             .collect(),
+        invitations: book.invitations.encode(),
         pending: pending
             .iter()
             .map(|(id, address)| PendingTable {
@@ -321,7 +336,8 @@ mod tests {
         let pin = (Place::parse("bob.example").unwrap(), a);
         let mut pending = Pending::default();
         pending.note(PeerId([9; 32]), "192.0.2.9:5".parse().unwrap());
-        (Book { peers: [(a, bob), (b, Entry::default())].into(), pins: [pin].into() }, pending)
+        let peers = [(a, bob), (b, Entry::default())].into();
+        (Book { peers, pins: [pin].into(), ..Book::default() }, pending)
     }
 
     fn load(home: &Path) -> Result<(TrustFile, Book, Pending), PeersError> {

@@ -9,6 +9,7 @@ mod book;
 mod file;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod invitations;
 mod pending;
 mod target;
 
@@ -22,6 +23,7 @@ use std::{
 use p2p_protocol::{
     PeerId,
     control::{KeyPolicy, PeerInfo, Standing, TrustRequest},
+    limits::MAX_INVITATIONS,
     policy::Rights,
     reason::Failure,
 };
@@ -29,11 +31,12 @@ use p2p_protocol::{
 use tokio::{runtime::Handle, time::Instant};
 
 use crate::{disk::Disk, workers::Workers};
-use book::{Book, Entry, Verdict, check_name, parse_id};
+use book::{Book, Entry, Verdict, parse_id};
 use file::TrustFile;
 use pending::Pending;
 
-pub(crate) use book::NameFault;
+pub(crate) use book::{NameFault, check_name};
+pub(crate) use invitations::{Claim, Redeemed};
 pub(crate) use target::{DEFAULT_PORT, Place, Target, TargetError};
 
 /// Why the trust file cannot be read, or not be changed as asked.
@@ -63,6 +66,12 @@ pub(crate) enum PeersError {
     /// The address is none.
     #[error(transparent)]
     Address(#[from] TargetError),
+    /// There is no such invitation.
+    #[error("there is no invitation {0}; `p2p invites` shows all")]
+    NoInvitation(u64),
+    /// Too many invitations are open.
+    #[error("{MAX_INVITATIONS} invitations are open, the most; take some back with `p2p uninvite N`")]
+    TooManyInvitations,
     /// Trust without any right is none.
     #[error("trust needs a right: --allow send, --allow fetch, or both; `p2p peers forget` takes trust back")]
     NoRight,
@@ -75,7 +84,10 @@ impl PeersError {
             Self::Io { .. } | Self::Exposed { .. } | Self::Foreign { .. } | Self::Damaged { .. } => {
                 Failure::Storage
             }
-            Self::ChangedOutside { .. } | Self::NameTaken { .. } => Failure::Conflict,
+            Self::ChangedOutside { .. } | Self::NameTaken { .. } | Self::TooManyInvitations => {
+                Failure::Conflict
+            }
+            Self::NoInvitation(_) => Failure::NotFound,
             Self::Name { .. } | Self::Address(_) | Self::NoRight => Failure::Usage,
         }
     }

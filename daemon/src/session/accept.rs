@@ -58,7 +58,7 @@ impl Sessions {
         }
         if stranger {
             self.peers.note_pending(&peer, connection.remote_addr());
-            if !self.anything_public().await {
+            if !self.anything_for_strangers().await {
                 tracing::info!(%peer, address = %connection.remote_addr(), "an unknown peer was refused");
                 connection.close(close::NOT_TRUSTED, "");
                 return;
@@ -69,7 +69,11 @@ impl Sessions {
         self.attend(link).await;
     }
 
-    async fn anything_public(&self) -> bool {
+    /// Whether a stranger may come for something: what is public, or what it was invited to.
+    async fn anything_for_strangers(&self) -> bool {
+        if self.peers.invites_anybody(now_ms()) {
+            return true;
+        }
         let store = self.store.clone();
         let public = shares::Audience::Public.stored();
         matches!(blocking(&self.workers, move || store.catalog().has_share_for(&public)).await, Ok(Ok(true)))
@@ -112,6 +116,7 @@ impl Sessions {
         match first? {
             Some(Message::Offer(offer)) => self.offered(link, control, &offer).await,
             Some(Message::Fetch(fetch)) => self.serve(link, control, fetch).await,
+            Some(Message::Join(join)) => self.redeem(link, control, join).await,
             Some(other) => Err(PeerMisbehaved::UnexpectedMessage(other.name()).into()),
             None => Ok(()),
         }

@@ -517,7 +517,7 @@ fn canonical(address: SocketAddr) -> SocketAddr {
     }
 }
 
-async fn resolve(target: &Target) -> Result<Vec<SocketAddr>, RunError> {
+pub(super) async fn resolve(target: &Target) -> Result<Vec<SocketAddr>, RunError> {
     let mut addresses: Vec<SocketAddr> = Vec::new();
     let mut failed = None;
     for place in &target.places {

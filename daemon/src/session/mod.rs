@@ -13,7 +13,9 @@ mod error;
 mod folder;
 mod inbox;
 mod incoming;
+mod invite;
 mod job;
+mod join;
 mod lanes;
 mod limiter;
 mod links;
@@ -64,6 +66,7 @@ use crate::{
     workers::Workers,
 };
 use budget::Pool;
+use invite::WrongClaims;
 use job::now_ms;
 use lanes::Lanes;
 use limiter::Limiter;
@@ -124,6 +127,8 @@ pub(crate) struct Sessions {
     delivered: Mutex<VecDeque<(PeerId, FileId)>>,
     /// One fetch at a time of each content.
     fetches: Mutex<HashMap<FileId, Arc<tokio::sync::Mutex<()>>>>,
+    /// Where claims came from that did not hold.
+    wrong_claims: WrongClaims,
     /// Clients that read what is fetched, by transfer.
     stdout: Mutex<HashMap<u64, Arc<StdoutClient>>>,
     shutdown: CancellationToken,
@@ -161,6 +166,7 @@ impl Sessions {
             manifests: Arc::new(Semaphore::new((MANIFEST_BUDGET / folder::LIST_UNIT) as usize)),
             outgoing_public: Arc::new(Semaphore::new((STRANGER_BUDGET / provide::MEMORY_UNIT) as usize)),
             fetches: Mutex::default(),
+            wrong_claims: WrongClaims::none(),
             stdout: Mutex::default(),
             shutdown: CancellationToken::new(),
             runs: TaskTracker::new(),

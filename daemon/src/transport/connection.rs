@@ -20,6 +20,9 @@ use super::{
     socket, tls,
 };
 
+/// What is derived from a handshake so that a proof can be bound to its connection.
+const EXPORTER_LABEL: &[u8] = b"EXPORTER-p2p-claim";
+
 /// A connection. Clones are the same connection; it closes when the last of them and of its streams is dropped.
 #[derive(Clone, Debug)]
 pub(crate) struct Connection {
@@ -65,6 +68,17 @@ impl Connection {
     /// Who is at the other end.
     pub(crate) fn peer_id(&self) -> PeerId {
         self.shared.peer
+    }
+
+    /// What the other end knows this side by.
+    pub(crate) fn own_id(&self) -> PeerId {
+        self.shared.own
+    }
+
+    /// What both ends, and nobody else, derive from this connection's handshake (RFC 8446, 7.5).
+    pub(crate) fn exporter(&self) -> Option<[u8; 32]> {
+        let mut bytes = [0; 32];
+        self.quic.export_keying_material(&mut bytes, EXPORTER_LABEL, b"").ok().map(|()| bytes)
     }
 
     /// A number that no other connection of this process has.

@@ -22,6 +22,7 @@ use quinn::{
 use tokio::sync::mpsc;
 
 use super::{
+    addresses,
     congestion::{self, Congestion},
     connection::Connection,
     error::{Context, TransportError},
@@ -141,6 +142,16 @@ impl Endpoint {
     /// Where this endpoint listens, in the order in which it was asked for.
     pub(crate) fn local_addrs(&self) -> Vec<SocketAddr> {
         self.0.listening.iter().map(|listening| listening.address).collect()
+    }
+
+    /// Where others can dial this endpoint, as far as it can be told here.
+    pub(crate) fn own_addresses(&self) -> Vec<SocketAddr> {
+        addresses::dialable(&self.local_addrs())
+    }
+
+    /// What others know this side by.
+    pub(crate) fn peer_id(&self) -> PeerId {
+        self.0.identity.peer_id()
     }
 
     /// Dials an address. Ends within the handshake's deadline, and who answered is for the caller to look at.

@@ -3,6 +3,7 @@
 //! A connection is a proof: it exists only after a handshake in which the peer has signed with the key that its
 //! Peer ID is the hash of. Whether that peer is trusted is for the session to decide, before any stream.
 
+mod addresses;
 mod chunk_stream;
 mod congestion;
 mod connection;

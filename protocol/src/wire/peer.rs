@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     ChunkRange, Cv, FileId, ResumeKey,
     reason::{AbortReason, ChunkFailure, RefuseReason},
+    token::{ClaimId, Proof},
 };
 
 /// What travels on a control stream, either way.
@@ -54,6 +55,10 @@ pub enum Message {
     NeedValues(Vec<ChunkRange>),
     /// Provider: the next of these values, one per 256 KiB, file for file. One without any stands for a file of which there are none.
     Values(Vec<Cv>),
+    /// Who was given an invitation: that it has it. First on a stream, and the only thing that a stranger may say beside `Fetch`.
+    Join(Join),
+    /// Who gave the invitation: the other side is trusted here from now on. Ends the conversation.
+    Joined(Joined),
 }
 
 /// What a provider has.
@@ -186,6 +191,24 @@ pub struct Done {
     pub fetchable: bool,
 }
 
+/// The claim of an invitation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Join {
+    /// Which one.
+    pub invitation: ClaimId,
+    /// That its secret is known, for this connection alone.
+    pub proof: Proof,
+    /// What the machine that joins would like to be called. The other side decides.
+    pub name: String,
+}
+
+/// The answer to a claim that holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joined {
+    /// What this machine would like to be called. The other side decides.
+    pub name: String,
+}
+
 impl Message {
     /// The message's name, for logs and errors.
     pub fn name(&self) -> &'static str {
@@ -210,6 +233,8 @@ impl Message {
             Self::AcceptFolder(_) => "AcceptFolder",
             Self::NeedValues(_) => "NeedValues",
             Self::Values(_) => "Values",
+            Self::Join(_) => "Join",
+            Self::Joined(_) => "Joined",
         }
     }
 }

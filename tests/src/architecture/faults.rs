@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// How many faults there are.
 const FAULTS: u32 = 81;
-/// Faults of what is not built yet: invitations, a web face.
-const WAITING: [u32; 2] = [77, 80];
+/// Faults of what is not built yet: a web face.
+const WAITING: [u32; 1] = [80];
 /// What the list says of these.
 const WAITS: &str = "Waits for";
 

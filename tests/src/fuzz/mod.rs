@@ -7,6 +7,7 @@ mod lists;
 mod names;
 mod provider;
 mod receiver;
+mod tokens;
 mod wire;
 
 pub use folders::folders;
@@ -14,4 +15,5 @@ pub use lists::lists;
 pub use names::names;
 pub use provider::provider;
 pub use receiver::receiver;
+pub use tokens::tokens;
 pub use wire::wire;

@@ -10,6 +10,7 @@ mod doctor;
 mod folders;
 mod in_process;
 mod inbox;
+mod invite;
 mod jobs;
 mod lifecycle;
 mod limits;

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
 
 mod chunks;
+mod claims;
 mod datagrams;
 mod early;
 mod folders;
