@@ -37,7 +37,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use args::{Args, Print};
-pub use config::{Accept, Load};
+pub use config::{Accept, Hooks, Load};
 use config::{Settings, WriteOnlyIn};
 use control::ControlSocket;
 use home::{Home, HomeError};
@@ -119,6 +119,8 @@ pub struct Options {
     pub accept: Accept,
     /// How much is done at a time.
     pub load: Load,
+    /// Programs that are run when something happens.
+    pub hooks: Hooks,
 }
 
 /// A running daemon. Dropping it without [`Daemon::shut_down`] is as good as a crash: what was checkpointed
@@ -255,6 +257,7 @@ async fn serve(settings: Settings, confinement: Confinement) -> Result<(), Part>
             max_transfers_per_peer: settings.max_transfers_per_peer.value,
             limit: settings.limit.value,
         },
+        hooks: settings.hooks.value,
     };
     let daemon = Daemon::begin(&options, confinement).await?;
     let mut lines = String::new();

@@ -11,6 +11,7 @@ mod destination;
 mod early;
 mod error;
 mod folder;
+mod hooks;
 mod inbox;
 mod incoming;
 mod invite;
@@ -59,7 +60,7 @@ pub(crate) use job::{Job, Word};
 pub(crate) use registry::{Registry, forward};
 
 use crate::{
-    config::{Accept, Load},
+    config::{Accept, Hooks, Load},
     peers::Peers,
     store::{Remark, Share, Store, StoreError},
     transport::{ControlStream, Endpoint, TransportError},
@@ -100,6 +101,8 @@ pub(crate) struct Terms {
     pub(crate) secret: [u8; 32],
     /// How much is done at a time.
     pub(crate) load: Load,
+    /// Programs that are run when something happens, and the home that they are told of.
+    pub(crate) hooks: (Hooks, PathBuf),
 }
 
 /// All transfers of this daemon and what they work with.
@@ -145,7 +148,7 @@ impl Sessions {
         endpoint: Endpoint,
         terms: Terms,
     ) -> Result<Arc<Self>, RunError> {
-        let Terms { inbox, accept, confined_to, secret, load } = terms;
+        let Terms { inbox, accept, confined_to, secret, load, hooks: (hooks, home) } = terms;
         let registry = Arc::new(Registry::load(store.clone())?);
         let pool = Pool::daemon();
         let lanes = Lanes::new(load.max_transfers, load.max_transfers_per_peer);
@@ -173,6 +176,10 @@ impl Sessions {
         });
         sessions.sweep_spool()?;
         tokio::spawn(sessions.limiter.clone().follow_clock(sessions.shutdown.clone()));
+        if !hooks.are_none() {
+            let (registry, shutdown) = (sessions.registry.clone(), sessions.shutdown.clone());
+            tokio::spawn(hooks::follow(registry, hooks, home, shutdown));
+        }
         tokio::spawn(sessions.clone().accept_connections());
         let mut unfinished = sessions.registry.all();
         unfinished.retain(|job| !job.is_over());

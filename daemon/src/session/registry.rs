@@ -83,7 +83,7 @@ impl Registry {
             }
         }
         let registry =
-            Self { store, jobs: Mutex::new(jobs), made: broadcast::Sender::new(64), places, ended };
+            Self { store, jobs: Mutex::new(jobs), made: broadcast::Sender::new(1024), places, ended };
         registry.prune();
         Ok(registry)
     }
