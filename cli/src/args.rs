@@ -3,9 +3,18 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use p2p_protocol::{FileId, PeerId, control::Wishes, queue::Priority, rate::Rate};
+use p2p_protocol::{
+    FileId, PeerId,
+    control::Wishes,
+    queue::Priority,
+    rate::Rate,
+    rules::{Acceptance, Exists, Size},
+};
 
-use crate::complete;
+use crate::{
+    complete,
+    wanted::{self, Wanted},
+};
 
 /// Move files straight between two machines, verified and resumable.
 #[derive(Debug, Parser)]
@@ -396,6 +405,8 @@ pub(crate) enum Service {
 pub(crate) enum Peers {
     /// Allow a peer to send files here and to fetch what is shared
     Trust(Trust),
+    /// Show or change the rules for what a peer sends
+    Rule(Rule),
     /// Forget a peer and end its connections
     Forget {
         /// Its Peer ID or name
@@ -418,6 +429,32 @@ pub(crate) struct Trust {
     /// What it may do here
     #[arg(long, value_enum, value_delimiter = ',', default_value = "send,fetch", value_name = "RIGHTS")]
     pub(crate) allow: Vec<Right>,
+}
+
+/// Rules for what a peer sends. What is not named stays as it is; `default` is what holds for everybody.
+#[derive(Debug, Args)]
+pub(crate) struct Rule {
+    /// Its Peer ID or name
+    #[arg(add = complete::peer_names())]
+    pub(crate) peer: String,
+    /// What happens to its offers
+    #[arg(long, value_name = "always|ask|never|default", value_parser = wanted::accept)]
+    pub(crate) accept: Option<Wanted<Acceptance>>,
+    /// Where what it sends lands: a folder, or default for the inbox
+    #[arg(long, value_name = "DIR|default", value_parser = wanted::folder)]
+    pub(crate) folder: Option<Wanted<String>>,
+    /// The largest file or folder that it may send
+    #[arg(long, value_name = "SIZE|default", value_parser = wanted::size)]
+    pub(crate) largest: Option<Wanted<Size>>,
+    /// How much of what it has sent may lie here at a time
+    #[arg(long, value_name = "SIZE|default", value_parser = wanted::size)]
+    pub(crate) quota: Option<Wanted<Size>>,
+    /// What happens where a name is taken
+    #[arg(long, value_name = "keep-both|overwrite|skip|default", value_parser = wanted::exists)]
+    pub(crate) exists: Option<Wanted<Exists>>,
+    /// Whether it may fetch back what it has sent
+    #[arg(long, value_name = "yes|no|default", value_parser = wanted::seed)]
+    pub(crate) seed: Option<Wanted<bool>>,
 }
 
 /// What a peer may be allowed to do.

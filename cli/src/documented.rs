@@ -8,6 +8,7 @@ use p2p_protocol::{
     control::{Confinement, Direction, PeerInfo, Progress, Standing, State, Status, WaitReason, Writing},
     queue::Priority,
     rate::{InForce, Limits, Source},
+    rules::Rules,
 };
 use serde_json::{Map, Value};
 
@@ -80,6 +81,7 @@ fn lines() -> Vec<Value> {
         fetch: true,
         addresses: Vec::new(),
         connected: true,
+        rules: Rules::default(),
     };
     let status = Status {
         version: "1".into(),

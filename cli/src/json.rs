@@ -11,6 +11,7 @@ use p2p_protocol::{
     queue::Priority,
     rate::Rate,
     reason::ChunkFailure,
+    rules::{Acceptance, Exists, Rules},
 };
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -434,6 +435,31 @@ pub(crate) struct Peer<'a> {
     allow: Vec<&'static str>,
     addresses: &'a [String],
     connected: bool,
+    rules: PeerRules<'a>,
+}
+
+/// What is settled for a peer; `null` is what holds for everybody.
+#[derive(Debug, Serialize)]
+struct PeerRules<'a> {
+    accept: Option<&'static str>,
+    folder: Option<&'a str>,
+    largest_bytes: Option<u64>,
+    quota_bytes: Option<u64>,
+    exists: Option<&'static str>,
+    seed: Option<bool>,
+}
+
+impl<'a> From<&'a Rules> for PeerRules<'a> {
+    fn from(rules: &'a Rules) -> Self {
+        Self {
+            accept: rules.accept.map(Acceptance::word),
+            folder: rules.folder.as_deref(),
+            largest_bytes: rules.largest.map(|size| size.0),
+            quota_bytes: rules.quota.map(|size| size.0),
+            exists: rules.exists.map(Exists::word),
+            seed: rules.seed,
+        }
+    }
 }
 
 impl<'a> From<&'a PeerInfo> for Peer<'a> {
@@ -445,6 +471,7 @@ impl<'a> From<&'a PeerInfo> for Peer<'a> {
             allow: rights(info),
             addresses: &info.addresses,
             connected: info.connected,
+            rules: (&info.rules).into(),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! one [`Request`] frame and the daemon answers with [`Event`] frames until it closes the connection.
 
 mod invite;
+mod peer;
 mod status;
 
 use serde::{Deserialize, Serialize};
@@ -13,13 +14,15 @@ use crate::{
     queue::Priority,
     rate::{Change, InForce, Rate},
     reason::{ChunkFailure, Failure},
+    rules::RulesChange,
 };
 
 pub use invite::{InvitationInfo, InviteRequest, Invited, JoinRequest, JoinedPeer, TokenText};
+pub use peer::PeerInfo;
 pub use status::{Confinement, Probe, Status, Writing};
 
 /// Version of this conversation. It changes with every change of the types below.
-pub const VERSION: u16 = 6;
+pub const VERSION: u16 = 7;
 
 /// The fixed bytes that open each direction, so that programs of different versions part with a clear word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +120,13 @@ pub enum Request {
     Uninvite(u64),
     /// Become a peer of who gave an invitation: [`Event::Joined`].
     Join(JoinRequest),
+    /// Settle something for a peer, by Peer ID or name: [`Event::Peer`].
+    Rule {
+        /// Whom it is for.
+        peer: String,
+        /// What is to be another.
+        change: RulesChange,
+    },
 }
 
 /// The folder in the state folder for content that has no other place: standard input that is to be sent, and what is
@@ -542,25 +552,6 @@ pub enum Standing {
     Trusted,
     /// It tried, and was refused.
     Pending,
-}
-
-/// A peer in a list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PeerInfo {
-    /// Its identity.
-    pub id: PeerId,
-    /// What it is here.
-    pub standing: Standing,
-    /// Its name here.
-    pub name: Option<String>,
-    /// It may send files here.
-    pub send: bool,
-    /// It may fetch what is shared with it.
-    pub fetch: bool,
-    /// Addresses where it was, or can be, dialled.
-    pub addresses: Vec<String>,
-    /// Whether a connection is open.
-    pub connected: bool,
 }
 
 #[cfg(test)]

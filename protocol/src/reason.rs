@@ -48,6 +48,21 @@ pub enum RefuseReason {
         "the peer does not know this invitation (any longer): it is used, expired or taken back; ask its owner for another"
     )]
     NoInvitation,
+    /// It is larger than the owner takes of the sender.
+    #[error("the peer's owner takes nothing larger than {limit} bytes from here")]
+    TooLarge {
+        /// The most bytes.
+        limit: u64,
+    },
+    /// More than the owner wants to have of the sender.
+    #[error("the peer's owner has set a quota for what comes from here: {left} bytes are left")]
+    Quota {
+        /// The bytes that are left.
+        left: u64,
+    },
+    /// The name is taken, and the owner wants what has it to stay.
+    #[error("the peer has something of this name already, and its owner wants it to stay")]
+    Exists,
 }
 
 /// Why a running transfer was given up by one side. Append only: the order is the wire's.
@@ -282,6 +297,8 @@ impl RefuseReason {
             Self::NotAllowed | Self::Rejected | Self::Name | Self::Size | Self::NoInvitation => {
                 Failure::Refused
             }
+            Self::TooLarge { .. } | Self::Quota { .. } => Failure::Refused,
+            Self::Exists => Failure::Conflict,
             Self::NotFound => Failure::NotFound,
             Self::Space { .. } | Self::Storage => Failure::Storage,
             Self::Busy => Failure::Conflict,

@@ -230,6 +230,9 @@ fn every_reason_has_its_number() {
         RefuseReason::SourceChanged,
         RefuseReason::ShuttingDown,
         RefuseReason::NoInvitation,
+        RefuseReason::TooLarge { limit: 1 },
+        RefuseReason::Quota { left: 1 },
+        RefuseReason::Exists,
     ]);
     assert_numbers(&[
         AbortReason::Cancelled,
@@ -365,7 +368,7 @@ fn identities_and_names_of_the_protocol_are_fixed() {
         hex(&blake3::derive_key("p2p 2026-11-23 peer id from subject public key info", b"spki"))
     );
     assert_eq!(hex(&Preamble { version: 0x0102 }.encode()), packed("70327063746c 0201"));
-    assert_eq!(Preamble::ours().version, 6);
+    assert_eq!(Preamble::ours().version, 7);
 }
 
 #[test]

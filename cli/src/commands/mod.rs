@@ -12,6 +12,7 @@ mod list;
 mod man;
 mod peers;
 mod qr;
+mod rule;
 mod send;
 mod service;
 mod several;

@@ -136,6 +136,9 @@ impl Handlers {
                 }
                 Err(error) => events.answer(Err(error)).await,
             },
+            Request::Rule { peer, change } => {
+                events.answer(sessions.rule(&peer, change).await.map(Event::Peer)).await
+            }
             Request::Forget(peer) => events.answer(sessions.forget(&peer).await.map(|_| Event::Ok)).await,
             Request::Probe(target) => events.answer(sessions.probe(&target).await.map(Event::Probed)).await,
             Request::Invite(invite) => events.answer(sessions.invite(invite).await.map(Event::Invited)).await,

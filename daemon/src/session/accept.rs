@@ -5,7 +5,7 @@ use std::sync::Arc;
 use p2p_protocol::{
     Manifest, PeerId,
     limits::{FIRST_FRAME_DEADLINE, MAX_FIRST_FRAME_LEN, MAX_STRANGER_REQUESTS},
-    policy::{Permit, Refusal, Situation, admit},
+    policy::{Permit, Refusal, admit},
     reason::{ChunkFailure, Failure, PeerMisbehaved, RefuseReason, close},
     wire::peer::{Accept, AcceptFolder, ChunkFailed, Fetch, Message, Offer},
 };
@@ -166,9 +166,7 @@ impl Sessions {
         if !self.peers.is_trusted(&peer) {
             return self.turn_away(link, control, RefuseReason::NotAllowed).await;
         }
-        let (running, max_running) = self.registry.room_for(&peer, offer);
-        let situation = Situation { rights: self.peers.rights(&peer), asked: None, running, max_running };
-        let permit = match admit(situation, offer) {
+        let permit = match admit(self.situation(&peer, offer).await?, offer) {
             Ok(permit) => permit,
             Err(refusal) => return refuse(link, control, refusal).await,
         };
@@ -210,7 +208,7 @@ impl Sessions {
         if self.registry.has_unfinished(&Spec::ReceiveUnsealed { peer, key }) {
             return Ok(unsealed);
         }
-        let (store, inbox) = (self.store.clone(), self.inbox.clone());
+        let (store, inbox) = (self.store.clone(), self.inbox_of(&peer));
         let begun_before = blocking(&self.workers, move || {
             Ok::<_, StoreError>(!store.has_partial(&inbox, &sent)? && store.has_partial(&inbox, &unsealed)?)
         });
@@ -228,16 +226,20 @@ impl Sessions {
         stop: CancellationToken,
     ) -> Result<(), RunError> {
         let peer = link.peer();
-        let fetchable = self.peers.rights(&peer).fetch;
+        let (fetchable, inbox) = (self.may_fetch_back(&peer), self.inbox_of(&peer));
         self.hold_offer(job, link, control, &stop).await?;
         if self.received_before(job, link, control, permit, key, fetchable, &stop).await? {
             return Ok(());
         }
         self.ask_owner(job, link, control, permit, &stop).await?;
-        let listed = self.listed(job, control, permit, &self.inbox, key, &stop).await?;
+        let Some(name) = self.name_in(&peer, &inbox, permit).await? else {
+            tracing::info!(%peer, name = %permit.name(), "an offer was refused: its name is taken");
+            say(control, &Message::Refuse(RefuseReason::Exists)).await?;
+            return Err(RunError::new(Failure::Conflict, "the name is taken, and what has it is to stay"));
+        };
+        let listed = self.listed(job, control, permit, &inbox, key, &stop).await?;
         let manifest = listed.as_ref().map(|listed| listed.manifest.clone());
-        let name = PublishName::Free(permit.name().clone());
-        let partial = match self.open_partial(self.inbox.clone(), key, permit, manifest, Some(&name)).await? {
+        let partial = match self.open_partial(inbox, key, permit, manifest, Some(&name)).await? {
             Ok(partial) => partial,
             Err(error) => {
                 tracing::warn!(%peer, %error, "an offer cannot be stored");

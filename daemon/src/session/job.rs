@@ -191,6 +191,11 @@ impl Job {
         self.lock().progress.verified_bytes
     }
 
+    /// Bytes of the whole, once known.
+    pub(crate) fn total_bytes(&self) -> u64 {
+        self.lock().progress.total_bytes
+    }
+
     /// The content's identity, once known.
     pub(crate) fn file_id(&self) -> Option<FileId> {
         self.lock().file_id

@@ -27,6 +27,7 @@ mod provide;
 mod receipts;
 mod receive;
 mod registry;
+mod rules;
 mod run;
 mod shares;
 mod spec;

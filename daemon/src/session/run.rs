@@ -17,6 +17,7 @@ use p2p_protocol::{
     },
     policy::{Rights, Situation, admit},
     reason::{AbortReason, Failure, PeerMisbehaved},
+    rules::Bounds,
     wire::peer::{Accept, Fetch, Kind, Message, Offer, PauseReason},
 };
 use tokio_util::sync::CancellationToken;
@@ -386,7 +387,8 @@ impl Sessions {
             Message::Offer(offer) => offer,
             other => return Err(closed_by(other)),
         };
-        let situation = Situation { rights: Rights::default(), asked: Some(id), running: 0, max_running: 1 };
+        let (rights, bounds) = (Rights::default(), Bounds::default());
+        let situation = Situation { rights, asked: Some(id), running: 0, max_running: 1, bounds };
         let permit = admit(situation, &offer).map_err(|refusal| match refusal.misbehaviour() {
             Some(fault) => RunError::from(fault),
             None => RunError::new(Failure::Other, refusal.to_string()),

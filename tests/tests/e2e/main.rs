@@ -20,6 +20,7 @@ mod names;
 mod network;
 mod output;
 mod queue;
+mod rules;
 mod scarcity;
 mod secrets;
 mod service;

@@ -116,6 +116,16 @@ impl Catalog {
         })
     }
 
+    /// Every place where this peer put something.
+    pub(crate) fn receipts(&self, peer: PeerId) -> Result<Vec<PathBuf>, StoreError> {
+        self.ask(move |database| {
+            let query = "SELECT DISTINCT path FROM receipts WHERE peer = ?1";
+            let mut query = database.connection.prepare_cached(query)?;
+            let paths = query.query_map([peer.0], |row| row.get(0).map(path_of))?;
+            paths.collect()
+        })
+    }
+
     /// Notes where a peer put what; outlives a `Done` that did not reach it.
     pub(crate) fn put_receipt(&self, peer: PeerId, id: FileId, path: &Path) -> Result<(), StoreError> {
         let path = path.to_owned();
