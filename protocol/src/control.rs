@@ -15,7 +15,10 @@ use crate::{
     reason::{ChunkFailure, Failure},
 };
 
-pub use invite::{InvitationInfo, InviteRequest, Invited, JoinRequest, JoinedPeer, TokenText};
+pub use invite::{
+    InvitationInfo, InviteRequest, Invited, JoinRequest, JoinedPeer, TicketInfo, TicketTerms, Ticketed,
+    TokenText,
+};
 pub use status::{Confinement, Probe, Status, Writing};
 
 /// Version of this conversation. It changes with every change of the types below.
@@ -85,7 +88,7 @@ pub enum Request {
     Accept(u64),
     /// Refuse one: [`Event::Ok`].
     Reject(u64),
-    /// All shares: one [`Event::Shared`] each, oldest first.
+    /// All shares: one [`Event::Shared`] each, oldest first, and one [`Event::Ticket`] for each ticket.
     Shares,
     /// Whether the daemon answers, without a look at any disk: [`Event::Ok`].
     Ping,
@@ -117,6 +120,8 @@ pub enum Request {
     Uninvite(u64),
     /// Become a peer of who gave an invitation: [`Event::Joined`].
     Join(JoinRequest),
+    /// Take a ticket back: [`Event::Ok`].
+    RemoveTicket(u64),
 }
 
 /// The folder in the state folder for content that has no other place: standard input that is to be sent, and what is
@@ -152,6 +157,8 @@ pub struct FetchRequest {
     pub file_id: FileId,
     /// Where from, as typed; the next is tried when one fails.
     pub from: Vec<String>,
+    /// What gives the right to it, instead of trust. It says what to fetch, and where from.
+    pub ticket: Option<TokenText>,
     /// Where to.
     pub output: Output,
     /// What to do about the key found at a target.
@@ -213,6 +220,8 @@ pub enum ShareWith {
     Peers(Vec<String>),
     /// Anyone who can reach the port.
     Public,
+    /// Whoever has a ticket, which is made: [`Event::Ticketed`] follows. Who could fetch it before still can.
+    Ticket(TicketTerms),
 }
 
 /// `p2p peers trust`.
@@ -273,6 +282,10 @@ pub enum Event {
     Invitation(InvitationInfo),
     /// Another machine was joined.
     Joined(JoinedPeer),
+    /// A ticket was made.
+    Ticketed(Ticketed),
+    /// A ticket in a list.
+    Ticket(TicketInfo),
 }
 
 /// A request that failed.

@@ -43,11 +43,11 @@ pub enum RefuseReason {
     /// The daemon is shutting down.
     #[error("the peer is shutting down")]
     ShuttingDown,
-    /// The claim of an invitation does not hold; why is for its giver alone to know.
+    /// The claim of an invitation or ticket does not hold; why is for its giver alone to know.
     #[error(
-        "the peer does not know this invitation (any longer): it is used, expired or taken back; ask its owner for another"
+        "the peer does not know this token (any longer): it is used, expired or taken back; ask for another one"
     )]
-    NoInvitation,
+    NoToken,
 }
 
 /// Why a running transfer was given up by one side. Append only: the order is the wire's.
@@ -279,9 +279,7 @@ impl RefuseReason {
     /// The class of failure that the refused side reports.
     pub fn failure(self) -> Failure {
         match self {
-            Self::NotAllowed | Self::Rejected | Self::Name | Self::Size | Self::NoInvitation => {
-                Failure::Refused
-            }
+            Self::NotAllowed | Self::Rejected | Self::Name | Self::Size | Self::NoToken => Failure::Refused,
             Self::NotFound => Failure::NotFound,
             Self::Space { .. } | Self::Storage => Failure::Storage,
             Self::Busy => Failure::Conflict,
