@@ -70,11 +70,14 @@ pub(crate) enum Command {
     Fetch(Fetch),
     /// Make a file or folder fetchable, and print its File ID
     Share(Share),
-    /// Take a share back
+    /// Take a share back, with the tickets for it, or one ticket alone
     Unshare {
         /// What to take back
-        #[arg(add = complete::shared())]
-        file_id: FileId,
+        #[arg(required_unless_present = "ticket", add = complete::shared())]
+        file_id: Option<FileId>,
+        /// A ticket's number, as `p2p shares` shows it; what it is for stays shared
+        #[arg(long, value_name = "N", conflicts_with = "file_id")]
+        ticket: Option<u64>,
     },
     /// List what is shared, and with whom
     Shares,
@@ -311,11 +314,14 @@ pub(crate) struct Send {
 
 #[derive(Debug, Args)]
 pub(crate) struct Fetch {
-    /// What to fetch
-    #[arg(add = complete::file_ids())]
-    pub(crate) file_id: FileId,
-    /// Where from; given again, the next is tried when one fails
-    #[arg(long, required = true, value_name = "TARGET", add = complete::targets())]
+    /// What to fetch: a File ID, or a ticket, or - to read that from standard input (default: the ticket that P2P_TOKEN holds)
+    #[arg(value_name = "FILE_ID|TICKET", conflicts_with = "token_file", add = complete::file_ids())]
+    pub(crate) what: Option<String>,
+    /// A file with a ticket in it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Where from, which a ticket says itself; given again, the next is tried when one fails
+    #[arg(long, value_name = "TARGET", add = complete::targets())]
     pub(crate) from: Vec<String>,
     /// Where to: a file, an existing folder, or - for standard output (default: the inbox)
     #[arg(short, long, value_name = "PATH")]
@@ -344,6 +350,21 @@ pub(crate) struct Share {
     /// For anyone who can reach this machine's port
     #[arg(long, conflicts_with = "to")]
     pub(crate) public: bool,
+    /// For whoever has the ticket that this makes and prints
+    #[arg(long, conflicts_with_all = ["to", "public"])]
+    pub(crate) ticket: bool,
+    /// How many machines may fetch by the ticket (default: any number)
+    #[arg(long, requires = "ticket", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) uses: Option<u32>,
+    /// How long the ticket holds, like 1h or 7d (default: until it is taken back)
+    #[arg(long, requires = "ticket", value_name = "TIME", value_parser = crate::format::parse_time)]
+    pub(crate) expires: Option<Duration>,
+    /// Where this machine can be reached; may be given again (default: its own addresses)
+    #[arg(long, requires = "ticket", value_name = "HOST:PORT")]
+    pub(crate) address: Vec<String>,
+    /// Show the ticket as a QR code, too
+    #[arg(long, requires = "ticket")]
+    pub(crate) qr: bool,
 }
 
 #[derive(Debug, Subcommand)]

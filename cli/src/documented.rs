@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use clap::{Command, CommandFactory};
 use p2p_protocol::{
     ChunkRange, FileId, PeerId,
-    control::{Confinement, Direction, PeerInfo, Progress, Standing, State, Status, WaitReason, Writing},
+    control::{
+        Confinement, Direction, PeerInfo, Progress, Standing, State, Status, TicketInfo, WaitReason, Writing,
+    },
     queue::Priority,
     rate::{InForce, Limits, Source},
     rules::Rules,
@@ -59,6 +61,7 @@ fn is_shown_below(line: &Line<'_>) {
         Line::Cancelled { .. } | Line::Verified { .. } | Line::Id { .. } | Line::Trusted { .. } => {}
         Line::Accepted { .. } | Line::Rejected { .. } => {}
         Line::Invited { .. } | Line::Invitation { .. } | Line::Uninvited { .. } | Line::Joined { .. } => {}
+        Line::Ticketed { .. } | Line::Ticket(_) | Line::TicketRemoved { .. } => {}
         Line::Paused { .. } | Line::Resumed { .. } | Line::Priority { .. } | Line::Limits(_) => {}
         Line::Forgotten { .. } | Line::Transfer(_) | Line::Detail { .. } | Line::Peer(_) => {}
         Line::Service(_)
@@ -101,6 +104,7 @@ fn lines() -> Vec<Value> {
         },
         limits: InForce { limits: Limits::default(), source: Source::Config },
     };
+    let ticket = TicketInfo { number: 1, file_id: ID, uses: None, used: 0, created_ms: 1, expires_ms: None };
     let (transfer, path, name, hints) = (7, "a", "a", ["b".to_owned()]);
     let range = ChunkRange { start: 0, count: 1 };
     let lines = [
@@ -154,6 +158,9 @@ fn lines() -> Vec<Value> {
         Line::Invited { token: "a", number: 1, expires_ms: 1, addresses: &hints },
         Line::Invitation { number: 1, allow: &["send"], created_ms: 1, expires_ms: 1, used_by: None },
         Line::Uninvited { number: 1 },
+        Line::Ticketed { token: "a", ticket: (&ticket).into(), addresses: &hints },
+        Line::Ticket((&ticket).into()),
+        Line::TicketRemoved { number: 1 },
         Line::Joined { peer: PEER, name, address: "a" },
         Line::Transfer((&summary).into()),
         Line::Detail {

@@ -61,6 +61,11 @@ pub(crate) fn ago(then_ms: u64, now_ms: u64) -> String {
     }
 }
 
+/// Seconds, and none lost: less than one is one.
+pub(crate) fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
 /// How long until a moment, roughly.
 pub(crate) fn until(then_ms: u64, now_ms: u64) -> String {
     let s = then_ms.saturating_sub(now_ms).div_ceil(1000);

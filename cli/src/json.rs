@@ -1,6 +1,7 @@
 //! The lines of `--json`. Keys may be added; none is renamed, and `event` comes first.
 
 mod status;
+mod ticket;
 
 use std::io;
 
@@ -16,6 +17,7 @@ use p2p_protocol::{
 use serde::{Deserialize, Serialize, Serializer};
 
 pub(crate) use status::{LimitsLine, StatusLine};
+pub(crate) use ticket::TicketLine;
 
 use crate::format;
 
@@ -170,6 +172,16 @@ pub(crate) enum Line<'a> {
         used_by: Option<&'a str>,
     },
     Uninvited {
+        number: u64,
+    },
+    Ticketed {
+        token: &'a str,
+        #[serde(flatten)]
+        ticket: TicketLine,
+        addresses: &'a [String],
+    },
+    Ticket(TicketLine),
+    TicketRemoved {
         number: u64,
     },
     Joined {

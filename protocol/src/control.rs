@@ -17,12 +17,15 @@ use crate::{
     rules::RulesChange,
 };
 
-pub use invite::{InvitationInfo, InviteRequest, Invited, JoinRequest, JoinedPeer, TokenText};
+pub use invite::{
+    InvitationInfo, InviteRequest, Invited, JoinRequest, JoinedPeer, TicketInfo, TicketTerms, Ticketed,
+    TokenText,
+};
 pub use peer::PeerInfo;
 pub use status::{Confinement, Probe, Status, Writing};
 
 /// Version of this conversation. It changes with every change of the types below.
-pub const VERSION: u16 = 7;
+pub const VERSION: u16 = 8;
 
 /// The fixed bytes that open each direction, so that programs of different versions part with a clear word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +91,7 @@ pub enum Request {
     Accept(u64),
     /// Refuse one: [`Event::Ok`].
     Reject(u64),
-    /// All shares: one [`Event::Shared`] each, oldest first.
+    /// All shares: one [`Event::Shared`] each, oldest first, and one [`Event::Ticket`] for each ticket.
     Shares,
     /// Whether the daemon answers, without a look at any disk: [`Event::Ok`].
     Ping,
@@ -127,6 +130,8 @@ pub enum Request {
         /// What is to be another.
         change: RulesChange,
     },
+    /// Take a ticket back: [`Event::Ok`].
+    RemoveTicket(u64),
 }
 
 /// The folder in the state folder for content that has no other place: standard input that is to be sent, and what is
@@ -162,6 +167,8 @@ pub struct FetchRequest {
     pub file_id: FileId,
     /// Where from, as typed; the next is tried when one fails.
     pub from: Vec<String>,
+    /// What gives the right to it, instead of trust. It says what to fetch, and where from.
+    pub ticket: Option<TokenText>,
     /// Where to.
     pub output: Output,
     /// What to do about the key found at a target.
@@ -223,6 +230,8 @@ pub enum ShareWith {
     Peers(Vec<String>),
     /// Anyone who can reach the port.
     Public,
+    /// Whoever has a ticket, which is made: [`Event::Ticketed`] follows. Who could fetch it before still can.
+    Ticket(TicketTerms),
 }
 
 /// `p2p peers trust`.
@@ -283,6 +292,10 @@ pub enum Event {
     Invitation(InvitationInfo),
     /// Another machine was joined.
     Joined(JoinedPeer),
+    /// A ticket was made.
+    Ticketed(Ticketed),
+    /// A ticket in a list.
+    Ticket(TicketInfo),
 }
 
 /// A request that failed.

@@ -158,7 +158,11 @@ pub const MAX_INVITATIONS: usize = 64;
 pub const MAX_INVITATION_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// An invitation that was made this much later than now, by a clock that was set back since, counts as expired.
 pub const CLOCK_SLACK: Duration = Duration::from_secs(300);
-/// Wrong proofs for one invitation, after which it is void, and from one place, after which that is not listened to …
+/// Most tickets that hold at a time.
+pub const MAX_TICKETS: usize = 1024;
+/// Longest time that a ticket's expiry can be set to.
+pub const MAX_TICKET_AGE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// Wrong proofs for one invitation or ticket, after which it is void, and from one place, after which that is not listened to …
 pub const MAX_WRONG_CLAIMS: u32 = 8;
 /// … for this long.
 pub const CLAIM_LOCKOUT: Duration = Duration::from_secs(600);

@@ -43,11 +43,11 @@ pub enum RefuseReason {
     /// The daemon is shutting down.
     #[error("the peer is shutting down")]
     ShuttingDown,
-    /// The claim of an invitation does not hold; why is for its giver alone to know.
+    /// The claim of an invitation or ticket does not hold; why is for its giver alone to know.
     #[error(
-        "the peer does not know this invitation (any longer): it is used, expired or taken back; ask its owner for another"
+        "the peer does not know this token (any longer): it is used, expired or taken back; ask for another one"
     )]
-    NoInvitation,
+    NoToken,
     /// It is larger than the owner takes of the sender.
     #[error("the peer's owner takes nothing larger than {limit} bytes from here")]
     TooLarge {
@@ -294,9 +294,7 @@ impl RefuseReason {
     /// The class of failure that the refused side reports.
     pub fn failure(self) -> Failure {
         match self {
-            Self::NotAllowed | Self::Rejected | Self::Name | Self::Size | Self::NoInvitation => {
-                Failure::Refused
-            }
+            Self::NotAllowed | Self::Rejected | Self::Name | Self::Size | Self::NoToken => Failure::Refused,
             Self::TooLarge { .. } | Self::Quota { .. } => Failure::Refused,
             Self::Exists => Failure::Conflict,
             Self::NotFound => Failure::NotFound,

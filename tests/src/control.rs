@@ -60,6 +60,7 @@ pub fn send(path: &Path, target: &str, name: &str) -> Request {
 pub fn fetch(file_id: FileId, from: &str) -> Request {
     let (from, key) = (vec![from.to_owned()], KeyPolicy::AcceptNew);
     Request::Fetch(FetchRequest {
+        ticket: None,
         file_id,
         from,
         output: Output::Inbox,

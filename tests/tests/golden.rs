@@ -19,7 +19,7 @@ use p2p_protocol::{
         codec,
         peer::{
             Accept, AcceptFolder, ChunkFailed, Done, Fetch, Hashing, Join, Joined, Kind, Message, Offer,
-            Page, PauseReason, Seal, Want,
+            Page, PauseReason, Redeem, Seal, Want,
         },
     },
 };
@@ -115,6 +115,14 @@ fn messages() -> Vec<(Message, String)> {
             format!("14000000 0303030303030303 {CV_HEX} 0100000000000000 61"),
         ),
         (Message::Joined(Joined { name: "b".into() }), "15000000 0100000000000000 62".into()),
+        (
+            Message::Redeem(Redeem {
+                ticket: ClaimId([3; 8]),
+                proof: Proof([0x22; 32]),
+                fetch: Fetch { file_id: ID, eager: true },
+            }),
+            format!("16000000 0303030303030303 {CV_HEX} {ID_HEX} 01"),
+        ),
     ]
 }
 
@@ -166,12 +174,13 @@ fn every_message_is_pinned() {
                 Message::Values(_) => 19,
                 Message::Join(_) => 20,
                 Message::Joined(_) => 21,
+                Message::Redeem(_) => 22,
             }
         })
         .collect();
     numbers.dedup();
-    assert_eq!(numbers, (0..22).collect::<Vec<u32>>());
-    let unknown = [22, 0, 0, 0];
+    assert_eq!(numbers, (0..23).collect::<Vec<u32>>());
+    let unknown = [23, 0, 0, 0];
     assert_eq!(codec::decode::<Message>(&unknown), Err(PeerMisbehaved::MalformedFrame));
 }
 
@@ -229,7 +238,7 @@ fn every_reason_has_its_number() {
         RefuseReason::Unsupported,
         RefuseReason::SourceChanged,
         RefuseReason::ShuttingDown,
-        RefuseReason::NoInvitation,
+        RefuseReason::NoToken,
         RefuseReason::TooLarge { limit: 1 },
         RefuseReason::Quota { left: 1 },
         RefuseReason::Exists,
@@ -368,7 +377,7 @@ fn identities_and_names_of_the_protocol_are_fixed() {
         hex(&blake3::derive_key("p2p 2026-11-23 peer id from subject public key info", b"spki"))
     );
     assert_eq!(hex(&Preamble { version: 0x0102 }.encode()), packed("70327063746c 0201"));
-    assert_eq!(Preamble::ours().version, 7);
+    assert_eq!(Preamble::ours().version, 8);
 }
 
 #[test]
@@ -392,12 +401,19 @@ fn tokens_and_proofs_are_fixed() {
     hasher.update(b"p2pinvite").update(said);
     assert_eq!(sum, &hasher.finalize().as_bytes()[..4]);
 
+    let ticket = Token { grant: Grant::Fetch(ID), addresses: Vec::new(), ..token.clone() };
+    let encoded = ticket.to_string().strip_prefix("p2pticket").unwrap().to_ascii_uppercase();
+    let bytes = data_encoding::BASE32_NOPAD.decode(encoded.as_bytes()).unwrap();
+    assert_eq!(hex(&bytes[..bytes.len() - 4]), packed(&format!("01 {ID_HEX} {secret} {ID_HEX}")));
+
     let derived = |context| blake3::derive_key(context, &[0x22; SECRET_LEN]);
     assert_eq!(token.id().0, derived("p2p 2026-11-26 what a token's secret is called")[..8]);
     let key = derived("p2p 2026-11-26 proof of an invitation's secret");
     let binding = Binding { exporter: [1; 32], holder: PeerId([2; 32]), giver: PeerId([3; 32]) };
     let said = [[1; 32], [2; 32], [3; 32]].concat();
     assert_eq!(token.key().prove(&binding).0, *blake3::keyed_hash(&key, &said).as_bytes());
+    let key = derived("p2p 2026-11-26 proof of a ticket's secret");
+    assert_eq!(ticket.key().prove(&binding).0, *blake3::keyed_hash(&key, &said).as_bytes());
 }
 
 #[test]

@@ -7,7 +7,8 @@ use p2p_protocol::{
     limits::{FIRST_FRAME_DEADLINE, MAX_FIRST_FRAME_LEN, MAX_STRANGER_REQUESTS},
     policy::{Permit, Refusal, admit},
     reason::{ChunkFailure, Failure, PeerMisbehaved, RefuseReason, close},
-    wire::peer::{Accept, AcceptFolder, ChunkFailed, Fetch, Message, Offer},
+    token::{ClaimId, Proof},
+    wire::peer::{Accept, AcceptFolder, ChunkFailed, Fetch, Message, Offer, Redeem},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -76,7 +77,11 @@ impl Sessions {
         }
         let store = self.store.clone();
         let public = shares::Audience::Public.stored();
-        matches!(blocking(&self.workers, move || store.catalog().has_share_for(&public)).await, Ok(Ok(true)))
+        let anything = move || {
+            let catalog = store.catalog();
+            Ok::<_, StoreError>(catalog.has_share_for(&public)? || catalog.has_ticket(now_ms())?)
+        };
+        matches!(blocking(&self.workers, anything).await, Ok(Ok(true)))
     }
 
     /// Serves the conversations that the peer opens, for as long as the connection lives. A stranger's come
@@ -115,7 +120,10 @@ impl Sessions {
         };
         match first? {
             Some(Message::Offer(offer)) => self.offered(link, control, &offer).await,
-            Some(Message::Fetch(fetch)) => self.serve(link, control, fetch).await,
+            Some(Message::Fetch(fetch)) => self.serve(link, control, fetch, None).await,
+            Some(Message::Redeem(Redeem { ticket, proof, fetch })) => {
+                self.serve(link, control, fetch, Some((ticket, proof))).await
+            }
             Some(Message::Join(join)) => self.redeem(link, control, join).await,
             Some(other) => Err(PeerMisbehaved::UnexpectedMessage(other.name()).into()),
             None => Ok(()),
@@ -366,11 +374,20 @@ impl Sessions {
         link: &Arc<Link>,
         control: &mut ControlStream,
         fetch: Fetch,
+        ticket: Option<(ClaimId, Proof)>,
     ) -> Result<(), RunError> {
         let (peer, id) = (link.peer(), fetch.file_id);
         let (store, rights) = (self.store.clone(), self.peers.rights(&peer));
         let share = blocking(&self.workers, move || store.catalog().share(id)).await??;
-        let Some(share) = shares::granted(share, &peer, rights) else {
+        let granted = match (shares::granted(share.clone(), &peer, rights), ticket) {
+            // Who may fetch it anyway uses no ticket up.
+            (None, Some(ticket)) => match self.admits(link, id, ticket).await? {
+                Ok(()) => share,
+                Err(reason) => return say(control, &Message::Refuse(reason)).await,
+            },
+            (granted, _) => granted,
+        };
+        let Some(share) = granted else {
             tracing::info!(%peer, file_id = %id, "asked for what it may not have or what is not here");
             if self.peers.is_trusted(&peer) {
                 return say(control, &Message::Refuse(RefuseReason::NotFound)).await;

@@ -32,6 +32,7 @@ mod run;
 mod shares;
 mod spec;
 mod stdout;
+mod tickets;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -259,10 +260,11 @@ impl Sessions {
 
     /// Fetches a file, or joins the transfer that does so already. The second part is what goes to the
     /// client's standard output, where it is to go there.
-    pub(crate) fn fetch(
+    pub(crate) async fn fetch(
         self: &Arc<Self>,
         request: FetchRequest,
     ) -> Result<(Begun, Option<mpsc::Receiver<Bytes>>), RunError> {
+        let request = self.with_ticket(request).await?;
         for target in &request.from {
             self.links.check_target(target)?;
         }
@@ -314,18 +316,23 @@ impl Sessions {
         request: ShareRequest,
         keep_on: impl Fn() -> bool + Send + Sync + 'static,
     ) -> Result<(FileId, PathBuf, String, Vec<Remark>), RunError> {
-        let audience = Audience::of(&request, &self.peers)?;
-        let (store, path, stored) = (self.store.clone(), run::path_of(&request.path), audience.stored());
+        let audience = Audience::of(&request, &self.peers)?.map(|audience| audience.stored());
+        let (store, path) = (self.store.clone(), run::path_of(&request.path));
         let shared = blocking(&self.workers, move || {
             let source = store.import(&path, &|_| keep_on())?;
             // What was imported has a name.
             let Some(file_id) = source.file_id() else { return Err(StoreError::Cancelled) };
-            let share = Share { file_id, path: path.clone(), audience: stored, created_ms: now_ms() };
+            let audience = match &audience {
+                Some(audience) => audience.clone(),
+                None => shares::kept(store.catalog().share(file_id)?),
+            };
+            let share = Share { file_id, path, audience, created_ms: now_ms() };
             store.catalog().put_share(&share)?;
-            Ok::<_, StoreError>((file_id, path, source.remarks()))
+            Ok::<_, StoreError>((share, source.remarks()))
         });
-        let (file_id, path, remarks) = shared.await??;
-        let words = audience.words(&self.peers);
+        let (share, remarks) = shared.await??;
+        let words = Audience::of_share(&share).words(&self.peers);
+        let Share { file_id, path, .. } = share;
         tracing::info!(%file_id, path = %path.display(), audience = words, "shared");
         Ok((file_id, path, words, remarks))
     }

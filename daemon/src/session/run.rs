@@ -37,6 +37,7 @@ use super::{
     say,
     spec::Spec,
     stdout::StdoutFeed,
+    tickets::asking,
     while_wanted,
 };
 use crate::{
@@ -382,7 +383,7 @@ impl Sessions {
         let key = PartialKey::Fetched(id);
         let eager = self.take_eager(link, id, output).await?;
         let chunks = link.expect_chunks(control.id);
-        say(control, &Message::Fetch(Fetch { file_id: id, eager: eager.is_some() })).await?;
+        say(control, &asking(job, link, Fetch { file_id: id, eager: eager.is_some() })?).await?;
         let offer = match hear(job, control, stop).await? {
             Message::Offer(offer) => offer,
             other => return Err(closed_by(other)),

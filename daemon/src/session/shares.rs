@@ -23,11 +23,12 @@ pub(crate) enum Audience {
 }
 
 impl Audience {
-    /// The audience that a request names.
-    pub(crate) fn of(request: &ShareRequest, peers: &Peers) -> Result<Self, RunError> {
+    /// The audience that a request names; `None` for that which there was before.
+    pub(crate) fn of(request: &ShareRequest, peers: &Peers) -> Result<Option<Self>, RunError> {
         match &request.with {
-            ShareWith::Trusted => Ok(Self::Trusted),
-            ShareWith::Public => Ok(Self::Public),
+            ShareWith::Ticket(_) => Ok(None),
+            ShareWith::Trusted => Ok(Some(Self::Trusted)),
+            ShareWith::Public => Ok(Some(Self::Public)),
             ShareWith::Peers(names) => names
                 .iter()
                 .map(|name| {
@@ -39,7 +40,7 @@ impl Audience {
                     })
                 })
                 .collect::<Result<_, _>>()
-                .map(Self::Peers),
+                .map(|peers| Some(Self::Peers(peers))),
         }
     }
 
@@ -70,6 +71,7 @@ impl Audience {
         match self {
             Self::Trusted => "every trusted peer that may fetch".into(),
             Self::Public => "anyone who can reach this machine's port".into(),
+            Self::Peers(named) if named.is_empty() => "nobody without a ticket".into(),
             Self::Peers(named) => {
                 let names: Vec<String> = named
                     .iter()
@@ -95,6 +97,11 @@ impl Audience {
             Self::Peers(Vec::new())
         })
     }
+}
+
+/// Who may fetch something whose owner says no more than that there is a ticket for it: who could before.
+pub(crate) fn kept(existing: Option<Share>) -> String {
+    existing.map_or_else(|| Audience::Peers(Vec::new()).stored(), |share| share.audience)
 }
 
 /// Whether a peer may fetch a file; one answer for what is absent and what is not granted.

@@ -2,7 +2,7 @@
 
 use p2p_protocol::{
     FileId, PeerId, ResumeKey,
-    control::{Direction, FetchRequest, KeyPolicy, Output, SendRequest},
+    control::{Direction, FetchRequest, KeyPolicy, Output, SendRequest, TokenText},
 };
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +33,9 @@ pub(crate) enum Spec {
         output: Output,
         /// What to do about the keys found there.
         key: KeyPolicy,
+        /// What gives the right to it. Its secret is kept for as long as the transfer is.
+        #[serde(default)]
+        ticket: Option<TokenText>,
     },
     /// A peer sends a file here.
     Receive {
@@ -66,8 +69,8 @@ impl From<SendRequest> for Spec {
 
 impl From<FetchRequest> for Spec {
     fn from(request: FetchRequest) -> Self {
-        let FetchRequest { file_id, from, output, key, wishes: _, detach: _ } = request;
-        Self::Fetch { file_id, from, output, key }
+        let FetchRequest { file_id, from, ticket, output, key, wishes: _, detach: _ } = request;
+        Self::Fetch { file_id, from, output, key, ticket }
     }
 }
 
@@ -93,9 +96,13 @@ impl Spec {
             (Self::Fetch { output: Output::Stdout, .. }, _)
             | (_, Self::Fetch { output: Output::Stdout, .. }) => false,
             (
-                Self::Fetch { file_id: a, output: b, from, key },
-                Self::Fetch { file_id: x, output: y, from: also, key: wanted },
-            ) => (a, b) == (x, y) && also.iter().all(|peer| from.contains(peer)) && satisfies(*key, *wanted),
+                Self::Fetch { file_id: a, output: b, from, key, ticket: c },
+                Self::Fetch { file_id: x, output: y, from: also, key: wanted, ticket: z },
+            ) => {
+                (a, b, c) == (x, y, z)
+                    && also.iter().all(|peer| from.contains(peer))
+                    && satisfies(*key, *wanted)
+            }
             (Self::Receive { .. } | Self::ReceiveUnsealed { .. }, _) => self == other,
             _ => false,
         }
@@ -141,6 +148,7 @@ mod tests {
             from: from.iter().map(|peer| (*peer).to_owned()).collect(),
             output,
             key: KeyPolicy::Known,
+            ticket: None,
         };
         let running = fetch(&["a", "b"], Output::Inbox);
         assert!(running.same_work(&fetch(&["b"], Output::Inbox)));

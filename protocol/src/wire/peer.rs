@@ -55,10 +55,12 @@ pub enum Message {
     NeedValues(Vec<ChunkRange>),
     /// Provider: the next of these values, one per 256 KiB, file for file. One without any stands for a file of which there are none.
     Values(Vec<Cv>),
-    /// Who was given an invitation: that it has it. First on a stream, and the only thing that a stranger may say beside `Fetch`.
+    /// Who was given an invitation: that it has it. First on a stream, and with `Fetch` and `Redeem` all that a stranger may say.
     Join(Join),
     /// Who gave the invitation: the other side is trusted here from now on. Ends the conversation.
     Joined(Joined),
+    /// Receiver: what it wants, and that it has a ticket for that. First on a stream, in place of `Fetch`.
+    Redeem(Redeem),
 }
 
 /// What a provider has.
@@ -209,6 +211,17 @@ pub struct Joined {
     pub name: String,
 }
 
+/// A request for an offer by somebody who was given a ticket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Redeem {
+    /// Which ticket.
+    pub ticket: ClaimId,
+    /// That its secret is known, for this connection alone.
+    pub proof: Proof,
+    /// The request itself.
+    pub fetch: Fetch,
+}
+
 impl Message {
     /// The message's name, for logs and errors.
     pub fn name(&self) -> &'static str {
@@ -235,6 +248,7 @@ impl Message {
             Self::Values(_) => "Values",
             Self::Join(_) => "Join",
             Self::Joined(_) => "Joined",
+            Self::Redeem(_) => "Redeem",
         }
     }
 }

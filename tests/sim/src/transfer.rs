@@ -95,6 +95,7 @@ impl Transfer {
                 detach: false,
             }),
             (None, Way::Fetch) => Request::Fetch(FetchRequest {
+                ticket: None,
                 file_id: self.versions[0].id,
                 from: vec![self.target.clone()],
                 output: Output::Inbox,

@@ -30,6 +30,7 @@ mod space;
 mod stdin;
 mod supervised;
 mod swapped;
+mod tickets;
 mod transfer;
 mod trust;
 mod unsealed;

@@ -8,6 +8,7 @@ mod jobs;
 mod queue;
 mod schema;
 mod shares;
+mod tickets;
 
 use std::{
     io,
@@ -26,6 +27,7 @@ use crate::disk::{self, Disk, PRIVATE_FILE, place_of};
 pub(crate) use jobs::JobRow;
 use queue::{Asked, Question};
 pub(crate) use shares::Share;
+pub(crate) use tickets::{TicketClaim, TicketVerdict};
 
 /// The catalog; clones share one thread and one connection.
 #[derive(Clone, Debug)]

@@ -3,7 +3,8 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 /// What each version added. The version in force is the number of steps taken; append only.
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
     CREATE TABLE jobs (
         number INTEGER PRIMARY KEY AUTOINCREMENT,
         direction TEXT NOT NULL,
@@ -37,7 +38,25 @@ const STEPS: &[&str] = &["
         UNIQUE (dev, ino)
     );
     CREATE INDEX hashes_by_file ON hashes (file_id);
-"];
+",
+    "
+    CREATE TABLE tickets (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        claim BLOB NOT NULL UNIQUE,
+        key TEXT NOT NULL,
+        file_id BLOB NOT NULL,
+        uses INTEGER,
+        wrong INTEGER NOT NULL DEFAULT 0,
+        created_ms INTEGER NOT NULL,
+        expires_ms INTEGER
+    );
+    CREATE TABLE ticket_uses (
+        ticket INTEGER NOT NULL,
+        peer BLOB NOT NULL,
+        PRIMARY KEY (ticket, peer)
+    );
+",
+];
 
 /// The newest schema that this program knows.
 pub(super) const VERSION: u32 = STEPS.len() as u32;

@@ -9,7 +9,7 @@ use std::{
 use p2p_protocol::{FileId, PeerId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{Catalog, StoreError};
+use super::{Catalog, StoreError, tickets};
 
 /// Receipts that are kept; the oldest go first.
 const RECEIPTS_KEPT: i64 = 100_000;
@@ -45,9 +45,10 @@ impl Catalog {
         })
     }
 
-    /// Takes a share back; false if there was none.
+    /// Takes a share back, with the tickets for it; false if there was none.
     pub(crate) fn remove_share(&self, id: FileId) -> Result<bool, StoreError> {
         self.ask(move |database| {
+            tickets::forget_file(&database.connection, id)?;
             Ok(database.connection.execute("DELETE FROM shares WHERE file_id = ?1", [id.0])? > 0)
         })
     }
