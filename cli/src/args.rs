@@ -302,6 +302,8 @@ pub(crate) struct Send {
     #[arg(long)]
     pub(crate) name: Option<String>,
     #[command(flatten)]
+    pub(crate) excludes: Excludes,
+    #[command(flatten)]
     pub(crate) key: Key,
     #[command(flatten)]
     pub(crate) how: How,
@@ -340,10 +342,23 @@ pub(crate) struct Fetch {
     pub(crate) patience: Patience,
 }
 
+/// What in a folder is left out.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Excludes {
+    /// Leave out what this matches in a folder, as in a .gitignore; may be given again
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) exclude: Vec<String>,
+    /// A file of such patterns, one a line; may be given again
+    #[arg(long, value_name = "FILE")]
+    pub(crate) exclude_from: Vec<PathBuf>,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Share {
     /// The file or folder
     pub(crate) path: PathBuf,
+    #[command(flatten)]
+    pub(crate) excludes: Excludes,
     /// Only for this peer, by name or Peer ID; may be given again (default: every trusted peer)
     #[arg(long, value_name = "PEER", add = complete::peer_names())]
     pub(crate) to: Vec<String>,

@@ -304,7 +304,7 @@ fn print_one(print: Print, args: &Args) -> Result<(), Part> {
 fn folder_id(path: &Path) -> Result<FileId, Part> {
     let scratch = std::env::temp_dir().join(format!("p2p-verify-{}", std::process::id()));
     let found = store::Store::open(Arc::new(disk::System), Workers::Threads, &scratch)
-        .and_then(|store| store.import(path, &|_| true));
+        .and_then(|store| store.import(path, &store::Excludes::none(), &|_| true));
     // What cannot be removed now is in the way of nothing.
     let _ =
         disk::place_of(&scratch).and_then(|(folder, name)| disk::remove_all(&disk::System, &folder, name));

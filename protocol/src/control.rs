@@ -154,6 +154,8 @@ pub struct SendRequest {
     pub spooled: bool,
     /// What to do about the key found at the target.
     pub key: KeyPolicy,
+    /// Patterns of what in a folder is left out, as in a `.gitignore`.
+    pub excludes: Vec<String>,
     /// How it is to be done.
     pub wishes: Wishes,
     /// Whether to answer with the transfer's number alone.
@@ -219,6 +221,8 @@ pub struct ShareRequest {
     pub path: Vec<u8>,
     /// Who may fetch it.
     pub with: ShareWith,
+    /// Patterns of what in a folder is left out, as in a `.gitignore`.
+    pub excludes: Vec<String>,
 }
 
 /// Who may fetch a shared file.

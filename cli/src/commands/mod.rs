@@ -4,6 +4,7 @@ mod completions;
 mod daemon_prints;
 mod demo;
 mod doctor;
+mod excludes;
 mod fetch;
 mod inbox;
 mod invite;

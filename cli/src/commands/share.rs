@@ -6,6 +6,7 @@ use p2p_protocol::{
 };
 
 use super::{
+    excludes,
     list::now_ms,
     qr,
     source::{Source, not_stdin},
@@ -103,6 +104,7 @@ fn show_ticket(ctx: &Context, ticketed: &Ticketed, with_qr: bool) -> Result<(), 
 
 fn request(typed: Share) -> Result<ShareRequest, CliError> {
     not_stdin(&typed.path)?;
+    let excludes = excludes::patterns(&typed.excludes)?;
     let path = Source::look(&typed.path)?.into_bytes();
     let with = if typed.ticket {
         let expires_s = typed.expires.map(format::whole_seconds);
@@ -114,7 +116,7 @@ fn request(typed: Share) -> Result<ShareRequest, CliError> {
     } else {
         ShareWith::Peers(typed.to)
     };
-    Ok(ShareRequest { path, with })
+    Ok(ShareRequest { path, with, excludes })
 }
 
 /// `p2p shares`.

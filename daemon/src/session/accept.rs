@@ -28,7 +28,7 @@ use super::{
     spec::Spec,
 };
 use crate::{
-    store::{Partial, PartialKey, PartialSpec, PublishName, Published, StoreError},
+    store::{Partial, PartialKey, PartialSpec, PublishName, Published, Share, StoreError},
     transport::{ControlStream, Incoming},
 };
 
@@ -398,7 +398,7 @@ impl Sessions {
         let job = self.job_of_peer(peer, Spec::Serve { peer, file_id: id }, name, control).await?;
         let stop = job.supersede(&self.shutdown);
         let _running = job.running.lock().await;
-        let result = self.serve_share(&job, link, control, &share.path, fetch, stop).await;
+        let result = self.serve_share(&job, link, control, &share, fetch.eager, stop).await;
         if let Err(error) = &result {
             job.fail(error);
         }
@@ -411,11 +411,11 @@ impl Sessions {
         job: &Arc<Job>,
         link: &Arc<Link>,
         control: &mut ControlStream,
-        path: &std::path::Path,
-        Fetch { file_id: id, eager }: Fetch,
+        share: &Share,
+        eager: bool,
         stop: CancellationToken,
     ) -> Result<(), RunError> {
-        let source = match self.reopen(job, path, id, &stop).await {
+        let source = match self.reopen(job, share, &stop).await {
             Ok(source) => source,
             Err(error) => {
                 // A peer learns no more of a file that cannot be served than that it cannot be had.
@@ -447,7 +447,7 @@ impl Sessions {
         let providing =
             Providing { job, registry, workers, link, control, source, name, opening, memory, flow, stop };
         let done = provide(providing).await?;
-        job.done(id, done.name, size, None);
+        job.done(share.file_id, done.name, size, None);
         Ok(())
     }
 }

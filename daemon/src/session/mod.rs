@@ -64,7 +64,7 @@ pub(crate) use registry::{Registry, forward};
 use crate::{
     config::{Accept, Hooks, Load},
     peers::Peers,
-    store::{Remark, Share, Store, StoreError},
+    store::{Excludes, Remark, Share, Store, StoreError},
     transport::{ControlStream, Endpoint, TransportError},
     workers::Workers,
 };
@@ -251,6 +251,7 @@ impl Sessions {
     /// Sends a file, or joins the transfer that does so already.
     pub(crate) fn send(self: &Arc<Self>, request: SendRequest) -> Result<Begun, RunError> {
         self.links.check_target(&request.target)?;
+        Excludes::new(&request.excludes)?;
         let path = String::from_utf8_lossy(&request.path).into_owned();
         let own_name = path.rsplit('/').next().unwrap_or_default().to_owned();
         let (name, target) = (request.name.clone().unwrap_or(own_name), request.target.clone());
@@ -318,15 +319,17 @@ impl Sessions {
     ) -> Result<(FileId, PathBuf, String, Vec<Remark>), RunError> {
         let audience = Audience::of(&request, &self.peers)?.map(|audience| audience.stored());
         let (store, path) = (self.store.clone(), run::path_of(&request.path));
+        let excludes = Excludes::new(&request.excludes)?;
         let shared = blocking(&self.workers, move || {
-            let source = store.import(&path, &|_| keep_on())?;
+            let source = store.import(&path, &excludes, &|_| keep_on())?;
             // What was imported has a name.
             let Some(file_id) = source.file_id() else { return Err(StoreError::Cancelled) };
             let audience = match &audience {
                 Some(audience) => audience.clone(),
                 None => shares::kept(store.catalog().share(file_id)?),
             };
-            let share = Share { file_id, path, audience, created_ms: now_ms() };
+            let excludes = request.excludes;
+            let share = Share { file_id, path, audience, created_ms: now_ms(), excludes };
             store.catalog().put_share(&share)?;
             Ok::<_, StoreError>((share, source.remarks()))
         });

@@ -124,7 +124,7 @@ pub(crate) fn share_back(
         }
         None => {
             let audience = Audience::Peers(vec![peer]).stored();
-            Share { file_id: id, path, audience, created_ms: now_ms }
+            Share { file_id: id, path, audience, created_ms: now_ms, excludes: Vec::new() }
         }
     }
 }
@@ -149,8 +149,13 @@ mod tests {
     /// Fault 76.
     #[test]
     fn an_unreadable_audience_admits_nobody() {
-        let share =
-            Share { file_id: FileId([0; 32]), path: "/a".into(), audience: "?".into(), created_ms: 0 };
+        let share = Share {
+            file_id: FileId([0; 32]),
+            path: "/a".into(),
+            audience: "?".into(),
+            created_ms: 0,
+            excludes: Vec::new(),
+        };
         assert!(granted(Some(share.clone()), &A, FETCH).is_none());
         let back = share_back(Some(share), FileId([0; 32]), "/a".into(), A, 0);
         assert!(granted(Some(back.clone()), &A, FETCH).is_some());

@@ -20,6 +20,9 @@ pub(crate) enum Spec {
         /// Whether the source is spooled standard input, and is to be removed at the end.
         #[serde(default)]
         spooled: bool,
+        /// Patterns of what in a folder is left out.
+        #[serde(default)]
+        excludes: Vec<String>,
         /// What to do about the key found there.
         key: KeyPolicy,
     },
@@ -62,8 +65,8 @@ pub(crate) enum Spec {
 
 impl From<SendRequest> for Spec {
     fn from(request: SendRequest) -> Self {
-        let SendRequest { path, target, name, spooled, key, wishes: _, detach: _ } = request;
-        Self::Send { path, target, name, spooled, key }
+        let SendRequest { path, target, name, spooled, excludes, key, wishes: _, detach: _ } = request;
+        Self::Send { path, target, name, spooled, excludes, key }
     }
 }
 
@@ -90,9 +93,9 @@ impl Spec {
     pub(crate) fn same_work(&self, other: &Self) -> bool {
         match (self, other) {
             (
-                Self::Send { path: a, target: b, name: c, key, .. },
-                Self::Send { path: x, target: y, name: z, key: wanted, .. },
-            ) => (a, b, c) == (x, y, z) && satisfies(*key, *wanted),
+                Self::Send { path: a, target: b, name: c, excludes: d, key, .. },
+                Self::Send { path: w, target: x, name: y, excludes: z, key: wanted, .. },
+            ) => (a, b, c, d) == (w, x, y, z) && satisfies(*key, *wanted),
             (Self::Fetch { output: Output::Stdout, .. }, _)
             | (_, Self::Fetch { output: Output::Stdout, .. }) => false,
             (
@@ -135,8 +138,16 @@ mod tests {
 
     #[test]
     fn a_request_joins_only_what_does_all_that_it_asks() {
-        let send =
-            |key| Spec::Send { path: b"/f".to_vec(), target: "b".into(), name: None, spooled: false, key };
+        let sends = |excludes: &[&str], key| Spec::Send {
+            path: b"/f".to_vec(),
+            target: "b".into(),
+            name: None,
+            spooled: false,
+            excludes: excludes.iter().map(|pattern| (*pattern).to_owned()).collect(),
+            key,
+        };
+        let send = |key| sends(&[], key);
+        assert!(!send(KeyPolicy::Known).same_work(&sends(&["*.o"], KeyPolicy::Known)));
         let (id, other) = (PeerId([1; 32]), PeerId([2; 32]));
         let accepting = send(KeyPolicy::AcceptNew);
         assert!(accepting.same_work(&send(KeyPolicy::Known)));

@@ -90,6 +90,7 @@ impl Transfer {
                 target: self.target.clone(),
                 name: None,
                 spooled: false,
+                excludes: Vec::new(),
                 key: KeyPolicy::Known,
                 wishes: Wishes::default(),
                 detach: false,

@@ -56,6 +56,9 @@ const STEPS: &[&str] = &[
         PRIMARY KEY (ticket, peer)
     );
 ",
+    "
+    ALTER TABLE shares ADD COLUMN excludes TEXT NOT NULL DEFAULT '[]';
+",
 ];
 
 /// The newest schema that this program knows.

@@ -25,21 +25,25 @@ pub(crate) struct Share {
     pub(crate) audience: String,
     /// Since when, in milliseconds since 1970 UTC.
     pub(crate) created_ms: u64,
+    /// Patterns of what in it is left out.
+    pub(crate) excludes: Vec<String>,
 }
 
 impl Catalog {
     /// Adds a share, in place of an earlier one of the same content.
     pub(crate) fn put_share(&self, share: &Share) -> Result<(), StoreError> {
-        let Share { file_id, path, audience, created_ms } = share.clone();
+        let Share { file_id, path, audience, created_ms, excludes } = share.clone();
+        let excludes = serde_json::Value::from(excludes).to_string();
         self.ask(move |database| {
             let mut statement = database.connection.prepare_cached(
-                "INSERT OR REPLACE INTO shares (file_id, path, audience, created_ms) VALUES (?1, ?2, ?3, ?4)",
+                "INSERT OR REPLACE INTO shares (file_id, path, audience, created_ms, excludes) VALUES (?1, ?2, ?3, ?4, ?5)",
             )?;
             statement.execute(params![
                 file_id.0,
                 path.as_os_str().as_bytes(),
                 audience,
-                created_ms.cast_signed()
+                created_ms.cast_signed(),
+                excludes
             ])?;
             Ok(())
         })
@@ -56,15 +60,16 @@ impl Catalog {
     /// The share of this content.
     pub(crate) fn share(&self, id: FileId) -> Result<Option<Share>, StoreError> {
         self.ask(move |database| {
-            let mut query = database
-                .connection
-                .prepare_cached("SELECT path, audience, created_ms FROM shares WHERE file_id = ?1")?;
+            let mut query = database.connection.prepare_cached(
+                "SELECT path, audience, created_ms, excludes FROM shares WHERE file_id = ?1",
+            )?;
             let parse = |row: &Row<'_>| {
                 Ok(Share {
                     file_id: id,
                     path: path_of(row.get(0)?),
                     audience: row.get(1)?,
                     created_ms: row.get(2).map(i64::cast_unsigned)?,
+                    excludes: patterns_of(row.get(3)?),
                 })
             };
             query.query_row([id.0], parse).optional()
@@ -75,7 +80,7 @@ impl Catalog {
     pub(crate) fn shares(&self) -> Result<Vec<Share>, StoreError> {
         self.ask(|database| {
             let mut query = database.connection.prepare_cached(
-                "SELECT file_id, path, audience, created_ms FROM shares ORDER BY created_ms, file_id",
+                "SELECT file_id, path, audience, created_ms, excludes FROM shares ORDER BY created_ms, file_id",
             )?;
             let parse = |row: &Row<'_>| {
                 Ok(Share {
@@ -83,6 +88,7 @@ impl Catalog {
                     path: path_of(row.get(1)?),
                     audience: row.get(2)?,
                     created_ms: row.get(3).map(i64::cast_unsigned)?,
+                    excludes: patterns_of(row.get(4)?),
                 })
             };
             query.query_map([], parse)?.collect()
@@ -145,6 +151,11 @@ pub(super) fn prune(connection: &Connection) -> rusqlite::Result<()> {
     let oldest = "DELETE FROM receipts WHERE number <= (SELECT max(number) FROM receipts) - ?1";
     connection.execute(oldest, [RECEIPTS_KEPT])?;
     Ok(())
+}
+
+/// Where they cannot be read nothing is left out, and the folder is another one than was shared.
+fn patterns_of(text: String) -> Vec<String> {
+    serde_json::from_str(&text).unwrap_or_default()
 }
 
 fn path_of(bytes: Vec<u8>) -> PathBuf {
