@@ -30,6 +30,7 @@ mod run;
 mod shares;
 mod spec;
 mod stdout;
+mod waits;
 
 use std::{
     collections::{HashMap, VecDeque},
