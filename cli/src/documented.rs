@@ -166,6 +166,7 @@ fn lines() -> Vec<Value> {
         Line::Detail {
             transfer: (&summary).into(),
             chunk_bytes: 1,
+            waits: Some(p2p_protocol::waits::Shares::default()),
             missing: vec![Missing::new(range, 1, 1)],
             failed_chunks: vec![FailedChunk { chunk: 1, reason: "corrupt" }],
         },

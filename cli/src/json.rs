@@ -13,6 +13,7 @@ use p2p_protocol::{
     rate::Rate,
     reason::ChunkFailure,
     rules::{Acceptance, Exists, Rules},
+    waits::{Shares, Stage},
 };
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -195,6 +196,8 @@ pub(crate) enum Line<'a> {
         #[serde(flatten)]
         transfer: Transfer<'a>,
         chunk_bytes: u64,
+        /// Where its chunks' time goes, in percent.
+        waits: Option<Shares>,
         missing: Vec<Missing>,
         failed_chunks: Vec<FailedChunk>,
     },
@@ -304,6 +307,8 @@ pub(crate) struct Numbers {
     eta_s: Option<u64>,
     /// Whether a limit on bandwidth holds it back.
     limited: bool,
+    /// Where most of its chunks' time goes.
+    limited_by: Option<Stage>,
 }
 
 impl From<&Progress> for Numbers {
@@ -319,6 +324,7 @@ impl From<&Progress> for Numbers {
             streams,
             parallel,
             limited,
+            waits: _,
         } = *progress;
         Self {
             verified_bytes,
@@ -331,6 +337,7 @@ impl From<&Progress> for Numbers {
             mode: mode(parallel),
             eta_s: format::eta_s(total_bytes.saturating_sub(verified_bytes), rate),
             limited,
+            limited_by: progress.limited_by(),
         }
     }
 }
@@ -338,6 +345,18 @@ impl From<&Progress> for Numbers {
 /// How chunks travel.
 pub(crate) fn mode(parallel: bool) -> &'static str {
     if parallel { "parallel" } else { "sequential" }
+}
+
+/// The word for what limits a transfer.
+pub(crate) fn stage(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Source => "source",
+        Stage::Hashing => "hashing",
+        Stage::Path => "path",
+        Stage::Peer => "peer",
+        Stage::Disk => "disk",
+        Stage::Limit => "limit",
+    }
 }
 
 /// The word for a priority.

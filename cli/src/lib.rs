@@ -13,6 +13,7 @@ mod follow;
 mod format;
 mod interrupt;
 mod json;
+mod map;
 mod meter;
 mod output;
 mod progress;

@@ -21,6 +21,9 @@ use crate::{
 /// A place that bytes go to.
 pub(crate) type Sink = Arc<Mutex<dyn Write + Send>>;
 
+/// Characters of a line where there is no terminal to ask.
+const USUAL_WIDTH: u32 = 80;
+
 /// How a line for people looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Look {
@@ -52,6 +55,9 @@ pub(crate) struct Output {
     quiet: bool,
     verbose: bool,
     color: bool,
+    /// Whether data is coloured too.
+    paints: bool,
+    width: u32,
     live: bool,
     /// Set while standard output carries a file, so that JSON goes to standard error.
     data_is_taken: bool,
@@ -88,6 +94,9 @@ impl Output {
             quiet: global.quiet,
             verbose: global.verbose,
             color,
+            paints: color && (global.color == When::Always || io::stdout().is_terminal()),
+            width: terminal_size::terminal_size_of(io::stdout())
+                .map_or(USUAL_WIDTH, |(width, _)| width.0.into()),
             live,
             data_is_taken: false,
             bars: MultiProgress::with_draw_target(target),
@@ -104,6 +113,8 @@ impl Output {
             quiet: global.quiet,
             verbose: global.verbose,
             color: false,
+            paints: false,
+            width: USUAL_WIDTH,
             live: false,
             data_is_taken: false,
             bars: MultiProgress::with_draw_target(ProgressDrawTarget::hidden()),
@@ -149,6 +160,28 @@ impl Output {
     /// A line of data: what the command was asked to print. Not with JSON, which has a line of its own for it.
     pub(crate) fn print(&self, text: &str) -> Result<(), CliError> {
         if self.json { Ok(()) } else { self.print_always(text) }
+    }
+
+    /// A line of data in pieces that look different, where standard output is a terminal that shows it.
+    pub(crate) fn paint(&self, label: &str, pieces: &[(Look, String)]) -> Result<(), CliError> {
+        if self.json {
+            return Ok(());
+        }
+        let mut line = printable(label);
+        for (look, text) in pieces {
+            let text = printable(text);
+            match look.code().filter(|_| self.paints) {
+                Some(code) => line.push_str(&format!("\x1b[{code}m{text}\x1b[0m")),
+                None => line.push_str(&text),
+            }
+        }
+        line.push('\n');
+        self.write(&self.data, line.as_bytes()).map_err(|error| CliError::stdout(&error))
+    }
+
+    /// Characters of a line of the terminal that standard output is, or of a usual one.
+    pub(crate) fn width(&self) -> u32 {
+        self.width
     }
 
     /// A line of data that is JSON itself where JSON is wanted.

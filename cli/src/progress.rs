@@ -72,7 +72,7 @@ impl Bar {
 
 /// The numbers behind a bar: `412 MiB of 1.0 GiB  93.0 MiB/s  7 s left  8 streams`.
 fn behind(progress: &Progress) -> String {
-    let Progress { verified_bytes, total_bytes, rate, streams, parallel, limited, .. } = *progress;
+    let Progress { verified_bytes, total_bytes, rate, streams, parallel, .. } = *progress;
     let mut parts = vec![format!("{} of {}", format::bytes(verified_bytes), format::bytes(total_bytes))];
     if rate > 0 {
         parts.push(format::rate(rate));
@@ -83,7 +83,9 @@ fn behind(progress: &Progress) -> String {
     if streams > 0 {
         parts.push(format!("{} ({})", format::count(streams, "stream"), json::mode(parallel)));
     }
-    if limited {
+    if let Some(stage) = progress.limited_by() {
+        parts.push(format!("limited by {}", json::stage(stage)));
+    } else if progress.limited {
         parts.push("limited".to_owned());
     }
     parts.join("  ")
@@ -96,6 +98,8 @@ fn style(template: &str) -> ProgressStyle {
 
 #[cfg(test)]
 mod tests {
+    use p2p_protocol::waits::Shares;
+
     use super::*;
 
     #[test]
@@ -109,6 +113,8 @@ mod tests {
             ..Progress::default()
         };
         assert_eq!(behind(&progress), "412 MiB of 1.0 GiB  93.0 MiB/s  7 s left  8 streams (parallel)");
+        let waits = Some(Shares { source: 30, path: 70, ..Shares::default() });
+        assert!(behind(&Progress { waits, ..progress }).ends_with("8 streams (parallel)  limited by path"));
         assert_eq!(behind(&Progress { total_bytes: 5, ..Progress::default() }), "0 B of 5 B");
     }
 }

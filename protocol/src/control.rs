@@ -5,6 +5,7 @@
 
 mod invite;
 mod peer;
+mod progress;
 mod status;
 
 use serde::{Deserialize, Serialize};
@@ -22,10 +23,11 @@ pub use invite::{
     TokenText,
 };
 pub use peer::PeerInfo;
+pub use progress::Progress;
 pub use status::{Confinement, Probe, Status, Writing};
 
 /// Version of this conversation. It changes with every change of the types below.
-pub const VERSION: u16 = 8;
+pub const VERSION: u16 = 9;
 
 /// The fixed bytes that open each direction, so that programs of different versions part with a clear word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -465,32 +467,6 @@ pub enum WaitReason {
     Queue,
     /// Its owner holds it back.
     Paused,
-}
-
-/// The numbers of a running transfer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Progress {
-    /// Bytes that the receiver has verified.
-    pub verified_bytes: u64,
-    /// Bytes in all.
-    pub total_bytes: u64,
-    /// Chunks that the receiver has verified.
-    pub chunks_verified: u32,
-    /// Chunks in all.
-    pub chunks_total: u32,
-    /// Chunks that were dropped and asked for again.
-    pub chunks_failed: u32,
-    /// Chunk payload that crossed the network since the transfer's first start in this daemon, in bytes.
-    pub moved_bytes: u64,
-    /// Bytes per second at which verification goes on.
-    pub rate: u64,
-    /// Chunk streams in flight.
-    pub streams: u32,
-    /// Whether chunks travel side by side.
-    pub parallel: bool,
-    /// Whether a limit on bandwidth holds it back.
-    #[serde(default)]
-    pub limited: bool,
 }
 
 /// The states of a transfer.

@@ -25,6 +25,7 @@ pub mod throttle;
 pub mod token;
 pub mod transfer;
 pub mod tree;
+pub mod waits;
 pub mod wire;
 
 pub use bitmap::{ChunkRange, ChunkSet};

@@ -10,7 +10,7 @@ use crate::{
     context::Context,
     error::CliError,
     format,
-    json::{Line, priority},
+    json::{Line, priority, stage},
 };
 
 pub(crate) async fn run(ctx: &Context) -> Result<(), CliError> {
@@ -72,7 +72,11 @@ fn state(summary: &Summary) -> String {
             (Some(WaitReason::Queue), other) => format!("queued ({})", priority(other)),
             _ => "waiting".to_owned(),
         },
-        State::Active => format!("{}%", format::percent(progress.verified_bytes, progress.total_bytes)),
+        State::Active => {
+            let percent = format::percent(progress.verified_bytes, progress.total_bytes);
+            let by = progress.limited_by().map(|by| format!(" ({})", stage(by))).unwrap_or_default();
+            format!("{percent}%{by}")
+        }
         State::Done => "done".to_owned(),
         State::Failed => "failed".to_owned(),
         State::Cancelled => "cancelled".to_owned(),
@@ -121,6 +125,7 @@ pub(crate) fn example(transfer: u64, state: State) -> Summary {
             streams: 8,
             parallel: true,
             limited: false,
+            waits: None,
         },
         priority: Priority::Normal,
         limit: None,
@@ -133,6 +138,8 @@ pub(crate) fn example(transfer: u64, state: State) -> Summary {
 
 #[cfg(test)]
 mod tests {
+    use p2p_protocol::waits::Shares;
+
     use super::*;
 
     #[test]
@@ -145,7 +152,9 @@ mod tests {
         let mut queued = waiting.clone();
         (queued.waiting, queued.priority) = (Some(WaitReason::Queue), Priority::High);
         let paused = Summary { waiting: Some(WaitReason::Paused), ..example(14, State::Waiting) };
-        let summaries = [example(7, State::Active), example(8, State::Failed), waiting, queued, paused];
+        let mut active = example(7, State::Active);
+        active.progress.waits = Some(Shares { path: 90, source: 10, ..Shares::default() });
+        let summaries = [active, example(8, State::Failed), waiting, queued, paused];
         insta::assert_snapshot!(table(&summaries, 1_190_000).join("\n"));
     }
 }

@@ -3,6 +3,7 @@
 use p2p_protocol::{
     control::{Detail, Direction, Event, Request, State, WaitReason},
     queue::Priority,
+    waits::{Shares, Stage},
 };
 
 use super::list::{now_ms, way};
@@ -11,9 +12,12 @@ use crate::{
     context::Context,
     error::CliError,
     format,
-    json::{FailedChunk, Line, Missing, chunk_failure, mode, priority},
+    json::{FailedChunk, Line, Missing, chunk_failure, mode, priority, stage},
+    map,
 };
 
+/// Characters before what a line is about.
+const INDENT: u32 = 12;
 /// Most ranges of missing chunks that are shown to a person; JSON has all.
 const SHOWN_RANGES: usize = 20;
 
@@ -26,6 +30,7 @@ pub(crate) async fn run(ctx: &Context, transfer: u64) -> Result<(), CliError> {
     ctx.out.json(&Line::Detail {
         transfer: (&detail.summary).into(),
         chunk_bytes: detail.chunk_len,
+        waits: detail.summary.progress.waits,
         missing: missing(detail),
         failed_chunks: detail
             .failed_chunks
@@ -34,6 +39,10 @@ pub(crate) async fn run(ctx: &Context, transfer: u64) -> Result<(), CliError> {
             .collect(),
     })?;
     lines(detail, now_ms()).iter().try_for_each(|line| ctx.out.print(line))?;
+    for (number, row) in map::draw(detail, ctx.out.width().saturating_sub(INDENT)).iter().enumerate() {
+        let label = if number == 0 { "  map" } else { "" };
+        ctx.out.paint(&format!("{label:<indent$}", indent = INDENT as usize), row)?;
+    }
     if let State::Failed | State::Cancelled = detail.summary.state
         && let Direction::Send | Direction::Fetch = detail.summary.direction
     {
@@ -58,6 +67,11 @@ fn lines(detail: &Detail, now_ms: u64) -> Vec<String> {
     let mut row = |label: &str, text: String| lines.push(format!("  {label:<9} {text}"));
 
     row("state", state(detail, now_ms));
+    if let Some(waits) = progress.waits.filter(|_| summary.state == State::Active)
+        && let Some(by) = waits.largest()
+    {
+        row("limited", format!("by {}: {}", limited_by(by), shares(waits)));
+    }
     if summary.priority != Priority::Normal {
         row("priority", priority(summary.priority).to_owned());
     }
@@ -127,6 +141,26 @@ fn lines(detail: &Detail, now_ms: u64) -> Vec<String> {
     lines
 }
 
+/// What limits it, in words.
+fn limited_by(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Source => "reading the source's disk",
+        Stage::Hashing => "hashing, which the processor does",
+        Stage::Path => "the way between the two machines",
+        Stage::Peer => "the peer: its disk, or what it takes and gives at a time",
+        Stage::Disk => "writing to this machine's disk",
+        Stage::Limit => "a limit that was set",
+    }
+}
+
+/// Where the chunks' time goes, the largest share first.
+fn shares(waits: Shares) -> String {
+    let mut shares = waits.each().to_vec();
+    shares.retain(|(_, share)| *share > 0);
+    shares.sort_by_key(|(_, share)| std::cmp::Reverse(*share));
+    shares.iter().map(|(of, share)| format!("{} {share}%", stage(*of))).collect::<Vec<_>>().join(", ")
+}
+
 fn state(detail: &Detail, now_ms: u64) -> String {
     let summary = &detail.summary;
     let progress = &summary.progress;
@@ -192,5 +226,10 @@ mod tests {
         let shown = lines(&detail, 1_190_000).join("\n");
         assert!(shown.contains("moving at 93.0 MiB/s, parallel, 8 streams, 7 s left"), "{shown}");
         assert!(shown.contains("and 10 more ranges"), "{shown}");
+        let mut waits = detail;
+        waits.summary.progress.waits = Some(Shares { source: 20, hashing: 5, path: 75, ..Shares::default() });
+        let shown = lines(&waits, 1_190_000).join("\n");
+        let line = "  limited   by the way between the two machines: path 75%, source 20%, hashing 5%";
+        assert!(shown.contains(line), "{shown}");
     }
 }

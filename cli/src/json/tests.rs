@@ -35,7 +35,7 @@ fn lines_are_those_of_the_contract() {
     assert_eq!(
         line(&Line::Progress { transfer: 7, numbers: Numbers::from(&progress) }),
         "{\"event\":\"progress\",\"transfer\":7,\"verified_bytes\":4,\"total_bytes\":10,\"chunks_verified\":0,\
-         \"chunks_total\":3,\"chunks_failed\":0,\"rate_bps\":5,\"streams\":0,\"mode\":\"sequential\",\"eta_s\":2,\"limited\":false}\n"
+         \"chunks_total\":3,\"chunks_failed\":0,\"rate_bps\":5,\"streams\":0,\"mode\":\"sequential\",\"eta_s\":2,\"limited\":false,\"limited_by\":null}\n"
     );
     assert_eq!(
         line(&Line::ChunkFailed {

@@ -132,7 +132,8 @@ impl Job {
         let mut state = JobState::waiting(summary.name, summary.target, summary.file_id, summary.peer);
         state.path = summary.path;
         state.moved_before = summary.progress.moved_bytes;
-        state.progress = Progress { rate: 0, streams: 0, ..summary.progress };
+        state.progress = summary.progress;
+        state.progress.stand_still();
         state.error = summary.error;
         state.ended_ms = summary.ended_ms;
         state.state = if summary.state == State::Active { State::Waiting } else { summary.state };
@@ -350,7 +351,9 @@ impl Job {
             return;
         }
         let moved_bytes = state.moved_before + progress.moved_bytes;
-        state.progress = Progress { moved_bytes, ..progress };
+        // Why nothing moves is told better than by where the time goes.
+        let waits = progress.waits.filter(|_| state.waiting.is_none());
+        state.progress = Progress { moved_bytes, waits, ..progress };
         state.missing = missing;
         state.missing.truncate(SHOWN_RANGES);
         let progress = state.progress;
@@ -384,8 +387,7 @@ impl Job {
         state.state = State::Waiting;
         state.waiting = Some(WaitReason::Peer);
         state.error = Some(reason.to_owned());
-        state.progress.rate = 0;
-        state.progress.streams = 0;
+        state.progress.stand_still();
         state.tell(&TransferEvent::Retrying {
             transfer: self.number,
             attempt,
@@ -401,8 +403,7 @@ impl Job {
         if !state.is_over() {
             state.state = State::Waiting;
             state.error = Some(reason.to_owned());
-            state.progress.rate = 0;
-            state.progress.streams = 0;
+            state.progress.stand_still();
             let reason = if self.wish().paused { WaitReason::Paused } else { state.waits_for() };
             state.waiting = Some(reason);
             state.tell(&TransferEvent::Waiting { transfer: self.number, reason });
@@ -561,8 +562,7 @@ impl JobState {
         self.error = error;
         self.waiting = None;
         self.ended_ms = Some(now_ms());
-        self.progress.rate = 0;
-        self.progress.streams = 0;
+        self.progress.stand_still();
         self.tell(&event);
         self.last = Some(event);
         self.watchers.clear();

@@ -33,6 +33,7 @@ mod shares;
 mod spec;
 mod stdout;
 mod tickets;
+mod waits;
 
 use std::{
     collections::{HashMap, VecDeque},

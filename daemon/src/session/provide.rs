@@ -10,6 +10,7 @@ use p2p_protocol::{
     limits::MAX_FRAME_LEN,
     reason::{AbortReason, ChunkFailure, Failure, PeerMisbehaved},
     transfer::{Now, Provider, ProviderAction, ProviderInput},
+    waits::{Place, Stage},
     wire::{
         chunk::{ChunkHeader, Encoding},
         peer::{Accept, AcceptFolder, Done, Message, Page},
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     blocking, error::RunError, job::Job, limiter::Flow, links::Link, registry::Registry, run::answer, say,
+    waits::Waits,
 };
 use crate::{
     store::{Chunk, ChunkData, Source, StoreError},
@@ -103,6 +105,7 @@ struct Way {
     reads: Arc<Semaphore>,
     memory: Arc<Semaphore>,
     flow: Arc<Flow>,
+    waits: Arc<Waits>,
     news: mpsc::Sender<ChunkNews>,
 }
 
@@ -136,6 +139,7 @@ pub(crate) async fn provide(run: Providing<'_>) -> Result<Done, RunError> {
         reads: Arc::new(Semaphore::new(READS_AT_ONCE)),
         memory,
         flow,
+        waits: Waits::new(Stage::Source),
         news: sender,
     };
     let mut chunks = JoinSet::new();
@@ -192,8 +196,9 @@ impl Run<'_> {
     }
 
     fn show(&self) {
-        let limited = self.way.flow.is_felt();
-        let progress = Progress { moved_bytes: self.moved, limited, ..self.machine.progress(self.now()) };
+        let (limited, waits) = (self.way.flow.is_felt(), self.way.waits.shares());
+        let progress =
+            Progress { moved_bytes: self.moved, limited, waits, ..self.machine.progress(self.now()) };
         self.job.progress(progress, self.machine.missing());
     }
 
@@ -237,6 +242,7 @@ impl Run<'_> {
             let window = self.way.flow.window(rtt, Duration::ZERO).map_or(window, |limit| limit.min(window));
             self.machine.handle(ProviderInput::Path { rtt, window, moved: stream_frames }, now)?;
             self.machine.handle(input, now)?;
+            self.way.waits.set(Stage::Peer, self.machine.with_peer());
         }
     }
 
@@ -373,8 +379,13 @@ impl Way {
     /// Reads a chunk, and, where the offer had no File ID, finds its value.
     async fn read(&self, chunk: u32) -> Result<Chunk, ChunkNews> {
         let (source, layout, unsealed) = (self.source.clone(), self.layout.clone(), self.unsealed);
+        let mut stay = self.waits.in_line();
         let _place = self.reads.acquire().await;
-        match blocking(&self.workers, move || source.read(&layout, chunk, unsealed)).await {
+        let read = move || {
+            stay.go_on_to_disk();
+            source.read(&layout, chunk, unsealed, || stay.go_on(Stage::Hashing))
+        };
+        match blocking(&self.workers, read).await {
             Ok(Ok(read)) => Ok(read),
             Ok(Err(error)) => Err(ChunkNews::Unreadable(error)),
             Err(error) => Err(ChunkNews::Failed(error)),
@@ -405,17 +416,22 @@ impl Way {
     /// Writes a chunk to a stream of its own, no faster than limits on bandwidth allow.
     async fn write(&self, header: &ChunkHeader, mut payload: Bytes) -> Result<InFlight, TransportError> {
         let _turn = self.flow.turn().await;
+        let mut stay = self.waits.at(Place::At(Stage::Path));
         let mut stream = self.link.connection().open_chunk().await?;
         let mut next = || payload.split_to(self.flow.piece().min(payload.len()));
         let first = next();
+        stay.go_on(Stage::Limit);
         self.flow.pass(first.len() as u64).await;
+        stay.go_on(Stage::Path);
         stream.begin(header, first).await?;
         loop {
             let piece = next();
             if piece.is_empty() {
                 return Ok(stream.end());
             }
+            stay.go_on(Stage::Limit);
             self.flow.pass(piece.len() as u64).await;
+            stay.go_on(Stage::Path);
             stream.go_on(piece).await?;
         }
     }
@@ -447,6 +463,8 @@ impl Way {
         let sent = async {
             let in_flight = self.write(&header, payload).await?;
             let _ = self.news.send(ChunkNews::Written(chunk, moved)).await;
+            // Behind a limit the path is not full, however long the way is.
+            let _stay = self.flow.rate().is_none().then(|| self.waits.at(Place::At(Stage::Path)));
             in_flight.acked().await
         };
         match sent.await {

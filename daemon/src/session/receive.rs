@@ -17,6 +17,7 @@ use p2p_protocol::{
     reason::{ChunkFailure, Failure, close},
     transfer::{Admission, Now, Receiver, ReceiverAction, ReceiverInput, ReceiverStart},
     tree::Expected,
+    waits::Stage,
     wire::chunk::ChunkHeader,
 };
 use tokio::{
@@ -30,7 +31,7 @@ use super::{
     blocking,
     budget::{Allowance, Pool},
     error::RunError,
-    incoming::{read_chunk, store_chunk},
+    incoming::Incoming,
     job::Job,
     limiter::Flow,
     links::{ChunkQueue, Link},
@@ -38,6 +39,7 @@ use super::{
     registry::Registry,
     say,
     stdout::StdoutFeed,
+    waits::Waits,
 };
 use crate::{
     store::{Partial, PublishName, Published, StoreError},
@@ -116,6 +118,7 @@ struct Run<'a> {
     writes: Arc<Semaphore>,
     allowance: Allowance,
     flow: Arc<Flow>,
+    waits: Arc<Waits>,
     machine: Receiver,
     begun: Instant,
     ending: Ending,
@@ -215,6 +218,7 @@ pub(crate) async fn receive(run: Receiving<'_>) -> Result<Published, RunError> {
         writes: Arc::new(Semaphore::new(WRITES_AT_ONCE)),
         allowance,
         flow,
+        waits: Waits::new(Stage::Disk),
         begun,
         ending,
         published: None,
@@ -372,31 +376,22 @@ impl Run<'_> {
             Admission::Take(known) => drop(tell.send(known)),
             Admission::Hold => drop(self.held.insert(header.index, tell)),
         }
-        let which = (header.index, header.encoding);
-        let (partial, writes, halt) = (self.partial.clone(), self.writes.clone(), self.halt.clone());
-        let (workers, news) = (self.workers.clone(), self.news.clone());
-        let (moved, mut gate) = (self.moved.clone(), self.gate.subscribe());
-        let read = async move {
-            // Read at once, whatever it waits for then: what is granted never stays on the network.
-            let bytes = match read_chunk(&header, stream, moved).await {
-                Ok(bytes) => bytes,
-                Err(reason) => return (Err(reason), None),
-            };
-            let Ok(expected) = expected.await else { return (Err(ChunkFailure::NotStored), None) };
-            // An error means that the run is over, which `halt` says too.
-            let _ = gate.wait_for(|open| *open).await;
-            (Ok((bytes, expected)), writes.acquire_owned().await.ok())
+        let incoming = Incoming {
+            header,
+            stream,
+            expected,
+            moved: self.moved.clone(),
+            gate: self.gate.subscribe(),
+            writes: self.writes.clone(),
+            partial: self.partial.clone(),
+            workers: self.workers.clone(),
+            waits: self.waits.clone(),
         };
+        let (halt, news) = (self.halt.clone(), self.news.clone());
         self.tasks.spawn(async move {
-            let (read, _place) = tokio::select! {
-                read = read => read,
-                () = halt.cancelled() => return,
-            };
-            let said = match read {
-                Ok((bytes, expected)) => store_chunk(&workers, which, bytes, expected, partial).await,
-                Err(reason) => News::Failed(which.0, reason),
-            };
-            let _ = news.send(said).await;
+            if let Some(said) = incoming.take_in(halt).await {
+                let _ = news.send(said).await;
+            }
         });
         Ok(())
     }
@@ -512,13 +507,15 @@ impl Run<'_> {
             self.flow.spend(moved - before);
             self.input(ReceiverInput::ChunkBytes)?;
         }
-        self.input(ReceiverInput::Hold(self.flow.owes()))
+        let owes = self.flow.owes();
+        self.waits.set(Stage::Limit, owes.into());
+        self.input(ReceiverInput::Hold(owes))
     }
 
     fn show(&self) {
         let moved_bytes = self.moved.load(Ordering::Relaxed);
-        let limited = self.flow.is_felt();
-        let progress = Progress { moved_bytes, limited, ..self.machine.progress(self.now()) };
+        let (limited, waits) = (self.flow.is_felt(), self.waits.shares());
+        let progress = Progress { moved_bytes, limited, waits, ..self.machine.progress(self.now()) };
         self.job.progress(progress, self.machine.missing());
     }
 

@@ -188,17 +188,21 @@ impl FileSource {
         Ok(if is_zero(&bytes) { ChunkData::Zeros } else { ChunkData::Bytes(bytes.freeze()) })
     }
 
-    /// A chunk's bytes and its chaining value, of a file that has more than one chunk. A chunk that was read before and
-    /// was another then says that the file has changed.
-    pub(crate) fn read_hashed(&self, geometry: Geometry, chunk: u32) -> Result<(ChunkData, Cv), StoreError> {
-        let data = self.read_chunk(geometry, chunk)?;
+    /// The chaining value of a chunk with these bytes, of a file that has more than one chunk. A chunk that was read before
+    /// and was another then says that the file has changed.
+    pub(crate) fn value_of(
+        &self,
+        geometry: Geometry,
+        chunk: u32,
+        data: &ChunkData,
+    ) -> Result<Cv, StoreError> {
         let groups = geometry.groups_of(chunk);
         let listed = || StoreError::io("keep the list of chaining values of", &self.path);
         let values = match &*self.content() {
             Content::Hashed(_, Some(list)) => list.read(&*self.disk, groups).map_err(listed())?,
             Content::Hashed(_, None) => Vec::new(),
             Content::Draft(draft) => {
-                let values = match &data {
+                let values = match data {
                     ChunkData::Zeros => zero_groups(groups.start, geometry.len_of(chunk)),
                     ChunkData::Bytes(bytes) => hash_groups(groups.start, bytes),
                 };
@@ -208,7 +212,14 @@ impl FileSource {
                 values
             }
         };
-        let value = tree::merge(&values).ok_or_else(|| listed()(std::io::ErrorKind::UnexpectedEof.into()))?;
+        tree::merge(&values).ok_or_else(|| listed()(std::io::ErrorKind::UnexpectedEof.into()))
+    }
+
+    /// A chunk's bytes and its chaining value.
+    #[cfg(test)]
+    pub(super) fn read_hashed(&self, geometry: Geometry, chunk: u32) -> Result<(ChunkData, Cv), StoreError> {
+        let data = self.read_chunk(geometry, chunk)?;
+        let value = self.value_of(geometry, chunk, &data)?;
         Ok((data, value))
     }
 

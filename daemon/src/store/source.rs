@@ -173,15 +173,23 @@ impl Source {
     }
 
     /// Reads a chunk of what must still be what it was; with its value where `valued`, or where it is a piece of a
-    /// folder's file.
-    pub(crate) fn read(&self, layout: &Layout, chunk: u32, valued: bool) -> Result<Chunk, StoreError> {
+    /// folder's file. `hashing` is called when it has been read and is to be hashed.
+    pub(crate) fn read(
+        &self,
+        layout: &Layout,
+        chunk: u32,
+        valued: bool,
+        hashing: impl FnOnce(),
+    ) -> Result<Chunk, StoreError> {
         match (self, layout) {
             (Self::File(file), layout) => {
                 let geometry = layout.geometry();
-                let (data, cv) = if valued {
-                    file.read_hashed(geometry, chunk).map(|(data, value)| (data, Some(value)))?
+                let data = file.read_chunk(geometry, chunk)?;
+                let cv = if valued {
+                    hashing();
+                    Some(file.value_of(geometry, chunk, &data)?)
                 } else {
-                    (file.read_chunk(geometry, chunk)?, None)
+                    None
                 };
                 file.check_unchanged()?;
                 Ok(Chunk { data, cv, proof: Vec::new() })

@@ -318,7 +318,14 @@ impl Provider {
             streams: self.in_flight.len() as u32,
             parallel: self.streams.limit() > 1,
             limited: false,
+            waits: None,
         }
+    }
+
+    /// Chunks that have left this side and of which the receiver has not said what became of them. One that it has said so of
+    /// before all of it was acknowledged may be missing in that number.
+    pub fn with_peer(&self) -> u32 {
+        self.unverified.len().saturating_sub(self.in_flight.len()) as u32
     }
 
     /// Chunks that the receiver has not verified, as far as is known here.

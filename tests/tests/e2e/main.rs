@@ -14,6 +14,7 @@ mod inbox;
 mod invite;
 mod jobs;
 mod lifecycle;
+mod limited_by;
 mod limits;
 mod load;
 mod names;

@@ -96,8 +96,7 @@ impl Job {
         let mut state = self.lock();
         if !state.is_over() {
             state.state = State::Waiting;
-            state.progress.rate = 0;
-            state.progress.streams = 0;
+            state.progress.stand_still();
         }
         drop(state);
         self.wait(WaitReason::Paused);

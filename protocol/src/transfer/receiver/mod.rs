@@ -286,6 +286,7 @@ impl Receiver {
             streams,
             parallel: streams > 1,
             limited: false,
+            waits: None,
         }
     }
 
