@@ -158,8 +158,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Option<Inbox>,
     },
-    /// Print this machine's Peer ID
-    Id,
+    /// Print this machine's Peer ID, or move its identity
+    Id {
+        #[command(subcommand)]
+        command: Option<Id>,
+    },
     /// Make an invitation: a token by which another machine and this one come to trust each other
     Invite(Invite),
     /// List the invitations that hold
@@ -395,6 +398,26 @@ pub(crate) enum Inbox {
         /// The offer's number
         #[arg(value_name = "N", add = complete::offers())]
         number: u64,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Id {
+    /// Write this machine's identity to a new file, encrypted with a passphrase
+    Export {
+        /// The file
+        file: PathBuf,
+        /// A file with the passphrase in its first line (default: what P2P_PASSPHRASE holds, or it is asked for)
+        #[arg(long, value_name = "FILE")]
+        passphrase_file: Option<PathBuf>,
+    },
+    /// Take an exported identity into a state folder that has none
+    Import {
+        /// The file
+        file: PathBuf,
+        /// A file with the passphrase in its first line (default: what P2P_PASSPHRASE holds, or it is asked for)
+        #[arg(long, value_name = "FILE")]
+        passphrase_file: Option<PathBuf>,
     },
 }
 

@@ -152,6 +152,13 @@ pub(crate) enum Line<'a> {
     Id {
         peer: &'a str,
     },
+    IdExported {
+        peer: &'a str,
+        path: &'a str,
+    },
+    IdImported {
+        peer: &'a str,
+    },
     Trusted {
         #[serde(serialize_with = "text")]
         peer: PeerId,

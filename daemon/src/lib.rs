@@ -41,7 +41,7 @@ pub use config::{Accept, Hooks, Load};
 use config::{Settings, WriteOnlyIn};
 use control::ControlSocket;
 use home::{Home, HomeError};
-use identity::Identity;
+use identity::{Identity, Passphrase};
 use node::Parts;
 pub use node::{Node, Surroundings};
 pub use transport::{Congestion, Network};
@@ -91,6 +91,7 @@ impl Part {
             Self::Home(HomeError::AlreadyRunning { .. }) => Failure::Conflict,
             Self::Store(error) => error.failure(),
             Self::Transport(error) => error.failure(),
+            Self::Identity(error) => error.failure(),
             Self::Sessions(error) => error.failure,
             _ => Failure::Other,
         }
@@ -280,12 +281,22 @@ fn print_one(print: Print, args: &Args) -> Result<(), Part> {
             let home = Settings::resolve(args)?.home.value;
             Identity::load_or_create(&disk::System, &home)?.peer_id().to_string() + "\n"
         }
+        Print::ExportId => {
+            let (home, passphrase) =
+                (Settings::resolve(args)?.home.value, Passphrase::read(std::io::stdin())?);
+            Identity::export(&disk::System, &home, of(args), &passphrase)?.to_string() + "\n"
+        }
+        Print::ImportId => {
+            let (home, passphrase) =
+                (Settings::resolve(args)?.home.value, Passphrase::read(std::io::stdin())?);
+            Identity::import(&disk::System, &home, of(args), &passphrase)?.to_string() + "\n"
+        }
         Print::Config => Settings::resolve(args)?.for_people(),
         Print::ConfigJson => {
             let line = Settings::resolve(args)?.for_programs();
             line.map_err(|error| Part::Log(error.to_string()))? + "\n"
         }
-        Print::FolderId => folder_id(args.of.as_deref().unwrap_or(Path::new(".")))?.to_string() + "\n",
+        Print::FolderId => folder_id(of(args))?.to_string() + "\n",
         Print::Man => {
             let page = args::manual().map_err(|source| Part::Io { what: "write the manual page", source })?;
             String::from_utf8_lossy(&page).into_owned()
@@ -298,6 +309,11 @@ fn print_one(print: Print, args: &Args) -> Result<(), Part> {
         Print::NewConfig => config::write_new(&disk::System, args)?.display().to_string() + "\n",
     };
     say(&text)
+}
+
+/// What it is about.
+fn of(args: &Args) -> &Path {
+    args.of.as_deref().unwrap_or(Path::new("."))
 }
 
 /// The File ID of a folder, in a store of its own, which has no cache to believe.

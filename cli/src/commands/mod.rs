@@ -6,6 +6,7 @@ mod demo;
 mod doctor;
 mod excludes;
 mod fetch;
+mod identity;
 mod inbox;
 mod invite;
 mod limit;
@@ -60,7 +61,8 @@ pub(crate) async fn run(ctx: &mut Context, command: Command) -> Result<(), CliEr
         Command::Priority { transfer, level } => transfer::prioritise(ctx, transfer, level.into()).await,
         Command::Limit { up, down, off, reset } => limit::run(ctx, up, down, off, reset).await,
         Command::Inbox { command } => inbox::run(ctx, command).await,
-        Command::Id => daemon_prints::id(ctx),
+        Command::Id { command: None } => daemon_prints::id(ctx),
+        Command::Id { command: Some(command) } => identity::run(ctx, command),
         Command::Invite(typed) => invite::make(ctx, typed).await,
         Command::Invites => invite::list(ctx).await,
         Command::Uninvite { number } => invite::undo(ctx, number).await,

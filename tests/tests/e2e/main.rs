@@ -9,6 +9,7 @@ mod crash;
 mod doctor;
 mod folders;
 mod hooks;
+mod identity;
 mod in_process;
 mod inbox;
 mod invite;
