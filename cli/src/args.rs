@@ -81,6 +81,12 @@ pub(crate) enum Command {
     },
     /// List what is shared, and with whom
     Shares,
+    /// List what a peer shares with this machine
+    Ls {
+        /// The peer: a host, host:port, a peer's name or its Peer ID
+        #[arg(value_name = "PEER", add = complete::targets())]
+        peer: String,
+    },
     /// List all transfers
     List,
     /// Show one transfer: its numbers, what is missing, what failed and why

@@ -11,6 +11,7 @@ use p2p_protocol::{
     queue::Priority,
     rate::{InForce, Limits, Source},
     rules::Rules,
+    wire::peer::Shared,
 };
 use serde_json::{Map, Value};
 
@@ -64,7 +65,11 @@ fn is_shown_below(line: &Line<'_>) {
         Line::IdExported { .. } | Line::IdImported { .. } => {}
         Line::Ticketed { .. } | Line::Ticket(_) | Line::TicketRemoved { .. } => {}
         Line::Paused { .. } | Line::Resumed { .. } | Line::Priority { .. } | Line::Limits(_) => {}
-        Line::Forgotten { .. } | Line::Transfer(_) | Line::Detail { .. } | Line::Peer(_) => {}
+        Line::Forgotten { .. }
+        | Line::Listed(_)
+        | Line::Transfer(_)
+        | Line::Detail { .. }
+        | Line::Peer(_) => {}
         Line::Service(_)
         | Line::ServicePlan { .. }
         | Line::Log { .. }
@@ -77,6 +82,7 @@ fn is_shown_below(line: &Line<'_>) {
 
 fn lines() -> Vec<Value> {
     let summary = example(7, State::Active);
+    let listed = Shared { file_id: ID, name: String::new(), is_folder: false, size: Some(1) };
     let info = PeerInfo {
         id: PEER,
         standing: Standing::Trusted,
@@ -173,6 +179,7 @@ fn lines() -> Vec<Value> {
             missing: vec![Missing::new(range, 1, 1)],
             failed_chunks: vec![FailedChunk { chunk: 1, reason: "corrupt" }],
         },
+        Line::Listed((&listed).into()),
         Line::Peer((&info).into()),
         Line::Status((&status).into()),
         Line::Limits((&status.limits).into()),

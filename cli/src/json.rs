@@ -14,6 +14,7 @@ use p2p_protocol::{
     reason::ChunkFailure,
     rules::{Acceptance, Exists, Rules},
     waits::{Shares, Stage},
+    wire::peer::Shared,
 };
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -26,6 +27,7 @@ use crate::format;
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(crate) enum Line<'a> {
+    Listed(ListedShare<'a>),
     Queued {
         transfer: u64,
         /// Where there are several, which of them it is.
@@ -461,6 +463,22 @@ impl Missing {
 pub(crate) struct FailedChunk {
     pub(crate) chunk: u32,
     pub(crate) reason: &'static str,
+}
+
+/// Something that a peer shares.
+#[derive(Debug, Serialize)]
+pub(crate) struct ListedShare<'a> {
+    #[serde(serialize_with = "text")]
+    file_id: FileId,
+    name: &'a str,
+    folder: bool,
+    bytes: Option<u64>,
+}
+
+impl<'a> From<&'a Shared> for ListedShare<'a> {
+    fn from(share: &'a Shared) -> Self {
+        Self { file_id: share.file_id, name: &share.name, folder: share.is_folder, bytes: share.size }
+    }
 }
 
 /// A peer in a list.

@@ -16,6 +16,7 @@ use crate::{
     rate::{Change, InForce, Rate},
     reason::{ChunkFailure, Failure},
     rules::RulesChange,
+    wire::peer::Shared,
 };
 
 pub use invite::{
@@ -27,7 +28,7 @@ pub use progress::Progress;
 pub use status::{Confinement, Probe, Status, Writing};
 
 /// Version of this conversation. It changes with every change of the types below.
-pub const VERSION: u16 = 9;
+pub const VERSION: u16 = 10;
 
 /// The fixed bytes that open each direction, so that programs of different versions part with a clear word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +135,8 @@ pub enum Request {
     },
     /// Take a ticket back: [`Event::Ok`].
     RemoveTicket(u64),
+    /// What a target, as typed, shares with this machine: one [`Event::Listed`] each.
+    Listing(String),
 }
 
 /// The folder in the state folder for content that has no other place: standard input that is to be sent, and what is
@@ -302,6 +305,8 @@ pub enum Event {
     Ticketed(Ticketed),
     /// A ticket in a list.
     Ticket(TicketInfo),
+    /// Something that a peer shares.
+    Listed(Shared),
 }
 
 /// A request that failed.

@@ -178,6 +178,9 @@ pub enum PeerMisbehaved {
     /// A list of a folder's entries that cannot be, or is not the one that was offered.
     #[error("a false list of a folder's entries")]
     FalseManifest,
+    /// A list of what may be fetched that is out of order, too long, or does not end.
+    #[error("a false list of what is shared")]
+    FalseListing,
 }
 
 impl PeerMisbehaved {
@@ -203,6 +206,7 @@ impl PeerMisbehaved {
             Self::HaveCount(_) => 16,
             Self::FalseSeal => 17,
             Self::FalseManifest => 18,
+            Self::FalseListing => 19,
         };
         close::MISBEHAVED + n
     }

@@ -18,8 +18,8 @@ use p2p_protocol::{
         chunk::{ChunkHeader, Encoding},
         codec,
         peer::{
-            Accept, AcceptFolder, ChunkFailed, Done, Fetch, Hashing, Join, Joined, Kind, Message, Offer,
-            Page, PauseReason, Redeem, Seal, Want,
+            Accept, AcceptFolder, ChunkFailed, Done, Fetch, Hashing, Join, Joined, Kind, List, Listed,
+            Message, Offer, Page, PauseReason, Redeem, Seal, Shared, Want,
         },
     },
 };
@@ -123,6 +123,14 @@ fn messages() -> Vec<(Message, String)> {
             }),
             format!("16000000 0303030303030303 {CV_HEX} {ID_HEX} 01"),
         ),
+        (Message::List(List { after: Some(ID) }), format!("17000000 01 {ID_HEX}")),
+        (
+            Message::Listed(Listed {
+                shares: vec![Shared { file_id: ID, name: "a".into(), is_folder: false, size: Some(9) }],
+                more: true,
+            }),
+            format!("18000000 0100000000000000 {ID_HEX} 0100000000000000 61 00 01 0900000000000000 01"),
+        ),
     ]
 }
 
@@ -175,12 +183,14 @@ fn every_message_is_pinned() {
                 Message::Join(_) => 20,
                 Message::Joined(_) => 21,
                 Message::Redeem(_) => 22,
+                Message::List(_) => 23,
+                Message::Listed(_) => 24,
             }
         })
         .collect();
     numbers.dedup();
-    assert_eq!(numbers, (0..23).collect::<Vec<u32>>());
-    let unknown = [23, 0, 0, 0];
+    assert_eq!(numbers, (0..25).collect::<Vec<u32>>());
+    let unknown = [25, 0, 0, 0];
     assert_eq!(codec::decode::<Message>(&unknown), Err(PeerMisbehaved::MalformedFrame));
 }
 
@@ -377,7 +387,7 @@ fn identities_and_names_of_the_protocol_are_fixed() {
         hex(&blake3::derive_key("p2p 2026-11-23 peer id from subject public key info", b"spki"))
     );
     assert_eq!(hex(&Preamble { version: 0x0102 }.encode()), packed("70327063746c 0201"));
-    assert_eq!(Preamble::ours().version, 9);
+    assert_eq!(Preamble::ours().version, 10);
 }
 
 #[test]

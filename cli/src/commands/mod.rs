@@ -11,6 +11,7 @@ mod inbox;
 mod invite;
 mod limit;
 mod list;
+mod ls;
 mod man;
 mod peers;
 mod qr;
@@ -45,6 +46,7 @@ pub(crate) async fn run(ctx: &mut Context, command: Command) -> Result<(), CliEr
         Command::Send(typed) => send::run(ctx, typed).await,
         Command::Fetch(typed) => fetch::run(ctx, typed).await,
         Command::Share(typed) => share::run(ctx, typed).await,
+        Command::Ls { peer } => ls::run(ctx, &peer).await,
         Command::Unshare { ticket: Some(ticket), .. } => share::undo_ticket(ctx, ticket).await,
         Command::Unshare { file_id: Some(file_id), .. } => share::undo(ctx, file_id).await,
         Command::Unshare { .. } => Err(CliError::usage("nothing was named that is to be taken back")),

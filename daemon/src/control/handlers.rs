@@ -146,6 +146,20 @@ impl Handlers {
                 }
                 Err(error) => events.answer(Err(error)).await,
             },
+            Request::Listing(target) => match sessions.listing(&target).await {
+                Ok(mut listing) => loop {
+                    match listing.next_page().await {
+                        Ok(Some(shares)) => {
+                            for share in shares {
+                                events.say(Event::Listed(share)).await?;
+                            }
+                        }
+                        Ok(None) => return Ok(()),
+                        Err(error) => return events.answer(Err(error)).await,
+                    }
+                },
+                Err(error) => events.answer(Err(error)).await,
+            },
             Request::Rule { peer, change } => {
                 events.answer(sessions.rule(&peer, change).await.map(Event::Peer)).await
             }

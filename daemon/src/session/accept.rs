@@ -125,13 +125,14 @@ impl Sessions {
                 self.serve(link, control, fetch, Some((ticket, proof))).await
             }
             Some(Message::Join(join)) => self.redeem(link, control, join).await,
+            Some(Message::List(list)) => self.list(link, control, list).await,
             Some(other) => Err(PeerMisbehaved::UnexpectedMessage(other.name()).into()),
             None => Ok(()),
         }
     }
 
     /// Answers a stranger: on a connection of its own it learns nothing but that it is not trusted.
-    async fn turn_away(
+    pub(super) async fn turn_away(
         &self,
         link: &Link,
         control: &mut ControlStream,

@@ -20,6 +20,7 @@ mod join;
 mod lanes;
 mod limiter;
 mod links;
+mod listing;
 mod pause;
 mod places;
 mod probe;

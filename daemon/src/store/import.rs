@@ -64,7 +64,6 @@ impl Store {
     }
 
     /// Hashes a file, or what is in a folder but for what is excluded.
-
     pub(crate) fn import(
         &self,
         path: &Path,

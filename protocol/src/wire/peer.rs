@@ -61,6 +61,10 @@ pub enum Message {
     Joined(Joined),
     /// Receiver: what it wants, and that it has a ticket for that. First on a stream, in place of `Fetch`.
     Redeem(Redeem),
+    /// Whoever may fetch: what there is to fetch. First on a stream.
+    List(List),
+    /// The next part of the answer. Ends the conversation.
+    Listed(Listed),
 }
 
 /// What a provider has.
@@ -222,6 +226,35 @@ pub struct Redeem {
     pub fetch: Fetch,
 }
 
+/// A question for what may be fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct List {
+    /// What comes after this in the order of File IDs; from the beginning where it is nothing.
+    pub after: Option<FileId>,
+}
+
+/// A part of what may be fetched, in the order of File IDs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    /// At most [`LIST_PAGE`](crate::limits::LIST_PAGE) of them.
+    pub shares: Vec<Shared>,
+    /// Whether there are more after these.
+    pub more: bool,
+}
+
+/// Something that may be fetched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shared {
+    /// The content's identity.
+    pub file_id: FileId,
+    /// Its name, without a path.
+    pub name: String,
+    /// Whether it is a folder.
+    pub is_folder: bool,
+    /// Its size in bytes, where that is known without a look into it.
+    pub size: Option<u64>,
+}
+
 impl Message {
     /// The message's name, for logs and errors.
     pub fn name(&self) -> &'static str {
@@ -249,6 +282,8 @@ impl Message {
             Self::Join(_) => "Join",
             Self::Joined(_) => "Joined",
             Self::Redeem(_) => "Redeem",
+            Self::List(_) => "List",
+            Self::Listed(_) => "Listed",
         }
     }
 }

@@ -82,16 +82,21 @@ impl Catalog {
             let mut query = database.connection.prepare_cached(
                 "SELECT file_id, path, audience, created_ms, excludes FROM shares ORDER BY created_ms, file_id",
             )?;
-            let parse = |row: &Row<'_>| {
-                Ok(Share {
-                    file_id: FileId(row.get(0)?),
-                    path: path_of(row.get(1)?),
-                    audience: row.get(2)?,
-                    created_ms: row.get(3).map(i64::cast_unsigned)?,
-                    excludes: patterns_of(row.get(4)?),
-                })
-            };
-            query.query_map([], parse)?.collect()
+            query.query_map([], listed)?.collect()
+        })
+    }
+
+    /// The first shares after one, in the order of File IDs.
+    pub(crate) fn shares_after(&self, after: Option<FileId>, most: usize) -> Result<Vec<Share>, StoreError> {
+        self.ask(move |database| {
+            let mut query = database.connection.prepare_cached(
+                "SELECT file_id, path, audience, created_ms, excludes FROM shares WHERE file_id > ?1
+                 ORDER BY file_id LIMIT ?2",
+            )?;
+            // Every File ID is greater than no bytes.
+            let after = after.map_or_else(Vec::new, |id| id.0.to_vec());
+            let most = i64::try_from(most).unwrap_or(i64::MAX);
+            query.query_map(params![after, most], listed)?.collect()
         })
     }
 
@@ -151,6 +156,16 @@ pub(super) fn prune(connection: &Connection) -> rusqlite::Result<()> {
     let oldest = "DELETE FROM receipts WHERE number <= (SELECT max(number) FROM receipts) - ?1";
     connection.execute(oldest, [RECEIPTS_KEPT])?;
     Ok(())
+}
+
+fn listed(row: &Row<'_>) -> rusqlite::Result<Share> {
+    Ok(Share {
+        file_id: FileId(row.get(0)?),
+        path: path_of(row.get(1)?),
+        audience: row.get(2)?,
+        created_ms: row.get(3).map(i64::cast_unsigned)?,
+        excludes: patterns_of(row.get(4)?),
+    })
 }
 
 /// Where they cannot be read nothing is left out, and the folder is another one than was shared.
