@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use clap::{Command, CommandFactory};
 use p2p_protocol::{
     ChunkRange, FileId, PeerId,
-    control::{Confinement, Direction, PeerInfo, Progress, Standing, State, Status, WaitReason, Writing},
+    control::{
+        Confinement, Direction, Happening, LogEntry, PeerInfo, Progress, Standing, State, Status, WaitReason,
+        Writing,
+    },
     queue::Priority,
     rate::{InForce, Limits, Source},
 };
@@ -63,6 +66,7 @@ fn is_shown_below(line: &Line<'_>) {
         Line::Service(_)
         | Line::ServicePlan { .. }
         | Line::Log { .. }
+        | Line::Entry(_)
         | Line::ConfigWritten { .. }
         | Line::Check(_)
         | Line::Probe { .. } => {}
@@ -100,6 +104,7 @@ fn lines() -> Vec<Value> {
         limits: InForce { limits: Limits::default(), source: Source::Config },
     };
     let (transfer, path, name, hints) = (7, "a", "a", ["b".to_owned()]);
+    let entry = LogEntry::new(1, Happening::Done);
     let range = ChunkRange { start: 0, count: 1 };
     let lines = [
         Line::Queued { transfer, path: Some("a") },
@@ -161,6 +166,7 @@ fn lines() -> Vec<Value> {
             missing: vec![Missing::new(range, 1, 1)],
             failed_chunks: vec![FailedChunk { chunk: 1, reason: "corrupt" }],
         },
+        Line::Entry((&entry).into()),
         Line::Peer((&info).into()),
         Line::Status((&status).into()),
         Line::Limits((&status.limits).into()),

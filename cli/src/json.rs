@@ -1,5 +1,6 @@
 //! The lines of `--json`. Keys may be added; none is renamed, and `event` comes first.
 
+mod entry;
 mod status;
 
 use std::io;
@@ -15,6 +16,7 @@ use p2p_protocol::{
 };
 use serde::{Deserialize, Serialize, Serializer};
 
+pub(crate) use entry::Entry;
 pub(crate) use status::{LimitsLine, StatusLine};
 
 use crate::format;
@@ -200,6 +202,7 @@ pub(crate) enum Line<'a> {
     Log {
         line: &'a str,
     },
+    Entry(Entry<'a>),
     ConfigWritten {
         path: &'a str,
     },

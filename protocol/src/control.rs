@@ -4,6 +4,7 @@
 //! one [`Request`] frame and the daemon answers with [`Event`] frames until it closes the connection.
 
 mod invite;
+mod log;
 mod progress;
 mod status;
 
@@ -17,6 +18,7 @@ use crate::{
 };
 
 pub use invite::{InvitationInfo, InviteRequest, Invited, JoinRequest, JoinedPeer, TokenText};
+pub use log::{Happening, LogEntry, LogRequest};
 pub use progress::Progress;
 pub use status::{Confinement, Probe, Status, Writing};
 
@@ -119,6 +121,8 @@ pub enum Request {
     Uninvite(u64),
     /// Become a peer of who gave an invitation: [`Event::Joined`].
     Join(JoinRequest),
+    /// What happened: one [`Event::Log`] each, oldest first.
+    Log(LogRequest),
 }
 
 /// The folder in the state folder for content that has no other place: standard input that is to be sent, and what is
@@ -275,6 +279,8 @@ pub enum Event {
     Invitation(InvitationInfo),
     /// Another machine was joined.
     Joined(JoinedPeer),
+    /// Something that happened.
+    Log(LogEntry),
 }
 
 /// A request that failed.

@@ -9,6 +9,7 @@
 //!     └──────────────────────── retry ──────────────────────────────┘
 //! ```
 
+mod history;
 mod wishes;
 
 use std::{
@@ -19,7 +20,7 @@ use std::{
 
 use p2p_protocol::{
     ChunkRange, FileId, Geometry, PeerId,
-    control::{Detail, Progress, State, Summary, TransferEvent, WaitReason},
+    control::{Detail, Happening, LogEntry, Progress, State, Summary, TransferEvent, WaitReason},
     reason::{ChunkFailure, Failure},
 };
 use tokio::{
@@ -99,6 +100,8 @@ struct JobState {
     /// The event that ended the job.
     last: Option<TransferEvent>,
     watchers: Vec<mpsc::Sender<TransferEvent>>,
+    /// What happened and is not in the catalog yet.
+    history: Vec<LogEntry>,
     saved: Option<Instant>,
     run: CancellationToken,
     cancel: CancellationToken,
@@ -321,6 +324,10 @@ impl Job {
             total_bytes: progress.total_bytes,
             resumed_bytes: progress.verified_bytes,
         };
+        self.note(&mut state, Happening::Started, |entry| {
+            entry.bytes = Some(progress.total_bytes);
+            entry.moved_bytes = Some(progress.verified_bytes);
+        });
         state.started = Some(event.clone());
         state.tell(&event);
     }
@@ -379,6 +386,7 @@ impl Job {
         if state.is_over() {
             return;
         }
+        self.note_retry(&mut state, attempt, reason);
         state.state = State::Waiting;
         state.waiting = Some(WaitReason::Peer);
         state.error = Some(reason.to_owned());
@@ -396,6 +404,9 @@ impl Job {
         tracing::info!(transfer = self.number, reason, "transfer interrupted, waiting for the peer");
         let mut state = self.lock();
         if !state.is_over() {
+            if state.state == State::Active {
+                self.note(&mut state, Happening::Interrupted, |entry| entry.detail = Some(reason.to_owned()));
+            }
             state.state = State::Waiting;
             state.error = Some(reason.to_owned());
             state.progress.stand_still();
@@ -418,6 +429,10 @@ impl Job {
         let moved_bytes = state.progress.moved_bytes;
         let millis = now_ms().saturating_sub(self.created_ms);
         let transfer = self.number;
+        self.note(&mut state, Happening::Done, |entry| {
+            (entry.bytes, entry.moved_bytes) = (Some(bytes), Some(moved_bytes));
+            (entry.millis, entry.detail) = (Some(millis), Some(path.clone()));
+        });
         state.end(
             State::Done,
             None,
@@ -428,8 +443,13 @@ impl Job {
     /// The transfer ended without success.
     pub(crate) fn fail(&self, error: &RunError) {
         tracing::warn!(transfer = self.number, error = %error.message, "transfer failed");
-        let end = if error.failure == Failure::Cancelled { State::Cancelled } else { State::Failed };
-        self.lock().end(
+        let (end, what) = match error.failure {
+            Failure::Cancelled => (State::Cancelled, Happening::Cancelled),
+            _ => (State::Failed, Happening::Failed),
+        };
+        let mut state = self.lock();
+        self.note(&mut state, what, |entry| entry.detail = Some(error.message.clone()));
+        state.end(
             end,
             Some(error.message.clone()),
             TransferEvent::Failed {
@@ -537,6 +557,7 @@ impl JobState {
             started: None,
             last: None,
             watchers: Vec::new(),
+            history: Vec::new(),
             saved: None,
             run: CancellationToken::new(),
             cancel: CancellationToken::new(),

@@ -58,7 +58,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-pub(crate) use catalog::{Catalog, JobRow, Share};
+pub(crate) use catalog::{Catalog, JobRow, LogRow, Share};
 pub(crate) use error::StoreError;
 pub(crate) use file_source::ChunkData;
 pub(crate) use import::Trust;

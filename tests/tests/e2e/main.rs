@@ -8,6 +8,7 @@ mod confine;
 mod crash;
 mod doctor;
 mod folders;
+mod history;
 mod in_process;
 mod inbox;
 mod invite;

@@ -3,7 +3,8 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 /// What each version added. The version in force is the number of steps taken; append only.
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
     CREATE TABLE jobs (
         number INTEGER PRIMARY KEY AUTOINCREMENT,
         direction TEXT NOT NULL,
@@ -37,7 +38,17 @@ const STEPS: &[&str] = &["
         UNIQUE (dev, ino)
     );
     CREATE INDEX hashes_by_file ON hashes (file_id);
-"];
+",
+    "
+    CREATE TABLE log (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        at_ms INTEGER NOT NULL,
+        transfer INTEGER,
+        entry TEXT NOT NULL
+    );
+    CREATE INDEX log_by_transfer ON log (transfer);
+",
+];
 
 /// The newest schema that this program knows.
 pub(super) const VERSION: u32 = STEPS.len() as u32;
