@@ -12,7 +12,7 @@ use p2p_protocol::{
 };
 
 use crate::{
-    complete,
+    commands, complete,
     wanted::{self, Wanted},
 };
 
@@ -94,6 +94,18 @@ pub(crate) enum Command {
         /// The transfer's number
         #[arg(value_name = "N", add = complete::transfers())]
         transfer: u64,
+    },
+    /// Show what happened, to one transfer or to all, and to peers
+    Log {
+        /// The transfer's number
+        #[arg(value_name = "N", add = complete::transfers())]
+        transfer: Option<u64>,
+        /// Not before this: a time ago, such as 2h, or a moment, such as 2026-01-31
+        #[arg(long, value_name = "TIME", value_parser = commands::parse_since)]
+        since: Option<u64>,
+        /// How many lines, the newest
+        #[arg(short = 'n', long, default_value_t = 100, value_name = "LINES")]
+        lines: u32,
     },
     /// Watch one transfer until it ends, or all of them
     Watch {

@@ -6,7 +6,8 @@ use clap::{Command, CommandFactory};
 use p2p_protocol::{
     ChunkRange, FileId, PeerId,
     control::{
-        Confinement, Direction, PeerInfo, Progress, Standing, State, Status, TicketInfo, WaitReason, Writing,
+        Confinement, Direction, Happening, LogEntry, PeerInfo, Progress, Standing, State, Status, TicketInfo,
+        WaitReason, Writing,
     },
     queue::Priority,
     rate::{InForce, Limits, Source},
@@ -73,6 +74,7 @@ fn is_shown_below(line: &Line<'_>) {
         Line::Service(_)
         | Line::ServicePlan { .. }
         | Line::Log { .. }
+        | Line::Entry(_)
         | Line::ConfigWritten { .. }
         | Line::Check(_)
         | Line::Probe { .. } => {}
@@ -113,6 +115,7 @@ fn lines() -> Vec<Value> {
     };
     let ticket = TicketInfo { number: 1, file_id: ID, uses: None, used: 0, created_ms: 1, expires_ms: None };
     let (transfer, path, name, hints) = (7, "a", "a", ["b".to_owned()]);
+    let entry = LogEntry::new(1, Happening::Done);
     let range = ChunkRange { start: 0, count: 1 };
     let lines = [
         Line::Queued { transfer, path: Some("a") },
@@ -180,6 +183,7 @@ fn lines() -> Vec<Value> {
             failed_chunks: vec![FailedChunk { chunk: 1, reason: "corrupt" }],
         },
         Line::Listed((&listed).into()),
+        Line::Entry((&entry).into()),
         Line::Peer((&info).into()),
         Line::Status((&status).into()),
         Line::Limits((&status.limits).into()),

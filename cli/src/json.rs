@@ -1,5 +1,6 @@
 //! The lines of `--json`. Keys may be added; none is renamed, and `event` comes first.
 
+mod entry;
 mod status;
 mod ticket;
 
@@ -18,6 +19,7 @@ use p2p_protocol::{
 };
 use serde::{Deserialize, Serialize, Serializer};
 
+pub(crate) use entry::Entry;
 pub(crate) use status::{LimitsLine, StatusLine};
 pub(crate) use ticket::TicketLine;
 
@@ -222,6 +224,7 @@ pub(crate) enum Line<'a> {
     Log {
         line: &'a str,
     },
+    Entry(Entry<'a>),
     ConfigWritten {
         path: &'a str,
     },

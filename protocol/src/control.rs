@@ -4,6 +4,7 @@
 //! one [`Request`] frame and the daemon answers with [`Event`] frames until it closes the connection.
 
 mod invite;
+mod log;
 mod peer;
 mod progress;
 mod status;
@@ -23,12 +24,13 @@ pub use invite::{
     InvitationInfo, InviteRequest, Invited, JoinRequest, JoinedPeer, TicketInfo, TicketTerms, Ticketed,
     TokenText,
 };
+pub use log::{Happening, LogEntry, LogRequest};
 pub use peer::PeerInfo;
 pub use progress::Progress;
 pub use status::{Confinement, Probe, Status, Writing};
 
 /// Version of this conversation. It changes with every change of the types below.
-pub const VERSION: u16 = 10;
+pub const VERSION: u16 = 11;
 
 /// The fixed bytes that open each direction, so that programs of different versions part with a clear word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,6 +139,8 @@ pub enum Request {
     RemoveTicket(u64),
     /// What a target, as typed, shares with this machine: one [`Event::Listed`] each.
     Listing(String),
+    /// What happened: one [`Event::Log`] each, oldest first.
+    Log(LogRequest),
 }
 
 /// The folder in the state folder for content that has no other place: standard input that is to be sent, and what is
@@ -307,6 +311,8 @@ pub enum Event {
     Ticket(TicketInfo),
     /// Something that a peer shares.
     Listed(Shared),
+    /// Something that happened.
+    Log(LogEntry),
 }
 
 /// A request that failed.

@@ -11,6 +11,7 @@ mod inbox;
 mod invite;
 mod limit;
 mod list;
+mod log;
 mod ls;
 mod man;
 mod peers;
@@ -32,6 +33,7 @@ mod watch;
 pub(crate) use inbox::is_offer;
 #[cfg(test)]
 pub(crate) use list::example;
+pub(crate) use log::parse_since;
 
 use crate::{
     args::{Command, Config, Patience},
@@ -53,6 +55,7 @@ pub(crate) async fn run(ctx: &mut Context, command: Command) -> Result<(), CliEr
         Command::Shares => share::list(ctx).await,
         Command::List => list::run(ctx).await,
         Command::Show { transfer } => show::run(ctx, transfer).await,
+        Command::Log { transfer, since, lines } => log::run(ctx, transfer, since, lines).await,
         Command::Watch { transfer: Some(transfer), .. } => watch::one(ctx, transfer, true).await,
         Command::Watch { transfer: None, .. } => watch::all(ctx).await,
         Command::Wait { transfer, .. } => watch::one(ctx, transfer, false).await,

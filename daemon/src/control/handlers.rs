@@ -115,6 +115,15 @@ impl Handlers {
             Request::Limit { change, reset } => {
                 events.say(Event::Limits(sessions.limiter().change(change, reset))).await
             }
+            Request::Log(request) => match sessions.registry().log(request) {
+                Ok(entries) => {
+                    for entry in entries {
+                        events.say(Event::Log(entry)).await?;
+                    }
+                    Ok(())
+                }
+                Err(error) => events.answer(Err(error)).await,
+            },
             Request::Peers => {
                 for peer in sessions.peers() {
                     events.say(Event::Peer(peer)).await?;

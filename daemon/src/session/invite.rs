@@ -7,7 +7,7 @@ use std::{
 };
 
 use p2p_protocol::{
-    control::{InvitationInfo, InviteRequest, Invited, TokenText},
+    control::{Happening, InvitationInfo, InviteRequest, Invited, TokenText},
     limits::MAX_INVITATION_AGE,
     policy::Rights,
     reason::{Failure, RefuseReason},
@@ -185,6 +185,7 @@ impl Sessions {
         match blocking(&self.workers, move || peers.redeem(&claim)).await? {
             Ok(Redeemed::Welcome { name, own_name }) => {
                 tracing::info!(%peer, name, "has joined by invitation, and is trusted");
+                self.note_peer(Happening::Trusted, peer, &name);
                 say(control, &Message::Joined(Joined { name: own_name })).await
             }
             Ok(refused) => {

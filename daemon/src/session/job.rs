@@ -9,7 +9,9 @@
 //!     └──────────────────────── retry ──────────────────────────────┘
 //! ```
 
+mod history;
 mod wishes;
+mod word;
 
 use std::{
     collections::VecDeque,
@@ -18,8 +20,8 @@ use std::{
 };
 
 use p2p_protocol::{
-    ChunkRange, FileId, Geometry, PeerId,
-    control::{Detail, Progress, State, Summary, TransferEvent, WaitReason},
+    ChunkRange, FileId, PeerId,
+    control::{Detail, Happening, LogEntry, Progress, State, Summary, TransferEvent, WaitReason},
     reason::{ChunkFailure, Failure},
 };
 use tokio::{
@@ -29,6 +31,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use wishes::Wish;
+pub(crate) use word::Word;
 
 use super::{error::RunError, spec::Spec};
 use crate::store::Remark;
@@ -55,15 +58,6 @@ pub(crate) struct Job {
     word: watch::Sender<Word>,
     /// What its owner wishes of it.
     wish: watch::Sender<Wish>,
-}
-
-/// An owner's word on an offer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Word {
-    /// None yet.
-    Open,
-    Yes,
-    No,
 }
 
 /// Takes back, when it is dropped, that a job's run works on a connection.
@@ -99,6 +93,8 @@ struct JobState {
     /// The event that ended the job.
     last: Option<TransferEvent>,
     watchers: Vec<mpsc::Sender<TransferEvent>>,
+    /// What happened and is not in the catalog yet.
+    history: Vec<LogEntry>,
     saved: Option<Instant>,
     run: CancellationToken,
     cancel: CancellationToken,
@@ -213,45 +209,6 @@ impl Job {
         RunsOn(self)
     }
 
-    /// Its owner is asked. What is offered shows in its numbers.
-    pub(crate) fn ask_owner(&self, geometry: Geometry) {
-        {
-            let mut state = self.lock();
-            state.asks = true;
-            state.chunk_len = geometry.chunk_len();
-            state.progress.total_bytes = geometry.size();
-            state.progress.chunks_total = geometry.chunks();
-        }
-        self.wait(WaitReason::Accept);
-    }
-
-    /// What its owner said.
-    pub(crate) fn word(&self) -> Word {
-        *self.word.borrow()
-    }
-
-    /// Waits for that. Cancel-safe.
-    pub(crate) async fn owner_says(&self) -> Word {
-        let mut word = self.word.subscribe();
-        // The sender is this job's own, so that there will be a word or nobody waits.
-        word.wait_for(|word| *word != Word::Open).await.map_or(Word::Open, |word| *word)
-    }
-
-    /// Takes its owner's word; false if nobody asked for it.
-    pub(crate) fn decide(&self, word: Word) -> bool {
-        let mut state = self.lock();
-        if state.is_over() || !state.asks {
-            return false;
-        }
-        state.asks = false;
-        if state.waiting == Some(WaitReason::Accept) {
-            state.waiting = Some(WaitReason::Peer);
-        }
-        drop(state);
-        self.word.send_replace(word);
-        true
-    }
-
     /// Ends when the owner cancels the job.
     pub(crate) fn cancelled(&self) -> CancellationToken {
         self.lock().cancel.clone()
@@ -326,6 +283,10 @@ impl Job {
             total_bytes: progress.total_bytes,
             resumed_bytes: progress.verified_bytes,
         };
+        self.note(&mut state, Happening::Started, |entry| {
+            entry.bytes = Some(progress.total_bytes);
+            entry.moved_bytes = Some(progress.verified_bytes);
+        });
         state.started = Some(event.clone());
         state.tell(&event);
     }
@@ -384,6 +345,7 @@ impl Job {
         if state.is_over() {
             return;
         }
+        self.note_retry(&mut state, attempt, reason);
         state.state = State::Waiting;
         state.waiting = Some(WaitReason::Peer);
         state.error = Some(reason.to_owned());
@@ -401,6 +363,9 @@ impl Job {
         tracing::info!(transfer = self.number, reason, "transfer interrupted, waiting for the peer");
         let mut state = self.lock();
         if !state.is_over() {
+            if state.state == State::Active {
+                self.note(&mut state, Happening::Interrupted, |entry| entry.detail = Some(reason.to_owned()));
+            }
             state.state = State::Waiting;
             state.error = Some(reason.to_owned());
             state.progress.stand_still();
@@ -423,6 +388,10 @@ impl Job {
         let moved_bytes = state.progress.moved_bytes;
         let millis = now_ms().saturating_sub(self.created_ms);
         let transfer = self.number;
+        self.note(&mut state, Happening::Done, |entry| {
+            (entry.bytes, entry.moved_bytes) = (Some(bytes), Some(moved_bytes));
+            (entry.millis, entry.detail) = (Some(millis), Some(path.clone()));
+        });
         state.end(
             State::Done,
             None,
@@ -433,8 +402,13 @@ impl Job {
     /// The transfer ended without success.
     pub(crate) fn fail(&self, error: &RunError) {
         tracing::warn!(transfer = self.number, error = %error.message, "transfer failed");
-        let end = if error.failure == Failure::Cancelled { State::Cancelled } else { State::Failed };
-        self.lock().end(
+        let (end, what) = match error.failure {
+            Failure::Cancelled => (State::Cancelled, Happening::Cancelled),
+            _ => (State::Failed, Happening::Failed),
+        };
+        let mut state = self.lock();
+        self.note(&mut state, what, |entry| entry.detail = Some(error.message.clone()));
+        state.end(
             end,
             Some(error.message.clone()),
             TransferEvent::Failed {
@@ -542,6 +516,7 @@ impl JobState {
             started: None,
             last: None,
             watchers: Vec::new(),
+            history: Vec::new(),
             saved: None,
             run: CancellationToken::new(),
             cancel: CancellationToken::new(),

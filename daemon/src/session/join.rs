@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use p2p_protocol::{
     PeerId,
-    control::{JoinRequest, JoinedPeer},
+    control::{Happening, JoinRequest, JoinedPeer},
     limits::MAX_FIRST_FRAME_LEN,
     policy::Rights,
     reason::{Failure, PeerMisbehaved, RefuseReason, close},
@@ -56,6 +56,7 @@ impl Sessions {
         let name =
             blocking(&self.workers, move || peers.befriend(peer, &answer.name, rights, places)).await??;
         tracing::info!(%peer, name, "joined by its invitation, and trusted");
+        self.note_peer(Happening::Trusted, peer, &name);
         Ok(JoinedPeer { peer, name, address: found.to_string() })
     }
 

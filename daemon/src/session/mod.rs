@@ -47,7 +47,8 @@ use bytes::Bytes;
 use p2p_protocol::{
     FileId, PeerId,
     control::{
-        FetchRequest, Output, PeerInfo, SendRequest, ShareRequest, State, TransferEvent, TrustRequest, Wishes,
+        FetchRequest, Happening, LogEntry, Output, PeerInfo, SendRequest, ShareRequest, State, TransferEvent,
+        TrustRequest, Wishes,
     },
     limits::{DRAIN_DEADLINE, MANIFEST_BUDGET, OUTGOING_BUDGET, STRANGER_BUDGET},
     reason::{AbortReason, Failure, RefuseReason, close},
@@ -426,6 +427,7 @@ impl Sessions {
     /// Trusts a peer. One that may do less than before loses its connections, so that it counts at once.
     pub(crate) async fn trust(&self, request: TrustRequest) -> Result<(), RunError> {
         let (id, before) = (request.id, self.peers.rights(&request.id));
+        let name = request.name.clone().unwrap_or_default();
         let peers = self.peers.clone();
         blocking(&self.workers, move || peers.trust(request)).await??;
         let after = self.peers.rights(&id);
@@ -433,6 +435,7 @@ impl Sessions {
             self.links.close_peer(&id);
         }
         tracing::info!(peer = %id, send = after.send, fetch = after.fetch, "trusted");
+        self.note_peer(Happening::Trusted, id, &name);
         Ok(())
     }
 
@@ -444,7 +447,13 @@ impl Sessions {
             RunError::new(Failure::NotFound, format!("{peer} is no peer known here; `p2p peers` lists them"))
         })?;
         self.links.close_peer(&id);
+        self.note_peer(Happening::Forgotten, id, "");
         Ok(id)
+    }
+
+    fn note_peer(&self, what: Happening, peer: PeerId, name: &str) {
+        let entry = LogEntry { peer: Some(peer), name: name.to_owned(), ..LogEntry::new(now_ms(), what) };
+        self.registry.note(&entry);
     }
 
     fn fetch_gate(&self, id: FileId) -> Arc<tokio::sync::Mutex<()>> {

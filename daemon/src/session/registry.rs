@@ -8,7 +8,7 @@ use std::{
 
 use p2p_protocol::{
     PeerId,
-    control::{State, Summary, TransferEvent},
+    control::{Happening, LogEntry, LogRequest, State, Summary, TransferEvent},
     limits::{MAX_INCOMING_PER_PEER, MAX_JOBS},
     reason::Failure,
     wire::peer::Offer,
@@ -24,7 +24,7 @@ use super::{
     job::{Job, Wish, Word, now_ms},
     spec::Spec,
 };
-use crate::store::{JobRow, Store};
+use crate::store::{JobRow, LogRow, Store};
 
 /// Ended transfers kept in memory for `list` and `show`; the catalog keeps more.
 const ENDED_IN_MEMORY: usize = 1000;
@@ -114,6 +114,7 @@ impl Registry {
         let draft = row(&draft)?;
         let number = may_block(|| self.store.catalog().insert_job(&draft))?;
         let job = Job::new(number, spec, name, target);
+        job.happened(Happening::Queued);
         jobs.insert(number, job.clone());
         drop(jobs);
         self.save(&job);
@@ -170,7 +171,9 @@ impl Registry {
 
     /// Writes a transfer to the catalog. A failure is logged: the catalog is a cache.
     pub(crate) fn save(&self, job: &Job) {
-        let saved = row(job).and_then(|row| Ok(may_block(|| self.store.catalog().update_job(&row))?));
+        let history: Vec<LogRow> = job.take_history().iter().filter_map(log_row).collect();
+        let saved =
+            row(job).and_then(|row| Ok(may_block(|| self.store.catalog().update_job(&row, &history))?));
         if let Err(error) = saved {
             tracing::warn!(transfer = job.number(), %error, "the catalog did not take a transfer's state");
         }
@@ -184,6 +187,21 @@ impl Registry {
         if job.save_is_due(SAVE_INTERVAL) {
             self.save(job);
         }
+    }
+
+    /// Notes down what happened to a peer.
+    pub(crate) fn note(&self, entry: &LogEntry) {
+        let rows: Vec<LogRow> = log_row(entry).into_iter().collect();
+        if let Err(error) = may_block(|| self.store.catalog().note(&rows)) {
+            tracing::warn!(%error, "the catalog did not take what happened");
+        }
+    }
+
+    /// What happened. What another version wrote and this one cannot read is left out.
+    pub(crate) fn log(&self, request: LogRequest) -> Result<Vec<LogEntry>, RunError> {
+        let LogRequest { transfer, since_ms, entries } = request;
+        let found = may_block(|| self.store.catalog().log(transfer, since_ms, entries))?;
+        Ok(found.iter().filter_map(|text| serde_json::from_str(text).ok()).collect())
     }
 
     /// Drops the oldest ended transfers from memory, those that failed last: what they keep on the disk can be taken up again or
@@ -251,6 +269,11 @@ pub(crate) async fn forward(mut events: mpsc::Receiver<TransferEvent>, to: mpsc:
             break;
         }
     }
+}
+
+fn log_row(entry: &LogEntry) -> Option<LogRow> {
+    let text = serde_json::to_string(entry).ok()?;
+    Some(LogRow { at_ms: entry.at_ms, transfer: entry.transfer, entry: text })
 }
 
 fn row(job: &Job) -> Result<JobRow, RunError> {

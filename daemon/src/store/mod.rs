@@ -59,7 +59,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-pub(crate) use catalog::{Catalog, JobRow, Share, TicketClaim, TicketVerdict};
+pub(crate) use catalog::{Catalog, JobRow, LogRow, Share, TicketClaim, TicketVerdict};
 pub(crate) use error::StoreError;
 pub(crate) use excludes::{ExcludeError, Excludes};
 pub(crate) use file_source::ChunkData;

@@ -8,6 +8,7 @@ mod confine;
 mod crash;
 mod doctor;
 mod folders;
+mod history;
 mod hooks;
 mod identity;
 mod in_process;

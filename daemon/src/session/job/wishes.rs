@@ -1,7 +1,7 @@
 //! What a transfer's owner wishes of it besides that it be done: that it wait, what it comes before, how fast it may go.
 
 use p2p_protocol::{
-    control::{State, TransferEvent, WaitReason, Wishes},
+    control::{Happening, State, TransferEvent, WaitReason, Wishes},
     queue::Priority,
     rate::Rate,
 };
@@ -62,6 +62,7 @@ impl Job {
         let paused = self.wish.send_if_modified(|wish| !std::mem::replace(&mut wish.paused, true));
         if paused {
             tracing::info!(transfer = self.number, "paused");
+            self.happened(Happening::Paused);
             // The run of one that a peer started ends; that of any other sees it by itself.
             if self.is_of_peer() {
                 self.lock().run.cancel();
@@ -79,6 +80,7 @@ impl Job {
         let resumed = self.wish.send_if_modified(|wish| std::mem::replace(&mut wish.paused, false));
         if resumed {
             tracing::info!(transfer = self.number, "goes on");
+            self.happened(Happening::Resumed);
             let mut state = self.lock();
             if state.waiting == Some(WaitReason::Paused) {
                 let reason = state.waits_for();

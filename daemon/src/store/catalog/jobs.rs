@@ -3,7 +3,10 @@
 use p2p_protocol::control::{Direction, State};
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
-use super::{Catalog, StoreError};
+use super::{
+    Catalog, StoreError,
+    log::{self, LogRow},
+};
 
 /// Ended jobs that are kept; the oldest go first.
 pub(super) const ENDED_JOBS_KEPT: i64 = 10_000;
@@ -57,11 +60,12 @@ impl Catalog {
         })
     }
 
-    /// Stores a job's new state; also one that is not there (any longer).
-    pub(crate) fn update_job(&self, row: &JobRow) -> Result<(), StoreError> {
-        let row = row.clone();
+    /// Stores a job's new state, and what happened to it; also one that is not there (any longer).
+    pub(crate) fn update_job(&self, row: &JobRow, happened: &[LogRow]) -> Result<(), StoreError> {
+        let (row, happened) = (row.clone(), happened.to_vec());
         self.ask(move |database| {
             write(&database.connection, &row)?;
+            log::write(database, &happened)?;
             database.highest_job = database.highest_job.max(row.number);
             if row.ended_ms.is_some() {
                 database.ended += 1;

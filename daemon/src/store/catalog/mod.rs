@@ -1,10 +1,11 @@
-//! The catalog: jobs and their history, shares, receipts and the hash cache, in SQLite.
+//! The catalog: jobs and their history, what happened, shares, receipts and the hash cache, in SQLite.
 //!
 //! It is a cache. Nothing in it is needed to keep a file or a partial safe, so a damaged one is set aside and
 //! a new one made. One connection lives on one thread; whoever calls blocks for the answer.
 
 mod hashes;
 mod jobs;
+mod log;
 mod queue;
 mod schema;
 mod shares;
@@ -25,6 +26,7 @@ use super::{error::StoreError, layout::Home};
 use crate::disk::{self, Disk, PRIVATE_FILE, place_of};
 
 pub(crate) use jobs::JobRow;
+pub(crate) use log::LogRow;
 use queue::{Asked, Question};
 pub(crate) use shares::Share;
 pub(crate) use tickets::{TicketClaim, TicketVerdict};
@@ -113,7 +115,10 @@ impl Database {
             known: schema::VERSION,
         })?;
         let highest_job = jobs::highest(&connection).map_err(&failed)?;
-        jobs::prune(&connection).and_then(|()| shares::prune(&connection)).map_err(&failed)?;
+        jobs::prune(&connection)
+            .and_then(|()| shares::prune(&connection))
+            .and_then(|()| log::prune(&connection))
+            .map_err(&failed)?;
         Ok(Self { home: home.clone(), disk: disk.clone(), connection, highest_job, ended: 0 })
     }
 

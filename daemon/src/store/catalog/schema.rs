@@ -59,6 +59,15 @@ const STEPS: &[&str] = &[
     "
     ALTER TABLE shares ADD COLUMN excludes TEXT NOT NULL DEFAULT '[]';
 ",
+    "
+    CREATE TABLE log (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        at_ms INTEGER NOT NULL,
+        transfer INTEGER,
+        entry TEXT NOT NULL
+    );
+    CREATE INDEX log_by_transfer ON log (transfer);
+",
 ];
 
 /// The newest schema that this program knows.

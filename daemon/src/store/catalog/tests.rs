@@ -53,7 +53,7 @@ fn what_is_stored_is_there_after_a_restart() {
         let second = catalog.insert_job(&row(State::Active)).unwrap();
         assert_eq!((first, second), (1, 2));
         let done = JobRow { number: first, ..row(State::Done) };
-        catalog.update_job(&done).unwrap();
+        catalog.update_job(&done, &[]).unwrap();
         catalog.put_share(&share).unwrap();
         catalog.put_receipt(peer, id, Path::new("/in/x")).unwrap();
         assert_eq!(catalog.put_hash(stamp, id).unwrap(), []);
@@ -136,7 +136,7 @@ fn a_catalog_damaged_while_it_is_open_is_replaced_and_numbers_go_on() {
     assert_eq!(catalog.jobs().unwrap().len(), 1);
     assert_eq!(set_aside_files(&home), 1);
     let first = JobRow { number: 1, ..row(State::Done) };
-    catalog.update_job(&first).unwrap();
+    catalog.update_job(&first, &[]).unwrap();
     assert_eq!(catalog.jobs().unwrap().len(), 2, "a job that still runs writes itself down again");
 }
 
@@ -208,6 +208,34 @@ fn old_history_is_dropped_but_nothing_unfinished() {
     assert_eq!(last.cast_signed(), jobs::ENDED_JOBS_KEPT + extra + 2);
 }
 
+#[test]
+fn what_happened_is_kept_in_its_order_and_the_oldest_is_forgotten() {
+    let (_folder, home) = home();
+    let entry = |n: u64, transfer: Option<u64>| LogRow { at_ms: n, transfer, entry: n.to_string() };
+    let catalog = Catalog::open(&home, Arc::new(System)).unwrap();
+    let number = catalog.insert_job(&row(State::Active)).unwrap();
+    let done = JobRow { number, ..row(State::Done) };
+    catalog.update_job(&done, &[entry(1, Some(number)), entry(2, Some(number))]).unwrap();
+    catalog.note(&[entry(3, None), entry(4, Some(9))]).unwrap();
+    drop(catalog);
+    let catalog = Catalog::open(&home, Arc::new(System)).unwrap();
+    let log = |transfer, since, most| catalog.log(transfer, since, most).unwrap();
+    assert_eq!(log(None, 0, 100), ["1", "2", "3", "4"]);
+    assert_eq!(log(None, 0, 2), ["3", "4"]);
+    assert_eq!(log(None, 4, 100), ["4"]);
+    assert_eq!(log(Some(number), 2, 100), ["2"]);
+    assert!(log(None, u64::MAX, 100).is_empty());
+    let many: Vec<LogRow> = (0..u64::from(log::ENTRIES_KEPT) + 512).map(|n| entry(10 + n, None)).collect();
+    catalog.note(&many).unwrap();
+    let kept = log(None, 0, u32::MAX);
+    assert!(
+        (log::ENTRIES_KEPT as usize..log::ENTRIES_KEPT as usize + 256).contains(&kept.len()),
+        "{}",
+        kept.len()
+    );
+    assert_eq!(kept.last(), many.last().map(|row| &row.entry));
+}
+
 /// Fault 13.
 #[test]
 fn a_full_disk_is_told_and_loses_nothing() {
@@ -223,12 +251,12 @@ fn a_full_disk_is_told_and_loses_nothing() {
     };
     limit(&catalog, 1);
     let large = JobRow { number, summary: "x".repeat(1 << 20), ..row(State::Done) };
-    let error = catalog.update_job(&large).unwrap_err();
+    let error = catalog.update_job(&large, &[]).unwrap_err();
     assert!(error.is_full() && !error.is_gone(), "{error}");
     assert_eq!(set_aside_files(&home), 0);
     assert_eq!(catalog.jobs().unwrap(), [JobRow { number, ..row(State::Active) }]);
     limit(&catalog, u32::MAX);
-    catalog.update_job(&large).unwrap();
+    catalog.update_job(&large, &[]).unwrap();
     assert_eq!(catalog.jobs().unwrap(), [large]);
 }
 
