@@ -51,6 +51,9 @@ impl Sessions {
             }
         };
         let peer = connection.peer_id();
+        if let Err(error) = self.links.follow(&connection).await {
+            tracing::warn!(%peer, %error, "a new key could not be noted");
+        }
         let stranger = !self.peers.is_trusted(&peer);
         if !self.links.make_room(&peer, stranger) {
             tracing::warn!(%peer, "too many connections, one refused");
@@ -377,7 +380,7 @@ impl Sessions {
         let (peer, id) = (link.peer(), fetch.file_id);
         let (store, rights) = (self.store.clone(), self.peers.rights(&peer));
         let share = blocking(&self.workers, move || store.catalog().share(id)).await??;
-        let granted = match (shares::granted(share.clone(), &peer, rights), ticket) {
+        let granted = match (shares::granted(share.clone(), &self.peers.keys_of(&peer), rights), ticket) {
             // Who may fetch it anyway uses no ticket up.
             (None, Some(ticket)) => match self.admits(link, id, ticket).await? {
                 Ok(()) => share,

@@ -11,6 +11,7 @@ mod destination;
 mod early;
 mod error;
 mod folder;
+mod follow;
 mod inbox;
 mod incoming;
 mod invite;
