@@ -91,7 +91,7 @@ impl Sessions {
     /// one at a time, and few.
     pub(super) async fn attend(self: Arc<Self>, link: Arc<Link>) {
         let mut asked = 0;
-        while let Ok(control) = link.connection().accept_control().await {
+        while let Some(control) = self.next_conversation(&link).await {
             let opened = link.opened(control.id);
             let conversation = self.clone().conversation(link.clone(), control, opened);
             if self.peers.is_trusted(&link.peer()) {
@@ -104,6 +104,22 @@ impl Sessions {
                 return;
             }
             conversation.await;
+        }
+    }
+
+    /// The next conversation, which a stranger that has dialled has to open soon: it holds one of few places.
+    async fn next_conversation(&self, link: &Link) -> Option<ControlStream> {
+        let opened = link.connection().accept_control();
+        tokio::pin!(opened);
+        loop {
+            match tokio::time::timeout(FIRST_FRAME_DEADLINE, &mut opened).await {
+                Ok(control) => return control.ok(),
+                Err(_) if link.is_dialled() || self.peers.is_trusted(&link.peer()) => {}
+                Err(_) => {
+                    link.connection().close(close::DEADLINE, "");
+                    return None;
+                }
+            }
         }
     }
 
