@@ -437,6 +437,8 @@ pub(crate) enum Id {
         #[arg(long, value_name = "FILE")]
         passphrase_file: Option<PathBuf>,
     },
+    /// Make a new key in the place of the old one, which signs it, so that peers follow; no daemon may run
+    Rotate,
 }
 
 #[derive(Debug, Subcommand)]

@@ -63,7 +63,7 @@ fn is_shown_below(line: &Line<'_>) {
         Line::Cancelled { .. } | Line::Verified { .. } | Line::Id { .. } | Line::Trusted { .. } => {}
         Line::Accepted { .. } | Line::Rejected { .. } => {}
         Line::Invited { .. } | Line::Invitation { .. } | Line::Uninvited { .. } | Line::Joined { .. } => {}
-        Line::IdExported { .. } | Line::IdImported { .. } => {}
+        Line::IdExported { .. } | Line::IdImported { .. } | Line::IdRotated { .. } => {}
         Line::Ticketed { .. } | Line::Ticket(_) | Line::TicketRemoved { .. } => {}
         Line::Paused { .. } | Line::Resumed { .. } | Line::Priority { .. } | Line::Limits(_) => {}
         Line::Forgotten { .. }
@@ -165,6 +165,7 @@ fn lines() -> Vec<Value> {
         Line::Id { peer: "a" },
         Line::IdExported { peer: "a", path },
         Line::IdImported { peer: "a" },
+        Line::IdRotated { peer: "a" },
         Line::Trusted { peer: PEER },
         Line::Forgotten { peer: "a" },
         Line::Invited { token: "a", number: 1, expires_ms: 1, addresses: &hints },

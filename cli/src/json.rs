@@ -163,6 +163,9 @@ pub(crate) enum Line<'a> {
     IdImported {
         peer: &'a str,
     },
+    IdRotated {
+        peer: &'a str,
+    },
     Trusted {
         #[serde(serialize_with = "text")]
         peer: PeerId,

@@ -61,6 +61,8 @@ pub(crate) enum Print {
     ExportId,
     /// The same of one that is taken from such a file into a home without.
     ImportId,
+    /// The Peer ID of a new key, which the old one has signed, and whose place it has taken.
+    RotateId,
     /// Each setting and where it came from, for people.
     Config,
     /// The same as one JSON object.
@@ -117,6 +119,7 @@ mod tests {
             ("id", Print::Id),
             ("export-id", Print::ExportId),
             ("import-id", Print::ImportId),
+            ("rotate-id", Print::RotateId),
             ("config", Print::Config),
             ("config-json", Print::ConfigJson),
             ("folder-id", Print::FolderId),

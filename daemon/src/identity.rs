@@ -6,6 +6,7 @@
 //! so that key and certificate cannot disagree.
 
 mod backup;
+mod rotate;
 
 use std::{
     ffi::OsStr,
@@ -18,18 +19,21 @@ use std::{
 };
 
 use cap_std::fs::Dir;
-use p2p_protocol::{PeerId, reason::Failure};
-use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PublicKeyData};
+use p2p_protocol::{PeerId, reason::Failure, succession::Succession};
+use rcgen::{CertificateParams, CustomExtension, DistinguishedName, DnType, KeyPair, PublicKeyData};
 
 use crate::disk::{Disk, NEW, PRIVATE_FILE, PRIVATE_FOLDER, make_folders, open_folder, write_all};
 
 pub(crate) use backup::Passphrase;
+pub(crate) use rotate::is_signed;
 
 const KEY_FILE: &str = "identity.pem";
 /// Files that only a home with an identity has: others know this machine by its key, or it has work under way.
 const SIGNS_OF_LIFE: [&str; 2] = ["peers.toml", "catalog.sqlite"];
 /// A key file is a few hundred bytes; whatever is larger is not one.
 const MAX_KEY_FILE: u64 = 16 * 1024;
+/// The extension of a certificate that holds what old keys have signed; below the arc for identifiers that nobody has to ask for.
+const SUCCESSION_OID: [u64; 3] = [2, 25, 0x5eed_70d2_19c3_4b11];
 /// The subject of every certificate. Nobody reads it: the key is the identity.
 const SUBJECT: &str = "p2p";
 
@@ -137,7 +141,7 @@ impl Identity {
         }
         let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).map_err(crypto)?;
         if store(disk, home, &key.serialize_pem())? {
-            return Self::from_key(&key);
+            return Self::from_key(&key, &Succession::default());
         }
         // Another process made one in the meantime; that one counts.
         match Self::load(&path, home)? {
@@ -149,18 +153,22 @@ impl Identity {
     /// An identity that lives only as long as this process.
     #[cfg(test)]
     pub(crate) fn ephemeral() -> Self {
-        Self::from_key(&KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap()).unwrap()
+        Self::from_key(&KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap(), &Succession::default()).unwrap()
     }
 
     fn load(path: &Path, home: &Path) -> Result<Option<Self>, IdentityError> {
         read(path, home)?.map(|text| parse(&text, path, home)).transpose()
     }
 
-    fn from_key(key: &KeyPair) -> Result<Self, IdentityError> {
+    fn from_key(key: &KeyPair, signed: &Succession) -> Result<Self, IdentityError> {
         let mut params = CertificateParams::new(Vec::new()).map_err(crypto)?;
         let mut name = DistinguishedName::new();
         name.push(DnType::CommonName, SUBJECT);
         params.distinguished_name = name;
+        if !signed.is_empty() {
+            params.custom_extensions =
+                vec![CustomExtension::from_oid_content(&SUCCESSION_OID, signed.encode())];
+        }
         let certificate = params.self_signed(key).map_err(crypto)?;
         Ok(Self {
             peer_id: PeerId::from_spki(&key.subject_public_key_info()),
@@ -220,7 +228,7 @@ fn parse(text: &str, path: &Path, home: &Path) -> Result<Identity, IdentityError
     if !key.is_compatible(&rcgen::PKCS_ED25519) {
         return Err(damaged(path, home, "a key of another kind than Ed25519"));
     }
-    Identity::from_key(&key)
+    Identity::from_key(&key, &rotate::signed_for(&key, text, path, home)?)
 }
 
 fn damaged(path: &Path, home: &Path, why: &str) -> IdentityError {
@@ -421,7 +429,7 @@ mod tests {
             assert!(!store(disk, home.path(), &second.serialize_pem()).unwrap());
         }
         let loaded = Identity::load_or_create(&System, home.path()).unwrap();
-        assert_eq!(loaded.peer_id(), Identity::from_key(&first).unwrap().peer_id());
+        assert_eq!(loaded.peer_id(), Identity::from_key(&first, &Succession::default()).unwrap().peer_id());
     }
 
     #[test]

@@ -291,6 +291,12 @@ fn print_one(print: Print, args: &Args) -> Result<(), Part> {
                 (Settings::resolve(args)?.home.value, Passphrase::read(std::io::stdin())?);
             Identity::import(&disk::System, &home, of(args), &passphrase)?.to_string() + "\n"
         }
+        Print::RotateId => {
+            let home = Settings::resolve(args)?.home.value;
+            // A daemon that runs would go on with the old key.
+            let home = Home::open(&disk::System, &home)?;
+            Identity::rotate(&disk::System, home.path())?.to_string() + "\n"
+        }
         Print::Config => Settings::resolve(args)?.for_people(),
         Print::ConfigJson => {
             let line = Settings::resolve(args)?.for_programs();

@@ -21,6 +21,7 @@ pub mod queue;
 pub mod rate;
 pub mod reason;
 pub mod rules;
+pub mod succession;
 pub mod throttle;
 pub mod token;
 pub mod transfer;

@@ -152,6 +152,10 @@ pub const MAX_PEER_ADDRESSES: usize = 8;
 /// Longest name of a peer, in bytes of UTF-8.
 pub const MAX_PEER_NAME_LEN: usize = 64;
 
+/// Old keys that a machine tells of.
+pub const MAX_SUCCESSIONS: usize = 8;
+/// Old keys of peers that are remembered.
+pub const MAX_SUCCEEDED: usize = 4096;
 /// Addresses in one token.
 pub const MAX_TOKEN_ADDRESSES: usize = 6;
 /// Longest text that is looked at as a token, in bytes.

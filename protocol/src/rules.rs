@@ -52,6 +52,19 @@ impl Rules {
         }
     }
 
+    /// The same, and where these say nothing what others say.
+    #[must_use]
+    pub fn or(self, others: Self) -> Self {
+        Self {
+            accept: self.accept.or(others.accept),
+            folder: self.folder.or(others.folder),
+            largest: self.largest.or(others.largest),
+            quota: self.quota.or(others.quota),
+            exists: self.exists.or(others.exists),
+            seed: self.seed.or(others.seed),
+        }
+    }
+
     /// How an offer is bounded by them, where so many bytes of this peer lie here or are on their way.
     pub fn bounds(&self, used: u64) -> Bounds {
         Bounds {

@@ -12,6 +12,7 @@ use p2p_protocol::{
     limits::{MAX_CHUNK_HEADER_LEN, MAX_FRAME_LEN},
     manifest::{Entry, Node},
     reason::{AbortReason, ChunkFailure, PeerMisbehaved, RefuseReason, close},
+    succession::{Link, Succession, statement},
     token::{Address, Binding, ClaimId, Grant, Proof, SECRET_LEN, Secret, Token},
     wire::{
         ALPN,
@@ -387,7 +388,7 @@ fn identities_and_names_of_the_protocol_are_fixed() {
         hex(&blake3::derive_key("p2p 2026-11-23 peer id from subject public key info", b"spki"))
     );
     assert_eq!(hex(&Preamble { version: 0x0102 }.encode()), packed("70327063746c 0201"));
-    assert_eq!(Preamble::ours().version, 11);
+    assert_eq!(Preamble::ours().version, 12);
 }
 
 #[test]
@@ -424,6 +425,17 @@ fn tokens_and_proofs_are_fixed() {
     assert_eq!(token.key().prove(&binding).0, *blake3::keyed_hash(&key, &said).as_bytes());
     let key = derived("p2p 2026-11-26 proof of a ticket's secret");
     assert_eq!(ticket.key().prove(&binding).0, *blake3::keyed_hash(&key, &said).as_bytes());
+}
+
+#[test]
+fn successions_are_fixed() {
+    let links = [Link { key: [1; 32], signature: [2; 64] }, Link { key: [3; 32], signature: [4; 64] }];
+    let list = links.into_iter().fold(Succession::default(), Succession::followed_by);
+    let of = |byte: &str, n| byte.repeat(n);
+    let links = format!("{}{}{}{}", of("01", 32), of("02", 64), of("03", 32), of("04", 64));
+    assert_eq!(hex(&list.encode()), format!("{}02{links}", hex(b"p2p succession 1")));
+    let said = [b"p2p 2026-11-26 this key is succeeded by that one", &[1; 32][..], &[3; 32]].concat();
+    assert_eq!(statement(&[1; 32], &[3; 32]), said);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `p2p id export` and `p2p id import`: the daemon's program does it, and this asks for the passphrase.
+//! `p2p id export`, `p2p id import` and `p2p id rotate`: the daemon's program does it, and this asks for the passphrase.
 
 use std::path::{Path, PathBuf};
 
@@ -17,6 +17,14 @@ const VARIABLE: &str = "P2P_PASSPHRASE";
 
 pub(crate) fn run(ctx: &Context, command: Id) -> Result<(), CliError> {
     match command {
+        Id::Rotate => {
+            let peer = printed(ctx, "rotate-id", None, None)?;
+            ctx.out.print(peer.trim())?;
+            ctx.out.say(
+                "peers that know the old key follow when they next meet this machine; the old key is gone",
+            );
+            ctx.out.json(&Line::IdRotated { peer: peer.trim() })
+        }
         Id::Export { file, passphrase_file } => {
             let passphrase = passphrase(ctx, passphrase_file, true)?;
             let peer = printed(ctx, "export-id", Some(&file), Some(passphrase.as_bytes()))?;

@@ -26,6 +26,8 @@ pub(super) struct Book {
     /// The key that was found at a place when it was dialled.
     pub(super) pins: BTreeMap<Place, PeerId>,
     pub(super) invitations: Invitations,
+    /// Keys that peers had before, and which they have now.
+    pub(super) succeeded: BTreeMap<PeerId, PeerId>,
 }
 
 /// What is known of one peer.
@@ -74,7 +76,7 @@ impl Book {
     /// A peer by its name, in whatever case, or by its Peer ID.
     pub(super) fn find(&self, text: &str) -> Option<PeerId> {
         match parse_id(text) {
-            Some(id) => self.peers.contains_key(&id).then_some(id),
+            Some(id) => Some(self.current(id)).filter(|id| self.peers.contains_key(id)),
             None => self.named(text),
         }
     }
@@ -152,6 +154,7 @@ impl Book {
         self.peers.remove(id);
         self.pins.retain(|_, pinned| pinned != id);
         self.invitations.forget(id);
+        self.succeeded.retain(|_, now| now != id);
     }
 
     /// A name for a peer that would like to be called so. What it says is made one that means nothing else here: no name of another

@@ -44,6 +44,7 @@ const HEADER: &str = "\
 #              (\"keep-both\", \"overwrite\", \"skip\") and `seed` (whether it may fetch that back).
 # [[pin]]      The key that was found where this machine dialled. Another key there is refused.
 # [[invitation]]  What `p2p invite` made: until when it holds, and a hash of its secret. Who has joined by it may do it again.
+# [[succeeded]]  A key that a peer had before, and which has signed the one that it has now. It may do nothing.
 # [[pending]]  Strangers that tried to connect. They may do nothing; `p2p peers trust ID` lets one in.
 #
 # `p2p peers`, `p2p peers trust`, `p2p peers rule` and `p2p peers forget` read and change this. By hand, change it only while no daemon runs.
@@ -59,6 +60,8 @@ struct Document {
     pins: Vec<PinTable>,
     #[serde(default, rename = "invitation", skip_serializing_if = "Vec::is_empty")]
     invitations: Vec<InvitationTable>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    succeeded: Vec<SucceededTable>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pending: Vec<PendingTable>,
 }
@@ -112,6 +115,13 @@ impl PeerTable {
 struct PinTable {
     target: Spanned<String>,
     id: Spanned<String>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct SucceededTable {
+    id: Spanned<String>,
+    by: Spanned<String>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -297,6 +307,11 @@ fn decode(text: &str) -> Result<(Book, Pending), Mistake> {
         }
     }
     book.invitations = Invitations::decode(&document.invitations)?;
+    for table in &document.succeeded {
+        if book.succeeded.insert(peer_id(&table.id)?, peer_id(&table.by)?).is_some() {
+            return Err(Mistake::new(&table.id, "this key is in the file twice"));
+        }
+    }
     let mut pending = Pending::default();
     for table in &document.pending {
         let id = peer_id(&table.id)?;
@@ -343,6 +358,11 @@ fn encode(book: &Book, pending: &Pending) -> Result<String, toml::ser::Error> {
             .map(|(place, id)| PinTable { target: text(place.to_string()), id: text(id.to_string()) })
             .collect(),
         invitations: book.invitations.encode(),
+        succeeded: book
+            .succeeded
+            .iter()
+            .map(|(id, by)| SucceededTable { id: text(id.to_string()), by: text(by.to_string()) })
+            .collect(),
         pending: pending
             .iter()
             .map(|(id, address)| PendingTable {

@@ -96,6 +96,12 @@ impl Invitations {
         self.0.retain(|_, invitation| invitation.used_by.as_ref() != Some(id));
     }
 
+    /// Those that a peer has used under an old key are its own under the new one.
+    pub(super) fn follow(&mut self, new: PeerId, gone: &[PeerId]) {
+        let used = self.0.values_mut().filter_map(|invitation| invitation.used_by.as_mut());
+        used.filter(|by| gone.contains(by)).for_each(|by| *by = new);
+    }
+
     pub(super) fn decode(tables: &[InvitationTable]) -> Result<Self, Mistake> {
         let mut all = Self::default();
         for table in tables {

@@ -7,6 +7,7 @@
 
 mod book;
 mod file;
+mod follow;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod invitations;
@@ -200,7 +201,7 @@ impl Peers {
     /// Understands a target as typed: a peer's name, a Peer ID whose address is known, or an address.
     pub(crate) fn parse_target(&self, typed: &str) -> Result<Target, TargetError> {
         let book = self.book();
-        let id = parse_id(typed);
+        let id = parse_id(typed).map(|id| book.current(id));
         let Some(id) = id.or_else(|| book.named(typed)) else {
             let place = Place::parse(typed)?;
             let expected = book.pins.get(&place).copied();
@@ -352,6 +353,7 @@ impl Peers {
             {
                 return Err(PeersError::NameTaken { name: name.clone(), id: other });
             }
+            book.succeeded.remove(&id);
             let entry = book.peers.entry(id).or_insert_with(Entry::default);
             entry.rights = Rights { send, fetch };
             entry.name = name.or(entry.name.take());

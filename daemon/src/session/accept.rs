@@ -51,6 +51,9 @@ impl Sessions {
             }
         };
         let peer = connection.peer_id();
+        if let Err(error) = self.links.follow(&connection).await {
+            tracing::warn!(%peer, %error, "a new key could not be noted");
+        }
         let stranger = !self.peers.is_trusted(&peer);
         if !self.links.make_room(&peer, stranger) {
             tracing::warn!(%peer, "too many connections, one refused");
@@ -88,7 +91,7 @@ impl Sessions {
     /// one at a time, and few.
     pub(super) async fn attend(self: Arc<Self>, link: Arc<Link>) {
         let mut asked = 0;
-        while let Ok(control) = link.connection().accept_control().await {
+        while let Some(control) = self.next_conversation(&link).await {
             let opened = link.opened(control.id);
             let conversation = self.clone().conversation(link.clone(), control, opened);
             if self.peers.is_trusted(&link.peer()) {
@@ -101,6 +104,22 @@ impl Sessions {
                 return;
             }
             conversation.await;
+        }
+    }
+
+    /// The next conversation, which a stranger that has dialled has to open soon: it holds one of few places.
+    async fn next_conversation(&self, link: &Link) -> Option<ControlStream> {
+        let opened = link.connection().accept_control();
+        tokio::pin!(opened);
+        loop {
+            match tokio::time::timeout(FIRST_FRAME_DEADLINE, &mut opened).await {
+                Ok(control) => return control.ok(),
+                Err(_) if link.is_dialled() || self.peers.is_trusted(&link.peer()) => {}
+                Err(_) => {
+                    link.connection().close(close::DEADLINE, "");
+                    return None;
+                }
+            }
         }
     }
 
@@ -380,7 +399,7 @@ impl Sessions {
         let (peer, id) = (link.peer(), fetch.file_id);
         let (store, rights) = (self.store.clone(), self.peers.rights(&peer));
         let share = blocking(&self.workers, move || store.catalog().share(id)).await??;
-        let granted = match (shares::granted(share.clone(), &peer, rights), ticket) {
+        let granted = match (shares::granted(share.clone(), &self.peers.keys_of(&peer), rights), ticket) {
             // Who may fetch it anyway uses no ticket up.
             (None, Some(ticket)) => match self.admits(link, id, ticket).await? {
                 Ok(()) => share,

@@ -262,9 +262,9 @@ impl Drop for ChunkQueue {
 /// All open connections.
 #[derive(Debug)]
 pub(crate) struct Links {
-    workers: Workers,
+    pub(super) workers: Workers,
     endpoint: Endpoint,
-    peers: Peers,
+    pub(super) peers: Peers,
     /// The budget of the daemon, for what comes before it is asked for.
     pool: Arc<Pool>,
     /// By their numbers, the oldest first.
@@ -454,7 +454,9 @@ impl Links {
                 }
             };
             let found = connection.peer_id();
-            let (peers, meant) = (self.peers.clone(), target.clone());
+            self.follow(&connection).await?;
+            // What is meant may have another key since.
+            let (peers, meant) = (self.peers.clone(), self.parse(&target.typed)?);
             if let Err(error) =
                 blocking(&self.workers, move || peers.check_key(&meant, found, policy)).await?
             {

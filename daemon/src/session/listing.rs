@@ -39,7 +39,7 @@ impl Sessions {
         if !self.peers.is_trusted(&peer) {
             return self.turn_away(link, control, RefuseReason::NotAllowed).await;
         }
-        let (store, rights) = (self.store.clone(), self.peers.rights(&peer));
+        let (store, rights, keys) = (self.store.clone(), self.peers.rights(&peer), self.peers.keys_of(&peer));
         if !rights.fetch {
             return say(control, &Message::Refuse(RefuseReason::NotAllowed)).await;
         }
@@ -50,7 +50,7 @@ impl Sessions {
                 let Some(last) = shares.last().map(|share| share.file_id) else { break };
                 after = Some(last);
                 let admitted =
-                    shares.into_iter().filter_map(|share| shares::granted(Some(share), &peer, rights));
+                    shares.into_iter().filter_map(|share| shares::granted(Some(share), &keys, rights));
                 found.extend(admitted.map(|share| entry(&share)));
                 if found.len() > LIST_PAGE {
                     break;

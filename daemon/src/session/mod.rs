@@ -11,6 +11,7 @@ mod destination;
 mod early;
 mod error;
 mod folder;
+mod follow;
 mod hooks;
 mod inbox;
 mod incoming;

@@ -1,6 +1,7 @@
 //! What the owner has settled for one peer, as it bears on what that peer offers.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -32,9 +33,12 @@ impl Sessions {
 
     /// Bytes of what a peer has sent and what is still where it landed.
     async fn lies_here(&self, peer: PeerId) -> Result<u64, RunError> {
-        let store = self.store.clone();
+        let (store, keys) = (self.store.clone(), self.peers.keys_of(&peer));
         let sum = blocking(&self.workers, move || {
-            let paths = store.catalog().receipts(peer)?;
+            let mut paths = BTreeSet::new();
+            for key in keys {
+                paths.extend(store.catalog().receipts(key)?);
+            }
             Ok::<u64, RunError>(paths.iter().map(|path| bytes_at(path)).fold(0, u64::saturating_add))
         });
         sum.await?

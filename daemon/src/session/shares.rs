@@ -44,12 +44,12 @@ impl Audience {
         }
     }
 
-    /// Whether a peer with these rights may fetch.
-    pub(crate) fn admits(&self, peer: &PeerId, rights: Rights) -> bool {
+    /// Whether a peer with these rights may fetch, which has and had these keys.
+    pub(crate) fn admits(&self, peer: &[PeerId], rights: Rights) -> bool {
         match self {
             Self::Public => true,
             Self::Trusted => rights.fetch,
-            Self::Peers(named) => rights.fetch && named.contains(peer),
+            Self::Peers(named) => rights.fetch && named.iter().any(|id| peer.contains(id)),
         }
     }
 
@@ -105,7 +105,7 @@ pub(crate) fn kept(existing: Option<Share>) -> String {
 }
 
 /// Whether a peer may fetch a file; one answer for what is absent and what is not granted.
-pub(crate) fn granted(share: Option<Share>, peer: &PeerId, rights: Rights) -> Option<Share> {
+pub(crate) fn granted(share: Option<Share>, peer: &[PeerId], rights: Rights) -> Option<Share> {
     share.filter(|share| Audience::of_share(share).admits(peer, rights))
 }
 
@@ -140,10 +140,11 @@ mod tests {
 
     #[test]
     fn an_audience_needs_the_right_unless_it_is_public() {
-        assert!(Audience::Public.admits(&A, NONE));
-        assert!(Audience::Trusted.admits(&A, FETCH) && !Audience::Trusted.admits(&A, NONE));
+        assert!(Audience::Public.admits(&[A], NONE));
+        assert!(Audience::Trusted.admits(&[A], FETCH) && !Audience::Trusted.admits(&[A], NONE));
         let named = Audience::Peers(vec![A]);
-        assert!(named.admits(&A, FETCH) && !named.admits(&A, NONE) && !named.admits(&B, FETCH));
+        assert!(named.admits(&[A], FETCH) && !named.admits(&[A], NONE) && !named.admits(&[B], FETCH));
+        assert!(named.admits(&[B, A], FETCH), "by an old key");
     }
 
     /// Fault 76.
@@ -156,9 +157,9 @@ mod tests {
             created_ms: 0,
             excludes: Vec::new(),
         };
-        assert!(granted(Some(share.clone()), &A, FETCH).is_none());
+        assert!(granted(Some(share.clone()), &[A], FETCH).is_none());
         let back = share_back(Some(share), FileId([0; 32]), "/a".into(), A, 0);
-        assert!(granted(Some(back.clone()), &A, FETCH).is_some());
-        assert!(granted(Some(back), &B, FETCH).is_none());
+        assert!(granted(Some(back.clone()), &[A], FETCH).is_some());
+        assert!(granted(Some(back), &[B], FETCH).is_none());
     }
 }

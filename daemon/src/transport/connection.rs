@@ -70,6 +70,13 @@ impl Connection {
         self.shared.peer
     }
 
+    /// Who is at the other end had these keys before, the latest first, and each has signed for the next.
+    pub(crate) fn predecessors(&self) -> Vec<PeerId> {
+        let identity = self.quic.peer_identity();
+        let identity = identity.and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
+        identity.map(|certificates| tls::predecessors(&certificates)).unwrap_or_default()
+    }
+
     /// What the other end knows this side by.
     pub(crate) fn own_id(&self) -> PeerId {
         self.shared.own

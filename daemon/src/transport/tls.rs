@@ -3,7 +3,11 @@
 
 use std::sync::Arc;
 
-use p2p_protocol::{PeerId, wire::ALPN};
+use p2p_protocol::{
+    PeerId,
+    succession::{Succession, key_of_spki},
+    wire::ALPN,
+};
 use rustls::{
     DigitallySignedStruct, DistinguishedName, Error, PeerIncompatible, SignatureScheme,
     client::{
@@ -18,7 +22,7 @@ use rustls::{
     },
 };
 
-use crate::identity::Identity;
+use crate::identity::{Identity, is_signed};
 
 /// The cryptography in use. Key exchange is hybrid where the peer knows how, so that what is recorded today stays
 /// secret from a quantum computer later. Ciphers, too, are those of aws-lc-rs: protecting and opening packets it
@@ -88,6 +92,17 @@ pub(super) fn server_config(identity: &Identity) -> Result<rustls::ServerConfig,
 pub(super) fn peer_id(certificates: &[CertificateDer<'_>]) -> Option<PeerId> {
     let certificate = ParsedCertificate::try_from(certificates.first()?).ok()?;
     Some(PeerId::from_spki(&certificate.subject_public_key_info()))
+}
+
+/// Who the peer of a completed handshake was before, the latest first, as far as its old keys have signed for it.
+pub(super) fn predecessors(certificates: &[CertificateDer<'_>]) -> Vec<PeerId> {
+    let known = || {
+        let certificate = certificates.first()?;
+        let signed = Succession::find(certificate)?;
+        let parsed = ParsedCertificate::try_from(certificate).ok()?;
+        signed.predecessors(&key_of_spki(&parsed.subject_public_key_info())?, is_signed)
+    };
+    known().unwrap_or_default()
 }
 
 fn chain(identity: &Identity) -> Vec<CertificateDer<'static>> {

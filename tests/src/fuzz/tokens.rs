@@ -1,7 +1,8 @@
-//! Tokens, as they are pasted.
+//! Tokens, as they are pasted, and successions, as they are found in certificates.
 
 use p2p_protocol::{
-    limits::{MAX_TOKEN_ADDRESSES, MAX_TOKEN_TEXT_LEN},
+    limits::{MAX_SUCCESSIONS, MAX_TOKEN_ADDRESSES, MAX_TOKEN_TEXT_LEN},
+    succession::Succession,
     token::{Grant, Secret, Token, looks_like_ticket},
 };
 
@@ -12,6 +13,12 @@ use p2p_protocol::{
 /// token's own.
 pub fn tokens(bytes: &[u8]) {
     let Some((kind, bytes)) = bytes.split_first() else { return };
+    if let Some(list) = Succession::find(bytes) {
+        let said = list.encode();
+        assert!(bytes.windows(said.len()).any(|window| window == said), "what is found is there");
+        assert_eq!(Succession::find(&said).as_ref(), Some(&list));
+        assert!(list.predecessors(&[0; 32], |_, _, _| true).is_some_and(|ids| ids.len() <= MAX_SUCCESSIONS));
+    }
     let text = match kind % 3 {
         0 => String::from_utf8_lossy(bytes).into_owned(),
         kind => {

@@ -68,3 +68,12 @@ async fn a_conversation_that_never_begins_is_ended() {
     assert_eq!(silent.hear().await, Heard::Message(Message::Abort(AbortReason::Stalled)));
     scene.check(&[]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_that_asks_for_nothing_makes_room() {
+    let mut scene = Scene::with_stranger();
+    scene.victim.cli().run(words!["invite"]).success();
+    let idle = scene.hostile.dial(scene.victim.address()).await;
+    assert_eq!(idle.ended().await, Ended::Code(close::DEADLINE.into()));
+    scene.check(&[]);
+}
