@@ -3,9 +3,18 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use p2p_protocol::{FileId, PeerId, control::Wishes, queue::Priority, rate::Rate};
+use p2p_protocol::{
+    FileId, PeerId,
+    control::Wishes,
+    queue::Priority,
+    rate::Rate,
+    rules::{Acceptance, Exists, Size},
+};
 
-use crate::{commands, complete};
+use crate::{
+    commands, complete,
+    wanted::{self, Wanted},
+};
 
 /// Move files straight between two machines, verified and resumable.
 #[derive(Debug, Parser)]
@@ -61,14 +70,23 @@ pub(crate) enum Command {
     Fetch(Fetch),
     /// Make a file or folder fetchable, and print its File ID
     Share(Share),
-    /// Take a share back
+    /// Take a share back, with the tickets for it, or one ticket alone
     Unshare {
         /// What to take back
-        #[arg(add = complete::shared())]
-        file_id: FileId,
+        #[arg(required_unless_present = "ticket", add = complete::shared())]
+        file_id: Option<FileId>,
+        /// A ticket's number, as `p2p shares` shows it; what it is for stays shared
+        #[arg(long, value_name = "N", conflicts_with = "file_id")]
+        ticket: Option<u64>,
     },
     /// List what is shared, and with whom
     Shares,
+    /// List what a peer shares with this machine
+    Ls {
+        /// The peer: a host, host:port, a peer's name or its Peer ID
+        #[arg(value_name = "PEER", add = complete::targets())]
+        peer: String,
+    },
     /// List all transfers
     List,
     /// Show one transfer: its numbers, what is missing, what failed and why
@@ -160,8 +178,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Option<Inbox>,
     },
-    /// Print this machine's Peer ID
-    Id,
+    /// Print this machine's Peer ID, or move its identity
+    Id {
+        #[command(subcommand)]
+        command: Option<Id>,
+    },
     /// Make an invitation: a token by which another machine and this one come to trust each other
     Invite(Invite),
     /// List the invitations that hold
@@ -304,6 +325,8 @@ pub(crate) struct Send {
     #[arg(long)]
     pub(crate) name: Option<String>,
     #[command(flatten)]
+    pub(crate) excludes: Excludes,
+    #[command(flatten)]
     pub(crate) key: Key,
     #[command(flatten)]
     pub(crate) how: How,
@@ -316,11 +339,14 @@ pub(crate) struct Send {
 
 #[derive(Debug, Args)]
 pub(crate) struct Fetch {
-    /// What to fetch
-    #[arg(add = complete::file_ids())]
-    pub(crate) file_id: FileId,
-    /// Where from; given again, the next is tried when one fails
-    #[arg(long, required = true, value_name = "TARGET", add = complete::targets())]
+    /// What to fetch: a File ID, or a ticket, or - to read that from standard input (default: the ticket that P2P_TOKEN holds)
+    #[arg(value_name = "FILE_ID|TICKET", conflicts_with = "token_file", add = complete::file_ids())]
+    pub(crate) what: Option<String>,
+    /// A file with a ticket in it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Where from, which a ticket says itself; given again, the next is tried when one fails
+    #[arg(long, value_name = "TARGET", add = complete::targets())]
     pub(crate) from: Vec<String>,
     /// Where to: a file, an existing folder, or - for standard output (default: the inbox)
     #[arg(short, long, value_name = "PATH")]
@@ -339,16 +365,44 @@ pub(crate) struct Fetch {
     pub(crate) patience: Patience,
 }
 
+/// What in a folder is left out.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Excludes {
+    /// Leave out what this matches in a folder, as in a .gitignore; may be given again
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) exclude: Vec<String>,
+    /// A file of such patterns, one a line; may be given again
+    #[arg(long, value_name = "FILE")]
+    pub(crate) exclude_from: Vec<PathBuf>,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Share {
     /// The file or folder
     pub(crate) path: PathBuf,
+    #[command(flatten)]
+    pub(crate) excludes: Excludes,
     /// Only for this peer, by name or Peer ID; may be given again (default: every trusted peer)
     #[arg(long, value_name = "PEER", add = complete::peer_names())]
     pub(crate) to: Vec<String>,
     /// For anyone who can reach this machine's port
     #[arg(long, conflicts_with = "to")]
     pub(crate) public: bool,
+    /// For whoever has the ticket that this makes and prints
+    #[arg(long, conflicts_with_all = ["to", "public"])]
+    pub(crate) ticket: bool,
+    /// How many machines may fetch by the ticket (default: any number)
+    #[arg(long, requires = "ticket", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) uses: Option<u32>,
+    /// How long the ticket holds, like 1h or 7d (default: until it is taken back)
+    #[arg(long, requires = "ticket", value_name = "TIME", value_parser = crate::format::parse_time)]
+    pub(crate) expires: Option<Duration>,
+    /// Where this machine can be reached; may be given again (default: its own addresses)
+    #[arg(long, requires = "ticket", value_name = "HOST:PORT")]
+    pub(crate) address: Vec<String>,
+    /// Show the ticket as a QR code, too
+    #[arg(long, requires = "ticket")]
+    pub(crate) qr: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -364,6 +418,26 @@ pub(crate) enum Inbox {
         /// The offer's number
         #[arg(value_name = "N", add = complete::offers())]
         number: u64,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Id {
+    /// Write this machine's identity to a new file, encrypted with a passphrase
+    Export {
+        /// The file
+        file: PathBuf,
+        /// A file with the passphrase in its first line (default: what P2P_PASSPHRASE holds, or it is asked for)
+        #[arg(long, value_name = "FILE")]
+        passphrase_file: Option<PathBuf>,
+    },
+    /// Take an exported identity into a state folder that has none
+    Import {
+        /// The file
+        file: PathBuf,
+        /// A file with the passphrase in its first line (default: what P2P_PASSPHRASE holds, or it is asked for)
+        #[arg(long, value_name = "FILE")]
+        passphrase_file: Option<PathBuf>,
     },
 }
 
@@ -410,6 +484,8 @@ pub(crate) enum Service {
 pub(crate) enum Peers {
     /// Allow a peer to send files here and to fetch what is shared
     Trust(Trust),
+    /// Show or change the rules for what a peer sends
+    Rule(Rule),
     /// Forget a peer and end its connections
     Forget {
         /// Its Peer ID or name
@@ -432,6 +508,32 @@ pub(crate) struct Trust {
     /// What it may do here
     #[arg(long, value_enum, value_delimiter = ',', default_value = "send,fetch", value_name = "RIGHTS")]
     pub(crate) allow: Vec<Right>,
+}
+
+/// Rules for what a peer sends. What is not named stays as it is; `default` is what holds for everybody.
+#[derive(Debug, Args)]
+pub(crate) struct Rule {
+    /// Its Peer ID or name
+    #[arg(add = complete::peer_names())]
+    pub(crate) peer: String,
+    /// What happens to its offers
+    #[arg(long, value_name = "always|ask|never|default", value_parser = wanted::accept)]
+    pub(crate) accept: Option<Wanted<Acceptance>>,
+    /// Where what it sends lands: a folder, or default for the inbox
+    #[arg(long, value_name = "DIR|default", value_parser = wanted::folder)]
+    pub(crate) folder: Option<Wanted<String>>,
+    /// The largest file or folder that it may send
+    #[arg(long, value_name = "SIZE|default", value_parser = wanted::size)]
+    pub(crate) largest: Option<Wanted<Size>>,
+    /// How much of what it has sent may lie here at a time
+    #[arg(long, value_name = "SIZE|default", value_parser = wanted::size)]
+    pub(crate) quota: Option<Wanted<Size>>,
+    /// What happens where a name is taken
+    #[arg(long, value_name = "keep-both|overwrite|skip|default", value_parser = wanted::exists)]
+    pub(crate) exists: Option<Wanted<Exists>>,
+    /// Whether it may fetch back what it has sent
+    #[arg(long, value_name = "yes|no|default", value_parser = wanted::seed)]
+    pub(crate) seed: Option<Wanted<bool>>,
 }
 
 /// What a peer may be allowed to do.

@@ -6,11 +6,13 @@ use clap::{Command, CommandFactory};
 use p2p_protocol::{
     ChunkRange, FileId, PeerId,
     control::{
-        Confinement, Direction, Happening, LogEntry, PeerInfo, Progress, Standing, State, Status, WaitReason,
-        Writing,
+        Confinement, Direction, Happening, LogEntry, PeerInfo, Progress, Standing, State, Status, TicketInfo,
+        WaitReason, Writing,
     },
     queue::Priority,
     rate::{InForce, Limits, Source},
+    rules::Rules,
+    wire::peer::Shared,
 };
 use serde_json::{Map, Value};
 
@@ -61,8 +63,14 @@ fn is_shown_below(line: &Line<'_>) {
         Line::Cancelled { .. } | Line::Verified { .. } | Line::Id { .. } | Line::Trusted { .. } => {}
         Line::Accepted { .. } | Line::Rejected { .. } => {}
         Line::Invited { .. } | Line::Invitation { .. } | Line::Uninvited { .. } | Line::Joined { .. } => {}
+        Line::IdExported { .. } | Line::IdImported { .. } => {}
+        Line::Ticketed { .. } | Line::Ticket(_) | Line::TicketRemoved { .. } => {}
         Line::Paused { .. } | Line::Resumed { .. } | Line::Priority { .. } | Line::Limits(_) => {}
-        Line::Forgotten { .. } | Line::Transfer(_) | Line::Detail { .. } | Line::Peer(_) => {}
+        Line::Forgotten { .. }
+        | Line::Listed(_)
+        | Line::Transfer(_)
+        | Line::Detail { .. }
+        | Line::Peer(_) => {}
         Line::Service(_)
         | Line::ServicePlan { .. }
         | Line::Log { .. }
@@ -76,6 +84,7 @@ fn is_shown_below(line: &Line<'_>) {
 
 fn lines() -> Vec<Value> {
     let summary = example(7, State::Active);
+    let listed = Shared { file_id: ID, name: String::new(), is_folder: false, size: Some(1) };
     let info = PeerInfo {
         id: PEER,
         standing: Standing::Trusted,
@@ -84,6 +93,7 @@ fn lines() -> Vec<Value> {
         fetch: true,
         addresses: Vec::new(),
         connected: true,
+        rules: Rules::default(),
     };
     let status = Status {
         version: "1".into(),
@@ -103,6 +113,7 @@ fn lines() -> Vec<Value> {
         },
         limits: InForce { limits: Limits::default(), source: Source::Config },
     };
+    let ticket = TicketInfo { number: 1, file_id: ID, uses: None, used: 0, created_ms: 1, expires_ms: None };
     let (transfer, path, name, hints) = (7, "a", "a", ["b".to_owned()]);
     let entry = LogEntry::new(1, Happening::Done);
     let range = ChunkRange { start: 0, count: 1 };
@@ -152,11 +163,16 @@ fn lines() -> Vec<Value> {
         Line::Rejected { transfer },
         Line::Verified { path, file_id: ID, ok: true, actual: ID },
         Line::Id { peer: "a" },
+        Line::IdExported { peer: "a", path },
+        Line::IdImported { peer: "a" },
         Line::Trusted { peer: PEER },
         Line::Forgotten { peer: "a" },
         Line::Invited { token: "a", number: 1, expires_ms: 1, addresses: &hints },
         Line::Invitation { number: 1, allow: &["send"], created_ms: 1, expires_ms: 1, used_by: None },
         Line::Uninvited { number: 1 },
+        Line::Ticketed { token: "a", ticket: (&ticket).into(), addresses: &hints },
+        Line::Ticket((&ticket).into()),
+        Line::TicketRemoved { number: 1 },
         Line::Joined { peer: PEER, name, address: "a" },
         Line::Transfer((&summary).into()),
         Line::Detail {
@@ -166,6 +182,7 @@ fn lines() -> Vec<Value> {
             missing: vec![Missing::new(range, 1, 1)],
             failed_chunks: vec![FailedChunk { chunk: 1, reason: "corrupt" }],
         },
+        Line::Listed((&listed).into()),
         Line::Entry((&entry).into()),
         Line::Peer((&info).into()),
         Line::Status((&status).into()),

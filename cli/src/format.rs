@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use p2p_protocol::rate::RateError;
+use p2p_protocol::{rate::RateError, rules::Size};
 
 use crate::args::Bound;
 
@@ -61,6 +61,11 @@ pub(crate) fn ago(then_ms: u64, now_ms: u64) -> String {
     }
 }
 
+/// Seconds, and none lost: less than one is one.
+pub(crate) fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
 /// How long until a moment, roughly.
 pub(crate) fn until(then_ms: u64, now_ms: u64) -> String {
     let s = then_ms.saturating_sub(now_ms).div_ceil(1000);
@@ -92,20 +97,7 @@ pub(crate) fn eta_s(rest: u64, rate: u64) -> Option<u64> {
 
 /// A size as it is typed: `4096`, `64KiB`, `256MiB`, `1G`. Units are powers of 1024.
 pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
-    let wrong = || format!("`{text}` is not a size; write it like 64MiB or 1GiB");
-    let text = text.trim();
-    let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(unit_at);
-    let number: u64 = number.parse().map_err(|_| wrong())?;
-    let power = match unit.trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 0,
-        "k" | "kb" | "kib" => 1,
-        "m" | "mb" | "mib" => 2,
-        "g" | "gb" | "gib" => 3,
-        "t" | "tb" | "tib" => 4,
-        _ => return Err(wrong()),
-    };
-    number.checked_mul(1024u64.pow(power)).ok_or_else(wrong)
+    text.parse::<Size>().map(|size| size.0).map_err(|error| error.to_string())
 }
 
 /// A time as it is typed: `90`, in seconds, `30s`, `5m`, `1h30m`.
@@ -198,17 +190,6 @@ mod tests {
         assert_eq!(eta_s(0, 0), Some(0));
         assert_eq!(eta_s(5, 0), None);
         assert_eq!(eta_s(11, 10), Some(2));
-    }
-
-    #[test]
-    fn sizes_parse_as_people_type_them() {
-        assert_eq!(parse_size("4096"), Ok(4096));
-        assert_eq!(parse_size("64MiB"), Ok(64 << 20));
-        assert_eq!(parse_size("1g"), Ok(1 << 30));
-        assert_eq!(parse_size("1 GiB"), Ok(1 << 30));
-        for wrong in ["", "MiB", "-1", "1.5G", "3x", "99999999999T"] {
-            assert!(parse_size(wrong).is_err(), "{wrong}");
-        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod entry;
 mod status;
+mod ticket;
 
 use std::io;
 
@@ -12,12 +13,15 @@ use p2p_protocol::{
     queue::Priority,
     rate::Rate,
     reason::ChunkFailure,
+    rules::{Acceptance, Exists, Rules},
     waits::{Shares, Stage},
+    wire::peer::Shared,
 };
 use serde::{Deserialize, Serialize, Serializer};
 
 pub(crate) use entry::Entry;
 pub(crate) use status::{LimitsLine, StatusLine};
+pub(crate) use ticket::TicketLine;
 
 use crate::format;
 
@@ -25,6 +29,7 @@ use crate::format;
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(crate) enum Line<'a> {
+    Listed(ListedShare<'a>),
     Queued {
         transfer: u64,
         /// Where there are several, which of them it is.
@@ -151,6 +156,13 @@ pub(crate) enum Line<'a> {
     Id {
         peer: &'a str,
     },
+    IdExported {
+        peer: &'a str,
+        path: &'a str,
+    },
+    IdImported {
+        peer: &'a str,
+    },
     Trusted {
         #[serde(serialize_with = "text")]
         peer: PeerId,
@@ -172,6 +184,16 @@ pub(crate) enum Line<'a> {
         used_by: Option<&'a str>,
     },
     Uninvited {
+        number: u64,
+    },
+    Ticketed {
+        token: &'a str,
+        #[serde(flatten)]
+        ticket: TicketLine,
+        addresses: &'a [String],
+    },
+    Ticket(TicketLine),
+    TicketRemoved {
         number: u64,
     },
     Joined {
@@ -446,6 +468,22 @@ pub(crate) struct FailedChunk {
     pub(crate) reason: &'static str,
 }
 
+/// Something that a peer shares.
+#[derive(Debug, Serialize)]
+pub(crate) struct ListedShare<'a> {
+    #[serde(serialize_with = "text")]
+    file_id: FileId,
+    name: &'a str,
+    folder: bool,
+    bytes: Option<u64>,
+}
+
+impl<'a> From<&'a Shared> for ListedShare<'a> {
+    fn from(share: &'a Shared) -> Self {
+        Self { file_id: share.file_id, name: &share.name, folder: share.is_folder, bytes: share.size }
+    }
+}
+
 /// A peer in a list.
 #[derive(Debug, Serialize)]
 pub(crate) struct Peer<'a> {
@@ -456,6 +494,31 @@ pub(crate) struct Peer<'a> {
     allow: Vec<&'static str>,
     addresses: &'a [String],
     connected: bool,
+    rules: PeerRules<'a>,
+}
+
+/// What is settled for a peer; `null` is what holds for everybody.
+#[derive(Debug, Serialize)]
+struct PeerRules<'a> {
+    accept: Option<&'static str>,
+    folder: Option<&'a str>,
+    largest_bytes: Option<u64>,
+    quota_bytes: Option<u64>,
+    exists: Option<&'static str>,
+    seed: Option<bool>,
+}
+
+impl<'a> From<&'a Rules> for PeerRules<'a> {
+    fn from(rules: &'a Rules) -> Self {
+        Self {
+            accept: rules.accept.map(Acceptance::word),
+            folder: rules.folder.as_deref(),
+            largest_bytes: rules.largest.map(|size| size.0),
+            quota_bytes: rules.quota.map(|size| size.0),
+            exists: rules.exists.map(Exists::word),
+            seed: rules.seed,
+        }
+    }
 }
 
 impl<'a> From<&'a PeerInfo> for Peer<'a> {
@@ -467,6 +530,7 @@ impl<'a> From<&'a PeerInfo> for Peer<'a> {
             allow: rights(info),
             addresses: &info.addresses,
             connected: info.connected,
+            rules: (&info.rules).into(),
         }
     }
 }

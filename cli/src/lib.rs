@@ -21,6 +21,7 @@ mod remarks;
 mod service;
 mod start;
 mod view;
+mod wanted;
 
 #[cfg(test)]
 mod documented;

@@ -47,7 +47,7 @@ pub(crate) struct Args {
     /// Print one thing and exit, for `p2p id`, `p2p config` and `p2p verify`
     #[arg(long, value_name = "WHAT", hide = true)]
     pub(crate) print: Option<Print>,
-    /// The folder that `--print folder-id` is about
+    /// The folder that `--print folder-id` is about, or the file of an exported identity
     #[arg(long, value_name = "PATH", hide = true)]
     pub(crate) of: Option<PathBuf>,
 }
@@ -57,6 +57,10 @@ pub(crate) struct Args {
 pub(crate) enum Print {
     /// The Peer ID, made now if this is a new home.
     Id,
+    /// The Peer ID of the identity, which is written to a file, encrypted with the passphrase on standard input.
+    ExportId,
+    /// The same of one that is taken from such a file into a home without.
+    ImportId,
     /// Each setting and where it came from, for people.
     Config,
     /// The same as one JSON object.
@@ -111,6 +115,8 @@ mod tests {
     fn what_to_print_is_for_programs_and_hidden() {
         for (word, meant) in [
             ("id", Print::Id),
+            ("export-id", Print::ExportId),
+            ("import-id", Print::ImportId),
             ("config", Print::Config),
             ("config-json", Print::ConfigJson),
             ("folder-id", Print::FolderId),

@@ -5,6 +5,8 @@
 //! The self-signed certificate that TLS wants around it is made from the key at every start, always the same,
 //! so that key and certificate cannot disagree.
 
+mod backup;
+
 use std::{
     ffi::OsStr,
     fmt,
@@ -16,10 +18,12 @@ use std::{
 };
 
 use cap_std::fs::Dir;
-use p2p_protocol::PeerId;
+use p2p_protocol::{PeerId, reason::Failure};
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PublicKeyData};
 
 use crate::disk::{Disk, NEW, PRIVATE_FILE, PRIVATE_FOLDER, make_folders, open_folder, write_all};
+
+pub(crate) use backup::Passphrase;
 
 const KEY_FILE: &str = "identity.pem";
 /// Files that only a home with an identity has: others know this machine by its key, or it has work under way.
@@ -59,9 +63,34 @@ pub(crate) enum IdentityError {
     /// The operating system said no.
     #[error("{path}: cannot {what}: {source}")]
     Io { what: &'static str, path: PathBuf, source: Arc<io::Error> },
+    /// There is no identity here.
+    #[error("{path}: there is no identity in this home yet")]
+    None { path: PathBuf },
+    /// What would be replaced is never replaced.
+    #[error("{path} is there already, and is not replaced")]
+    Exists { path: PathBuf },
+    /// The file is not one that this program has exported, or the passphrase is another.
+    #[error("{path}: not an exported identity that can be read: {why}")]
+    Backup { path: PathBuf, why: String },
+    /// The passphrase cannot be one.
+    #[error("a passphrase has {least} to {most} bytes")]
+    Passphrase { least: usize, most: u64 },
     /// No key or certificate could be made.
     #[error("cannot make a key or its certificate: {0}")]
     Crypto(String),
+}
+
+impl IdentityError {
+    /// The class of failure that the command line reports.
+    pub(crate) fn failure(&self) -> Failure {
+        match self {
+            Self::None { .. } => Failure::NotFound,
+            Self::Exists { .. } => Failure::Conflict,
+            Self::Backup { .. } => Failure::Integrity,
+            Self::Passphrase { .. } => Failure::Usage,
+            _ => Failure::Other,
+        }
+    }
 }
 
 /// The files to remove for a deliberate new start.
@@ -124,38 +153,7 @@ impl Identity {
     }
 
     fn load(path: &Path, home: &Path) -> Result<Option<Self>, IdentityError> {
-        let file = match File::open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failed("open", path)(error)),
-        };
-        let metadata = file.metadata().map_err(failed("examine", path))?;
-        let damaged = |why: String| {
-            let mut all = dependents(home);
-            all.0.insert(0, path.to_owned());
-            IdentityError::Damaged { path: path.to_owned(), why, all }
-        };
-        if !metadata.is_file() {
-            return Err(damaged("not a regular file".to_owned()));
-        }
-        check_owner(path, &metadata)?;
-        let mode = metadata.mode() & 0o777;
-        if mode & 0o077 != 0 {
-            return Err(IdentityError::Exposed { path: path.to_owned(), mode });
-        }
-        let mut text = String::new();
-        match file.take(MAX_KEY_FILE).read_to_string(&mut text) {
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                return Err(damaged("not text".to_owned()));
-            }
-            Err(error) => return Err(failed("read", path)(error)),
-        }
-        let key = KeyPair::from_pem(&text).map_err(|error| damaged(error.to_string()))?;
-        if !key.is_compatible(&rcgen::PKCS_ED25519) {
-            return Err(damaged("a key of another kind than Ed25519".to_owned()));
-        }
-        Self::from_key(&key).map(Some)
+        read(path, home)?.map(|text| parse(&text, path, home)).transpose()
     }
 
     fn from_key(key: &KeyPair) -> Result<Self, IdentityError> {
@@ -190,6 +188,45 @@ impl Identity {
     pub(crate) fn private_key_der(&self) -> &[u8] {
         &self.private_key
     }
+}
+
+/// What a key file holds, where there is one that nobody else could have read.
+fn read(path: &Path, home: &Path) -> Result<Option<String>, IdentityError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed("open", path)(error)),
+    };
+    let metadata = file.metadata().map_err(failed("examine", path))?;
+    if !metadata.is_file() {
+        return Err(damaged(path, home, "not a regular file"));
+    }
+    check_owner(path, &metadata)?;
+    let mode = metadata.mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(IdentityError::Exposed { path: path.to_owned(), mode });
+    }
+    let mut text = String::new();
+    match file.take(MAX_KEY_FILE).read_to_string(&mut text) {
+        Ok(_) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(damaged(path, home, "not text")),
+        Err(error) => Err(failed("read", path)(error)),
+    }
+}
+
+/// The identity that such a file says.
+fn parse(text: &str, path: &Path, home: &Path) -> Result<Identity, IdentityError> {
+    let key = KeyPair::from_pem(text).map_err(|error| damaged(path, home, &error.to_string()))?;
+    if !key.is_compatible(&rcgen::PKCS_ED25519) {
+        return Err(damaged(path, home, "a key of another kind than Ed25519"));
+    }
+    Identity::from_key(&key)
+}
+
+fn damaged(path: &Path, home: &Path, why: &str) -> IdentityError {
+    let mut all = dependents(home);
+    all.0.insert(0, path.to_owned());
+    IdentityError::Damaged { path: path.to_owned(), why: why.to_owned(), all }
 }
 
 /// What is there in this home that depends on a lost key.

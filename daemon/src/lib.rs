@@ -37,11 +37,11 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use args::{Args, Print};
-pub use config::{Accept, Load};
+pub use config::{Accept, Hooks, Load};
 use config::{Settings, WriteOnlyIn};
 use control::ControlSocket;
 use home::{Home, HomeError};
-use identity::Identity;
+use identity::{Identity, Passphrase};
 use node::Parts;
 pub use node::{Node, Surroundings};
 pub use transport::{Congestion, Network};
@@ -91,6 +91,7 @@ impl Part {
             Self::Home(HomeError::AlreadyRunning { .. }) => Failure::Conflict,
             Self::Store(error) => error.failure(),
             Self::Transport(error) => error.failure(),
+            Self::Identity(error) => error.failure(),
             Self::Sessions(error) => error.failure,
             _ => Failure::Other,
         }
@@ -119,6 +120,8 @@ pub struct Options {
     pub accept: Accept,
     /// How much is done at a time.
     pub load: Load,
+    /// Programs that are run when something happens.
+    pub hooks: Hooks,
 }
 
 /// A running daemon. Dropping it without [`Daemon::shut_down`] is as good as a crash: what was checkpointed
@@ -255,6 +258,7 @@ async fn serve(settings: Settings, confinement: Confinement) -> Result<(), Part>
             max_transfers_per_peer: settings.max_transfers_per_peer.value,
             limit: settings.limit.value,
         },
+        hooks: settings.hooks.value,
     };
     let daemon = Daemon::begin(&options, confinement).await?;
     let mut lines = String::new();
@@ -277,12 +281,22 @@ fn print_one(print: Print, args: &Args) -> Result<(), Part> {
             let home = Settings::resolve(args)?.home.value;
             Identity::load_or_create(&disk::System, &home)?.peer_id().to_string() + "\n"
         }
+        Print::ExportId => {
+            let (home, passphrase) =
+                (Settings::resolve(args)?.home.value, Passphrase::read(std::io::stdin())?);
+            Identity::export(&disk::System, &home, of(args), &passphrase)?.to_string() + "\n"
+        }
+        Print::ImportId => {
+            let (home, passphrase) =
+                (Settings::resolve(args)?.home.value, Passphrase::read(std::io::stdin())?);
+            Identity::import(&disk::System, &home, of(args), &passphrase)?.to_string() + "\n"
+        }
         Print::Config => Settings::resolve(args)?.for_people(),
         Print::ConfigJson => {
             let line = Settings::resolve(args)?.for_programs();
             line.map_err(|error| Part::Log(error.to_string()))? + "\n"
         }
-        Print::FolderId => folder_id(args.of.as_deref().unwrap_or(Path::new(".")))?.to_string() + "\n",
+        Print::FolderId => folder_id(of(args))?.to_string() + "\n",
         Print::Man => {
             let page = args::manual().map_err(|source| Part::Io { what: "write the manual page", source })?;
             String::from_utf8_lossy(&page).into_owned()
@@ -297,11 +311,16 @@ fn print_one(print: Print, args: &Args) -> Result<(), Part> {
     say(&text)
 }
 
+/// What it is about.
+fn of(args: &Args) -> &Path {
+    args.of.as_deref().unwrap_or(Path::new("."))
+}
+
 /// The File ID of a folder, in a store of its own, which has no cache to believe.
 fn folder_id(path: &Path) -> Result<FileId, Part> {
     let scratch = std::env::temp_dir().join(format!("p2p-verify-{}", std::process::id()));
     let found = store::Store::open(Arc::new(disk::System), Workers::Threads, &scratch)
-        .and_then(|store| store.import(path, &|_| true));
+        .and_then(|store| store.import(path, &store::Excludes::none(), &|_| true));
     // What cannot be removed now is in the way of nothing.
     let _ =
         disk::place_of(&scratch).and_then(|(folder, name)| disk::remove_all(&disk::System, &folder, name));

@@ -10,7 +10,7 @@ use p2p_protocol::{
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
-    Accept, Load, Options, Part, StartError, confine,
+    Accept, Hooks, Load, Options, Part, StartError, confine,
     control::{Facts, Handlers},
     disk::{Disk, System},
     home::Home,
@@ -51,6 +51,7 @@ pub(crate) struct Parts {
     inbox: PathBuf,
     accept: Accept,
     load: Load,
+    hooks: Hooks,
 }
 
 impl Parts {
@@ -75,19 +76,21 @@ impl Parts {
             inbox,
             accept: options.accept,
             load: options.load.clone(),
+            hooks: options.hooks.clone(),
         })
     }
 
     /// Takes up the work.
     pub(crate) fn start(self, confinement: Confinement) -> Result<Node, Part> {
-        let Self { home, around, identity, peers, store, endpoint, inbox, accept, load } = self;
+        let Self { home, around, identity, peers, store, endpoint, inbox, accept, load, hooks } = self;
         let (peer_id, addresses) = (identity.peer_id(), endpoint.local_addrs());
         let confined_to = match &confinement.writing {
             Writing::Landlock { folders, .. } => Some(folders.iter().map(PathBuf::from).collect()),
             Writing::Anywhere | Writing::NotSupported => None,
         };
         let secret = identity.secret_for(session::RESUME_CONTEXT);
-        let terms = Terms { inbox: inbox.clone(), accept, confined_to, secret, load };
+        let hooks = (hooks, home.path().to_owned());
+        let terms = Terms { inbox: inbox.clone(), accept, confined_to, secret, load, hooks };
         let sessions = Sessions::start(around.workers, store, peers, endpoint, terms)?;
         let listen = addresses.iter().map(SocketAddr::to_string).collect();
         let (home_path, started) = (home.path().to_owned(), Instant::now());

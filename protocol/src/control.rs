@@ -5,6 +5,7 @@
 
 mod invite;
 mod log;
+mod peer;
 mod progress;
 mod status;
 
@@ -15,15 +16,21 @@ use crate::{
     queue::Priority,
     rate::{Change, InForce, Rate},
     reason::{ChunkFailure, Failure},
+    rules::RulesChange,
+    wire::peer::Shared,
 };
 
-pub use invite::{InvitationInfo, InviteRequest, Invited, JoinRequest, JoinedPeer, TokenText};
+pub use invite::{
+    InvitationInfo, InviteRequest, Invited, JoinRequest, JoinedPeer, TicketInfo, TicketTerms, Ticketed,
+    TokenText,
+};
 pub use log::{Happening, LogEntry, LogRequest};
+pub use peer::PeerInfo;
 pub use progress::Progress;
 pub use status::{Confinement, Probe, Status, Writing};
 
 /// Version of this conversation. It changes with every change of the types below.
-pub const VERSION: u16 = 7;
+pub const VERSION: u16 = 11;
 
 /// The fixed bytes that open each direction, so that programs of different versions part with a clear word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +96,7 @@ pub enum Request {
     Accept(u64),
     /// Refuse one: [`Event::Ok`].
     Reject(u64),
-    /// All shares: one [`Event::Shared`] each, oldest first.
+    /// All shares: one [`Event::Shared`] each, oldest first, and one [`Event::Ticket`] for each ticket.
     Shares,
     /// Whether the daemon answers, without a look at any disk: [`Event::Ok`].
     Ping,
@@ -121,6 +128,17 @@ pub enum Request {
     Uninvite(u64),
     /// Become a peer of who gave an invitation: [`Event::Joined`].
     Join(JoinRequest),
+    /// Settle something for a peer, by Peer ID or name: [`Event::Peer`].
+    Rule {
+        /// Whom it is for.
+        peer: String,
+        /// What is to be another.
+        change: RulesChange,
+    },
+    /// Take a ticket back: [`Event::Ok`].
+    RemoveTicket(u64),
+    /// What a target, as typed, shares with this machine: one [`Event::Listed`] each.
+    Listing(String),
     /// What happened: one [`Event::Log`] each, oldest first.
     Log(LogRequest),
 }
@@ -145,6 +163,8 @@ pub struct SendRequest {
     pub spooled: bool,
     /// What to do about the key found at the target.
     pub key: KeyPolicy,
+    /// Patterns of what in a folder is left out, as in a `.gitignore`.
+    pub excludes: Vec<String>,
     /// How it is to be done.
     pub wishes: Wishes,
     /// Whether to answer with the transfer's number alone.
@@ -158,6 +178,8 @@ pub struct FetchRequest {
     pub file_id: FileId,
     /// Where from, as typed; the next is tried when one fails.
     pub from: Vec<String>,
+    /// What gives the right to it, instead of trust. It says what to fetch, and where from.
+    pub ticket: Option<TokenText>,
     /// Where to.
     pub output: Output,
     /// What to do about the key found at a target.
@@ -208,6 +230,8 @@ pub struct ShareRequest {
     pub path: Vec<u8>,
     /// Who may fetch it.
     pub with: ShareWith,
+    /// Patterns of what in a folder is left out, as in a `.gitignore`.
+    pub excludes: Vec<String>,
 }
 
 /// Who may fetch a shared file.
@@ -219,6 +243,8 @@ pub enum ShareWith {
     Peers(Vec<String>),
     /// Anyone who can reach the port.
     Public,
+    /// Whoever has a ticket, which is made: [`Event::Ticketed`] follows. Who could fetch it before still can.
+    Ticket(TicketTerms),
 }
 
 /// `p2p peers trust`.
@@ -279,6 +305,12 @@ pub enum Event {
     Invitation(InvitationInfo),
     /// Another machine was joined.
     Joined(JoinedPeer),
+    /// A ticket was made.
+    Ticketed(Ticketed),
+    /// A ticket in a list.
+    Ticket(TicketInfo),
+    /// Something that a peer shares.
+    Listed(Shared),
     /// Something that happened.
     Log(LogEntry),
 }
@@ -524,25 +556,6 @@ pub enum Standing {
     Trusted,
     /// It tried, and was refused.
     Pending,
-}
-
-/// A peer in a list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PeerInfo {
-    /// Its identity.
-    pub id: PeerId,
-    /// What it is here.
-    pub standing: Standing,
-    /// Its name here.
-    pub name: Option<String>,
-    /// It may send files here.
-    pub send: bool,
-    /// It may fetch what is shared with it.
-    pub fetch: bool,
-    /// Addresses where it was, or can be, dialled.
-    pub addresses: Vec<String>,
-    /// Whether a connection is open.
-    pub connected: bool,
 }
 
 #[cfg(test)]

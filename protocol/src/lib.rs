@@ -20,6 +20,7 @@ pub mod proof;
 pub mod queue;
 pub mod rate;
 pub mod reason;
+pub mod rules;
 pub mod throttle;
 pub mod token;
 pub mod transfer;

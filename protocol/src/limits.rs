@@ -51,6 +51,10 @@ pub const MANIFEST_BUDGET: u64 = MAX_MANIFEST_LEN as u64;
 pub const MAX_VALUES_ASKED: u64 = 1 << 18;
 /// Longest path inside a folder, in bytes of UTF-8, and longest target of a symbolic link.
 pub const MAX_PATH_LEN: usize = 4096;
+/// Shares in one message.
+pub const LIST_PAGE: usize = 256;
+/// Shares of one peer that are listed in all.
+pub const MAX_LISTED: usize = 1 << 20;
 /// Most names in such a path.
 pub const MAX_DEPTH: usize = 128;
 /// Most small files that share a chunk.
@@ -158,7 +162,11 @@ pub const MAX_INVITATIONS: usize = 64;
 pub const MAX_INVITATION_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// An invitation that was made this much later than now, by a clock that was set back since, counts as expired.
 pub const CLOCK_SLACK: Duration = Duration::from_secs(300);
-/// Wrong proofs for one invitation, after which it is void, and from one place, after which that is not listened to …
+/// Most tickets that hold at a time.
+pub const MAX_TICKETS: usize = 1024;
+/// Longest time that a ticket's expiry can be set to.
+pub const MAX_TICKET_AGE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// Wrong proofs for one invitation or ticket, after which it is void, and from one place, after which that is not listened to …
 pub const MAX_WRONG_CLAIMS: u32 = 8;
 /// … for this long.
 pub const CLAIM_LOCKOUT: Duration = Duration::from_secs(600);
@@ -238,6 +246,10 @@ const _: () = {
     assert!(
         2 * MAX_RANGES * 8 + 64 < MAX_FRAME_LEN,
         "a full want fits one frame, and so does a full selection"
+    );
+    assert!(
+        LIST_PAGE * (MAX_NAME_LEN + 64) + 64 < MAX_FRAME_LEN,
+        "a part of a list of shares fits one frame"
     );
     assert!(MANIFEST_PART_LEN + 64 < MAX_FRAME_LEN, "a part of a manifest fits one frame");
     assert!(MAX_CHUNKS == 1 << MAX_PROOF_LEN, "a proof has a value for each level");

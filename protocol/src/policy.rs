@@ -7,6 +7,7 @@ use crate::{
     limits::{MAX_CHUNK_LEN, MAX_MANIFEST_LEN, MAX_UNSEALED_CHUNKS},
     name::NameError,
     reason::{PeerMisbehaved, RefuseReason},
+    rules::Bounds,
     wire::peer::{Kind, Offer},
 };
 
@@ -30,6 +31,8 @@ pub struct Situation {
     pub running: usize,
     /// Most transfers that one peer may have running here.
     pub max_running: usize,
+    /// What the owner has settled for this peer; it does not bear on what was asked for.
+    pub bounds: Bounds,
 }
 
 /// An offer that was found acceptable. Only [`admit`] makes one.
@@ -86,6 +89,21 @@ pub enum Refusal {
     /// The peer has no right to send here.
     #[error("the peer may not send here")]
     NotAllowed,
+    /// The owner takes nothing of this peer.
+    #[error("nothing is taken of this peer")]
+    Never,
+    /// It is larger than the owner takes of this peer.
+    #[error("larger than the {limit} bytes that are taken of this peer")]
+    TooLarge {
+        /// The most bytes.
+        limit: u64,
+    },
+    /// With it more would lie here of this peer than the owner wants.
+    #[error("only {left} bytes are left of this peer's quota")]
+    Quota {
+        /// The bytes that are left.
+        left: u64,
+    },
     /// Another file than the one that was asked for.
     #[error("the peer offered another file than was asked for")]
     WrongFile,
@@ -116,6 +134,9 @@ impl Refusal {
             Self::Name(_) => RefuseReason::Name,
             Self::Size(_) | Self::Manifest => RefuseReason::Size,
             Self::Busy => RefuseReason::Busy,
+            Self::Never => RefuseReason::Rejected,
+            Self::TooLarge { limit } => RefuseReason::TooLarge { limit },
+            Self::Quota { left } => RefuseReason::Quota { left },
         }
     }
 
@@ -126,6 +147,7 @@ impl Refusal {
             Self::Name(error) => Some(PeerMisbehaved::Name(error)),
             Self::Size(error) => Some(PeerMisbehaved::Geometry(error)),
             Self::NotAllowed | Self::Busy | Self::Unsealed | Self::Manifest => None,
+            Self::Never | Self::TooLarge { .. } | Self::Quota { .. } => None,
         }
     }
 }
@@ -155,6 +177,9 @@ pub fn admit(situation: Situation, offer: &Offer) -> Result<Permit, Refusal> {
     if offer.file_id.is_none() && u64::from(geometry.chunks()) > MAX_UNSEALED_CHUNKS {
         return Err(Refusal::Unsealed);
     }
+    if situation.asked.is_none() {
+        within(situation.bounds, offer.size)?;
+    }
     if situation.running >= situation.max_running {
         return Err(Refusal::Busy);
     }
@@ -168,6 +193,15 @@ pub fn admit(situation: Situation, offer: &Offer) -> Result<Permit, Refusal> {
         modified_ns: offer.modified_ns,
         manifest_len,
     })
+}
+
+fn within(bounds: Bounds, size: u64) -> Result<(), Refusal> {
+    match bounds {
+        Bounds { never: true, .. } => Err(Refusal::Never),
+        Bounds { largest: Some(limit), .. } if size > limit => Err(Refusal::TooLarge { limit }),
+        Bounds { left: Some(left), .. } if size > left => Err(Refusal::Quota { left }),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -188,8 +222,28 @@ mod tests {
         }
     }
 
-    const TRUSTED: Situation =
-        Situation { rights: Rights { send: true, fetch: true }, asked: None, running: 0, max_running: 2 };
+    const TRUSTED: Situation = Situation {
+        rights: Rights { send: true, fetch: true },
+        asked: None,
+        running: 0,
+        max_running: 2,
+        bounds: Bounds { never: false, largest: None, left: None },
+    };
+
+    #[test]
+    fn what_the_owner_settled_bounds_what_is_offered_and_not_what_was_asked_for() {
+        let within = |bounds| admit(Situation { bounds, ..TRUSTED }, &offer()).map(|_| ());
+        assert_eq!(within(Bounds { largest: Some(10), left: Some(10), never: false }), Ok(()));
+        assert_eq!(
+            within(Bounds { largest: Some(9), ..Bounds::default() }),
+            Err(Refusal::TooLarge { limit: 9 })
+        );
+        assert_eq!(within(Bounds { left: Some(9), ..Bounds::default() }), Err(Refusal::Quota { left: 9 }));
+        let never = Bounds { never: true, largest: Some(0), left: Some(0) };
+        assert_eq!(within(never), Err(Refusal::Never));
+        let asked = Situation { asked: Some(FileId([1; 32])), bounds: never, ..TRUSTED };
+        assert!(admit(asked, &offer()).is_ok());
+    }
 
     #[test]
     fn a_trusted_peer_may_send() {
@@ -291,7 +345,9 @@ mod tests {
         assert_eq!(Refusal::Name(name).misbehaviour(), Some(PeerMisbehaved::Name(name)));
         let size = GeometryError::ChunkSize(0);
         assert_eq!(Refusal::Size(size).misbehaviour(), Some(PeerMisbehaved::Geometry(size)));
-        for honest in [Refusal::NotAllowed, Refusal::Busy, Refusal::Unsealed, Refusal::Manifest] {
+        let bounded = [Refusal::Never, Refusal::TooLarge { limit: 1 }, Refusal::Quota { left: 1 }];
+        let others = [Refusal::NotAllowed, Refusal::Busy, Refusal::Unsealed, Refusal::Manifest];
+        for honest in bounded.into_iter().chain(others) {
             assert_eq!(honest.misbehaviour(), None, "{honest}");
         }
     }

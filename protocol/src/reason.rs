@@ -43,11 +43,26 @@ pub enum RefuseReason {
     /// The daemon is shutting down.
     #[error("the peer is shutting down")]
     ShuttingDown,
-    /// The claim of an invitation does not hold; why is for its giver alone to know.
+    /// The claim of an invitation or ticket does not hold; why is for its giver alone to know.
     #[error(
-        "the peer does not know this invitation (any longer): it is used, expired or taken back; ask its owner for another"
+        "the peer does not know this token (any longer): it is used, expired or taken back; ask for another one"
     )]
-    NoInvitation,
+    NoToken,
+    /// It is larger than the owner takes of the sender.
+    #[error("the peer's owner takes nothing larger than {limit} bytes from here")]
+    TooLarge {
+        /// The most bytes.
+        limit: u64,
+    },
+    /// More than the owner wants to have of the sender.
+    #[error("the peer's owner has set a quota for what comes from here: {left} bytes are left")]
+    Quota {
+        /// The bytes that are left.
+        left: u64,
+    },
+    /// The name is taken, and the owner wants what has it to stay.
+    #[error("the peer has something of this name already, and its owner wants it to stay")]
+    Exists,
 }
 
 /// Why a running transfer was given up by one side. Append only: the order is the wire's.
@@ -163,6 +178,9 @@ pub enum PeerMisbehaved {
     /// A list of a folder's entries that cannot be, or is not the one that was offered.
     #[error("a false list of a folder's entries")]
     FalseManifest,
+    /// A list of what may be fetched that is out of order, too long, or does not end.
+    #[error("a false list of what is shared")]
+    FalseListing,
 }
 
 impl PeerMisbehaved {
@@ -188,6 +206,7 @@ impl PeerMisbehaved {
             Self::HaveCount(_) => 16,
             Self::FalseSeal => 17,
             Self::FalseManifest => 18,
+            Self::FalseListing => 19,
         };
         close::MISBEHAVED + n
     }
@@ -279,9 +298,9 @@ impl RefuseReason {
     /// The class of failure that the refused side reports.
     pub fn failure(self) -> Failure {
         match self {
-            Self::NotAllowed | Self::Rejected | Self::Name | Self::Size | Self::NoInvitation => {
-                Failure::Refused
-            }
+            Self::NotAllowed | Self::Rejected | Self::Name | Self::Size | Self::NoToken => Failure::Refused,
+            Self::TooLarge { .. } | Self::Quota { .. } => Failure::Refused,
+            Self::Exists => Failure::Conflict,
             Self::NotFound => Failure::NotFound,
             Self::Space { .. } | Self::Storage => Failure::Storage,
             Self::Busy => Failure::Conflict,

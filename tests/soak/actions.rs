@@ -67,6 +67,7 @@ impl World {
             false => Output::Path(to.out.as_os_str().as_encoded_bytes().to_vec()),
         };
         let fetch = FetchRequest {
+            ticket: None,
             file_id,
             from: vec![address],
             output,

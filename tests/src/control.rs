@@ -50,6 +50,7 @@ pub fn send(path: &Path, target: &str, name: &str) -> Request {
         target: target.to_owned(),
         name: Some(name.to_owned()),
         spooled: false,
+        excludes: Vec::new(),
         key: KeyPolicy::AcceptNew,
         wishes: Wishes::default(),
         detach: true,
@@ -60,6 +61,7 @@ pub fn send(path: &Path, target: &str, name: &str) -> Request {
 pub fn fetch(file_id: FileId, from: &str) -> Request {
     let (from, key) = (vec![from.to_owned()], KeyPolicy::AcceptNew);
     Request::Fetch(FetchRequest {
+        ticket: None,
         file_id,
         from,
         output: Output::Inbox,
@@ -74,6 +76,7 @@ pub fn share(path: &Path) -> Request {
     Request::Share(ShareRequest {
         path: path.as_os_str().as_encoded_bytes().to_vec(),
         with: ShareWith::Trusted,
+        excludes: Vec::new(),
     })
 }
 

@@ -201,12 +201,15 @@ impl Default for Place {
 
 /// Takes away every setting that the tester's own environment makes, and puts all default folders below `root`.
 pub(crate) fn isolate(command: &mut Command, root: &Path) {
-    for name in ["P2P_HOME", "P2P_LISTEN", "P2P_INBOX", "P2P_CONFIG", "P2P_LOG", "P2P_TOKEN", "RUST_LOG"] {
+    for name in
+        ["P2P_HOME", "P2P_LISTEN", "P2P_INBOX", "P2P_CONFIG", "P2P_LOG", "P2P_TOKEN", "P2P_PASSPHRASE"]
+    {
         command.env_remove(name);
     }
     for name in ["XDG_STATE_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_DOWNLOAD_DIR"] {
         command.env_remove(name);
     }
+    command.env_remove("RUST_LOG");
     // Those of a service manager that runs the tests.
     for name in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"] {
         command.env_remove(name);

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use p2p_daemon::{Accept, Congestion, Load, Options};
+use p2p_daemon::{Accept, Congestion, Hooks, Load, Options};
 use p2p_protocol::PeerId;
 use tokio::runtime::Runtime;
 
@@ -37,6 +37,7 @@ impl InProcess {
             congestion: Congestion::default(),
             accept: Accept::default(),
             load: Load::default(),
+            hooks: Hooks::default(),
         };
         let daemon = runtime.block_on(p2p_daemon::Daemon::start(options)).expect("a daemon starts");
         let (address, peer) = (daemon.addresses()[0], daemon.peer_id());

@@ -18,8 +18,8 @@ use p2p_protocol::{
         chunk::{ChunkHeader, Encoding},
         codec,
         peer::{
-            Accept, AcceptFolder, ChunkFailed, Done, Fetch, Hashing, Join, Joined, Kind, Message, Offer,
-            Page, PauseReason, Seal, Want,
+            Accept, AcceptFolder, ChunkFailed, Done, Fetch, Hashing, Join, Joined, Kind, List, Listed,
+            Message, Offer, Page, PauseReason, Redeem, Seal, Shared, Want,
         },
     },
 };
@@ -115,6 +115,22 @@ fn messages() -> Vec<(Message, String)> {
             format!("14000000 0303030303030303 {CV_HEX} 0100000000000000 61"),
         ),
         (Message::Joined(Joined { name: "b".into() }), "15000000 0100000000000000 62".into()),
+        (
+            Message::Redeem(Redeem {
+                ticket: ClaimId([3; 8]),
+                proof: Proof([0x22; 32]),
+                fetch: Fetch { file_id: ID, eager: true },
+            }),
+            format!("16000000 0303030303030303 {CV_HEX} {ID_HEX} 01"),
+        ),
+        (Message::List(List { after: Some(ID) }), format!("17000000 01 {ID_HEX}")),
+        (
+            Message::Listed(Listed {
+                shares: vec![Shared { file_id: ID, name: "a".into(), is_folder: false, size: Some(9) }],
+                more: true,
+            }),
+            format!("18000000 0100000000000000 {ID_HEX} 0100000000000000 61 00 01 0900000000000000 01"),
+        ),
     ]
 }
 
@@ -166,12 +182,15 @@ fn every_message_is_pinned() {
                 Message::Values(_) => 19,
                 Message::Join(_) => 20,
                 Message::Joined(_) => 21,
+                Message::Redeem(_) => 22,
+                Message::List(_) => 23,
+                Message::Listed(_) => 24,
             }
         })
         .collect();
     numbers.dedup();
-    assert_eq!(numbers, (0..22).collect::<Vec<u32>>());
-    let unknown = [22, 0, 0, 0];
+    assert_eq!(numbers, (0..25).collect::<Vec<u32>>());
+    let unknown = [25, 0, 0, 0];
     assert_eq!(codec::decode::<Message>(&unknown), Err(PeerMisbehaved::MalformedFrame));
 }
 
@@ -229,7 +248,10 @@ fn every_reason_has_its_number() {
         RefuseReason::Unsupported,
         RefuseReason::SourceChanged,
         RefuseReason::ShuttingDown,
-        RefuseReason::NoInvitation,
+        RefuseReason::NoToken,
+        RefuseReason::TooLarge { limit: 1 },
+        RefuseReason::Quota { left: 1 },
+        RefuseReason::Exists,
     ]);
     assert_numbers(&[
         AbortReason::Cancelled,
@@ -365,7 +387,7 @@ fn identities_and_names_of_the_protocol_are_fixed() {
         hex(&blake3::derive_key("p2p 2026-11-23 peer id from subject public key info", b"spki"))
     );
     assert_eq!(hex(&Preamble { version: 0x0102 }.encode()), packed("70327063746c 0201"));
-    assert_eq!(Preamble::ours().version, 6);
+    assert_eq!(Preamble::ours().version, 11);
 }
 
 #[test]
@@ -389,12 +411,19 @@ fn tokens_and_proofs_are_fixed() {
     hasher.update(b"p2pinvite").update(said);
     assert_eq!(sum, &hasher.finalize().as_bytes()[..4]);
 
+    let ticket = Token { grant: Grant::Fetch(ID), addresses: Vec::new(), ..token.clone() };
+    let encoded = ticket.to_string().strip_prefix("p2pticket").unwrap().to_ascii_uppercase();
+    let bytes = data_encoding::BASE32_NOPAD.decode(encoded.as_bytes()).unwrap();
+    assert_eq!(hex(&bytes[..bytes.len() - 4]), packed(&format!("01 {ID_HEX} {secret} {ID_HEX}")));
+
     let derived = |context| blake3::derive_key(context, &[0x22; SECRET_LEN]);
     assert_eq!(token.id().0, derived("p2p 2026-11-26 what a token's secret is called")[..8]);
     let key = derived("p2p 2026-11-26 proof of an invitation's secret");
     let binding = Binding { exporter: [1; 32], holder: PeerId([2; 32]), giver: PeerId([3; 32]) };
     let said = [[1; 32], [2; 32], [3; 32]].concat();
     assert_eq!(token.key().prove(&binding).0, *blake3::keyed_hash(&key, &said).as_bytes());
+    let key = derived("p2p 2026-11-26 proof of a ticket's secret");
+    assert_eq!(ticket.key().prove(&binding).0, *blake3::keyed_hash(&key, &said).as_bytes());
 }
 
 #[test]

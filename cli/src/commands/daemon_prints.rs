@@ -1,6 +1,7 @@
 //! `p2p id`, `p2p config` and a folder's File ID: what the daemon's program knows without running as a daemon.
 
 use std::{
+    io::Write,
     path::Path,
     process::{Command, Stdio},
 };
@@ -18,18 +19,18 @@ pub(crate) fn id(ctx: &Context) -> Result<(), CliError> {
 
 /// This machine's Peer ID.
 pub(super) fn own_id(ctx: &Context) -> Result<String, CliError> {
-    Ok(printed(ctx, "id", None)?.trim().to_owned())
+    Ok(printed(ctx, "id", None, None)?.trim().to_owned())
 }
 
 /// `p2p config`.
 pub(crate) fn config(ctx: &Context) -> Result<(), CliError> {
     let what = if ctx.out.is_json() { "config-json" } else { "config" };
-    printed(ctx, what, None)?.lines().try_for_each(|line| ctx.out.print_always(line))
+    printed(ctx, what, None, None)?.lines().try_for_each(|line| ctx.out.print_always(line))
 }
 
 /// `p2p config init`.
 pub(crate) fn new_config(ctx: &Context) -> Result<(), CliError> {
-    let path = printed(ctx, "new-config", None)?;
+    let path = printed(ctx, "new-config", None, None)?;
     ctx.out.print(path.trim_end())?;
     ctx.out
         .say("every setting is there with its default; what you change holds from the daemon's next start");
@@ -38,25 +39,31 @@ pub(crate) fn new_config(ctx: &Context) -> Result<(), CliError> {
 
 /// What the daemon's program finds about this machine.
 pub(super) fn findings(ctx: &Context) -> Result<String, CliError> {
-    printed(ctx, "doctor", None)
+    printed(ctx, "doctor", None, None)
 }
 
 /// The manual page of the daemon's program.
 pub(super) fn manual(ctx: &Context) -> Result<String, CliError> {
-    printed(ctx, "man", None)
+    printed(ctx, "man", None, None)
 }
 
 /// The File ID of a folder.
 pub(super) fn folder_id(ctx: &Context, path: &Path) -> Result<FileId, CliError> {
-    let said = printed(ctx, "folder-id", Some(path))?;
+    let said = printed(ctx, "folder-id", Some(path), None)?;
     said.trim().parse().map_err(|_| CliError::daemon(format!("{} says {said:?}", ctx.program.display())))
 }
 
-/// What `p2pd --print` says.
-fn printed(ctx: &Context, what: &str, of: Option<&Path>) -> Result<String, CliError> {
+/// What `p2pd --print` says, to which this input is given.
+pub(super) fn printed(
+    ctx: &Context,
+    what: &str,
+    of: Option<&Path>,
+    input: Option<&[u8]>,
+) -> Result<String, CliError> {
     let program = &ctx.program;
     let mut command = Command::new(program);
-    command.args(["--print", what]).stdin(Stdio::null());
+    command.args(["--print", what]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
     if let Some(path) = of {
         command.arg("--of").arg(path);
     }
@@ -64,7 +71,15 @@ fn printed(ctx: &Context, what: &str, of: Option<&Path>) -> Result<String, CliEr
     if ctx.home_was_typed {
         command.arg("--home").arg(&ctx.home);
     }
-    let output = command.output().map_err(|error| {
+    let mut run = || {
+        let mut child = command.spawn()?;
+        if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
+            // A program that ends before it has read all says why.
+            let _ = stdin.write_all(input);
+        }
+        child.wait_with_output()
+    };
+    let output = run().map_err(|error| {
         CliError::daemon(format!("cannot run {}: {error}", program.display()))
             .hint("p2pd must lie beside p2p; install both in one folder")
     })?;

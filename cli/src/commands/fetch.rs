@@ -5,21 +5,65 @@ use std::{
     path::PathBuf,
 };
 
-use p2p_protocol::control::{FetchRequest, KeyPolicy, Output};
+use p2p_protocol::{
+    FileId,
+    control::{FetchRequest, KeyPolicy, Output, TokenText},
+    token::{Grant, looks_like_ticket},
+};
 
-use super::transfer::{self, Job};
+use super::{
+    token,
+    transfer::{self, Job},
+};
 use crate::{args::Fetch, context::Context, error::CliError};
 
-pub(crate) async fn run(ctx: &mut Context, typed: Fetch) -> Result<(), CliError> {
-    let request = request(typed)?;
+pub(crate) async fn run(ctx: &mut Context, mut typed: Fetch) -> Result<(), CliError> {
+    let what = What::read(ctx, typed.what.take(), typed.token_file.take()).await?;
+    let request = request(typed, what)?;
     if request.output == Output::Stdout {
         ctx.out.give_data_away();
     }
     transfer::run(ctx, Job::Fetch(request)).await
 }
 
-fn request(typed: Fetch) -> Result<FetchRequest, CliError> {
-    let Fetch { file_id, from, output, update, key, how, detach, patience: _ } = typed;
+/// What is asked for.
+enum What {
+    File(FileId),
+    Ticket(FileId, TokenText),
+}
+
+impl What {
+    /// A File ID has no secret in it and is always typed; a ticket may come as any token does.
+    async fn read(ctx: &Context, typed: Option<String>, file: Option<PathBuf>) -> Result<Self, CliError> {
+        if let Some(typed) = typed.as_deref().filter(|typed| *typed != "-" && !looks_like_ticket(typed)) {
+            let id = typed.parse().map_err(|error| CliError::usage(format!("{typed}: {error}")));
+            return Ok(Self::File(id?));
+        }
+        let text = token::read(ctx, typed, file).await?;
+        match text.parse().map(|token| token.grant) {
+            Ok(Grant::Fetch(file_id)) => Ok(Self::Ticket(file_id, text)),
+            _ => {
+                Err(CliError::usage("this token is an invitation, and no ticket")
+                    .hint("use it with p2p join"))
+            }
+        }
+    }
+}
+
+fn request(typed: Fetch, what: What) -> Result<FetchRequest, CliError> {
+    let Fetch { what: _, token_file: _, from, output, update, key, how, detach, patience: _ } = typed;
+    let (file_id, ticket) = match what {
+        What::File(_) if from.is_empty() => {
+            return Err(
+                CliError::usage("a File ID does not say where it is").hint("name a peer with --from TARGET")
+            );
+        }
+        What::Ticket(..) if !from.is_empty() || key.peer.is_some() || key.accept_new_key => {
+            return Err(CliError::usage("a ticket says itself where from, and which key that machine has"));
+        }
+        What::File(file_id) => (file_id, None),
+        What::Ticket(file_id, text) => (file_id, Some(text)),
+    };
     let output = match output {
         Some(path) if update => older(path)?,
         Some(path) => place(path)?,
@@ -30,7 +74,7 @@ fn request(typed: Fetch) -> Result<FetchRequest, CliError> {
             "-o - writes to this command's standard output, so it cannot be detached",
         ));
     }
-    Ok(FetchRequest { file_id, from, output, key: KeyPolicy::from(&key), wishes: how.into(), detach })
+    Ok(FetchRequest { file_id, from, ticket, output, key: KeyPolicy::from(&key), wishes: how.into(), detach })
 }
 
 /// The copy whose place is to be taken. What is there must be it, or nothing.
@@ -62,7 +106,7 @@ fn place(path: PathBuf) -> Result<Output, CliError> {
 
 #[cfg(test)]
 mod tests {
-    use p2p_protocol::{FileId, control::Wishes};
+    use p2p_protocol::control::Wishes;
 
     use super::*;
     use crate::{args::Command, testing::typed};
@@ -70,7 +114,7 @@ mod tests {
     fn of(words: &[&str]) -> Result<FetchRequest, CliError> {
         let id = FileId([3; 32]).to_string();
         match typed(&[&["fetch", &id, "--from", "host"], words].concat()).command {
-            Command::Fetch(fetch) => request(fetch),
+            Command::Fetch(fetch) => request(fetch, What::File(FileId([3; 32]))),
             other => panic!("{other:?}"),
         }
     }
@@ -80,6 +124,7 @@ mod tests {
         let plain = FetchRequest {
             file_id: FileId([3; 32]),
             from: vec!["host".into()],
+            ticket: None,
             output: Output::Inbox,
             key: KeyPolicy::Known,
             wishes: Wishes::default(),
@@ -100,6 +145,21 @@ mod tests {
         assert_eq!(of(&["-o", "-", "--update"]).unwrap_err().exit_code(), 2);
         assert_eq!(of(&["-o", "-"]), Ok(FetchRequest { output: Output::Stdout, ..plain }));
         assert_eq!(of(&["-o", "-", "--detach"]).unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn a_ticket_says_what_and_where_from() {
+        let (id, text) = (FileId([4; 32]), TokenText("p2pticket".into()));
+        let with = |words: &[&str]| match typed(&[&["fetch", "p2pticket"], words].concat()).command {
+            Command::Fetch(fetch) => request(fetch, What::Ticket(id, text.clone())),
+            other => panic!("{other:?}"),
+        };
+        let request = with(&["-o", "/x"]).unwrap();
+        assert_eq!((request.file_id, request.ticket, request.from), (id, Some(text.clone()), Vec::new()));
+        assert_eq!(with(&["--from", "host"]).unwrap_err().exit_code(), 2);
+        assert_eq!(with(&["--accept-new-key"]).unwrap_err().exit_code(), 2);
+        let Command::Fetch(nowhere) = typed(&["fetch", &id.to_string()]).command else { panic!() };
+        assert_eq!(super::request(nowhere, What::File(id)).unwrap_err().exit_code(), 2);
     }
 
     #[test]

@@ -30,9 +30,7 @@ pub(crate) async fn make(ctx: &Context, typed: Invite) -> Result<(), CliError> {
         ctx.suggest(&format!("uninvite {number}"))
     ));
     ctx.out.detail(&format!("it says that this machine is at {}", addresses.join(", ")));
-    if addresses.iter().all(|address| address.starts_with("127.") || address.starts_with("[::1]")) {
-        ctx.out.say("it holds on this machine alone: its daemon listens on loopback, or --address says so");
-    }
+    token::warn_of_loopback(ctx, addresses);
     ctx.out.json(&Line::Invited { token: &token.0, number: *number, expires_ms: *expires_ms, addresses })
 }
 
@@ -42,8 +40,7 @@ fn request(typed: Invite) -> InviteRequest {
         name,
         send: allow.contains(&Right::Send),
         fetch: allow.contains(&Right::Fetch),
-        // What is less than a second is one.
-        expires_s: expires.as_secs().max(u64::from(expires.subsec_nanos() > 0)),
+        expires_s: format::whole_seconds(expires),
         addresses: address,
     }
 }

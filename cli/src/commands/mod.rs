@@ -4,15 +4,19 @@ mod completions;
 mod daemon_prints;
 mod demo;
 mod doctor;
+mod excludes;
 mod fetch;
+mod identity;
 mod inbox;
 mod invite;
 mod limit;
 mod list;
 mod log;
+mod ls;
 mod man;
 mod peers;
 mod qr;
+mod rule;
 mod send;
 mod service;
 mod several;
@@ -45,7 +49,10 @@ pub(crate) async fn run(ctx: &mut Context, command: Command) -> Result<(), CliEr
         Command::Send(typed) => send::run(ctx, typed).await,
         Command::Fetch(typed) => fetch::run(ctx, typed).await,
         Command::Share(typed) => share::run(ctx, typed).await,
-        Command::Unshare { file_id } => share::undo(ctx, file_id).await,
+        Command::Ls { peer } => ls::run(ctx, &peer).await,
+        Command::Unshare { ticket: Some(ticket), .. } => share::undo_ticket(ctx, ticket).await,
+        Command::Unshare { file_id: Some(file_id), .. } => share::undo(ctx, file_id).await,
+        Command::Unshare { .. } => Err(CliError::usage("nothing was named that is to be taken back")),
         Command::Shares => share::list(ctx).await,
         Command::List => list::run(ctx).await,
         Command::Show { transfer } => show::run(ctx, transfer).await,
@@ -61,7 +68,8 @@ pub(crate) async fn run(ctx: &mut Context, command: Command) -> Result<(), CliEr
         Command::Priority { transfer, level } => transfer::prioritise(ctx, transfer, level.into()).await,
         Command::Limit { up, down, off, reset } => limit::run(ctx, up, down, off, reset).await,
         Command::Inbox { command } => inbox::run(ctx, command).await,
-        Command::Id => daemon_prints::id(ctx),
+        Command::Id { command: None } => daemon_prints::id(ctx),
+        Command::Id { command: Some(command) } => identity::run(ctx, command),
         Command::Invite(typed) => invite::make(ctx, typed).await,
         Command::Invites => invite::list(ctx).await,
         Command::Uninvite { number } => invite::undo(ctx, number).await,

@@ -2,6 +2,7 @@
 
 use p2p_protocol::control::{Event, PeerInfo, Request, Standing, TrustRequest};
 
+use super::rule;
 use crate::{
     args::{Peers, Right, Trust},
     client,
@@ -28,6 +29,7 @@ pub(crate) async fn run(ctx: &Context, command: Option<Peers>) -> Result<(), Cli
             ctx.out.say(&format!("{who} is trusted: it may {may}"));
             ctx.out.json(&Line::Trusted { peer })
         }
+        Some(Peers::Rule(rule)) => rule::run(ctx, rule).await,
         Some(Peers::Forget { peer }) => {
             ctx.connect_or_start().await?.ask_ok(&Request::Forget(peer.clone())).await?;
             ctx.out.say(&format!("{peer} is forgotten; its connections are closed"));
@@ -124,6 +126,7 @@ mod tests {
             fetch: standing == Standing::Trusted,
             addresses: if n == 3 { vec![] } else { vec![format!("10.0.0.{n}:4419")] },
             connected: n == 1,
+            rules: p2p_protocol::rules::Rules::default(),
         };
         let peers = [
             peer(1, Standing::Trusted, Some("fifi")),

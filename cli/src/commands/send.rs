@@ -5,7 +5,7 @@ use std::{os::unix::ffi::OsStrExt, path::Path};
 use p2p_protocol::control::{KeyPolicy, SendRequest};
 
 use super::{
-    several,
+    excludes, several,
     source::{Source, check_name},
     stdin::Spooled,
     transfer::{self, Job},
@@ -64,10 +64,20 @@ fn requests(mut typed: Send) -> Result<Vec<SendRequest>, CliError> {
 
 /// What was typed, apart from the source.
 fn plain(typed: Send) -> Result<SendRequest, CliError> {
-    let Send { paths: _, to, name, key, how, detach, patience: _ } = typed;
+    let Send { paths: _, to, name, excludes, key, how, detach, patience: _ } = typed;
+    let excludes = excludes::patterns(&excludes)?;
     name.as_deref().map(check_name).transpose()?;
     let key = KeyPolicy::from(&key);
-    Ok(SendRequest { path: Vec::new(), target: to, name, spooled: false, key, wishes: how.into(), detach })
+    Ok(SendRequest {
+        path: Vec::new(),
+        target: to,
+        name,
+        spooled: false,
+        excludes,
+        key,
+        wishes: how.into(),
+        detach,
+    })
 }
 
 #[cfg(test)]
@@ -99,6 +109,7 @@ mod tests {
             target: "host".into(),
             name: None,
             spooled: false,
+            excludes: Vec::new(),
             key: KeyPolicy::Known,
             wishes: Wishes::default(),
             detach: false,

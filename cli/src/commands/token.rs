@@ -14,7 +14,7 @@ use crate::{context::Context, error::CliError};
 const VARIABLE: &str = "P2P_TOKEN";
 
 /// A token: typed, `-` for standard input, in a file, or else in the environment.
-pub(crate) async fn read(
+pub(super) async fn read(
     ctx: &Context,
     typed: Option<String>,
     file: Option<PathBuf>,
@@ -33,6 +33,14 @@ pub(crate) async fn read(
     let token = TokenText(text.trim().to_owned());
     token.parse().map_err(|error| CliError::usage(error.to_string()))?;
     Ok(token)
+}
+
+/// Says so where nobody elsewhere could use a token.
+pub(super) fn warn_of_loopback(ctx: &Context, addresses: &[String]) {
+    if addresses.iter().all(|address| address.starts_with("127.") || address.starts_with("[::1]")) {
+        ctx.out
+            .say("it is of use on this machine alone: the daemon listens on loopback, or --address says so");
+    }
 }
 
 /// The token in the environment, where there is one.

@@ -58,7 +58,15 @@ pub(crate) async fn repair(
     let key = KeyPolicy::Known;
     transfer::run(
         ctx,
-        Job::Fetch(FetchRequest { file_id, from, output, key, wishes: Wishes::default(), detach: false }),
+        Job::Fetch(FetchRequest {
+            ticket: None,
+            file_id,
+            from,
+            output,
+            key,
+            wishes: Wishes::default(),
+            detach: false,
+        }),
     )
     .await
 }

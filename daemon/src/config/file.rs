@@ -17,8 +17,8 @@ use toml::{
 };
 
 use super::{
-    Accept, ConfigError, ENV_CONFIG, ENV_HOME, FileProblem, Origin, Setting, WriteOnlyIn, check_filter, load,
-    parse_listen,
+    Accept, ConfigError, ENV_CONFIG, ENV_HOME, FileProblem, Hooks, Origin, Setting, WriteOnlyIn,
+    check_filter, hooks, load, parse_listen,
 };
 use crate::{Congestion, text::line_and_column};
 
@@ -39,7 +39,7 @@ pub(super) struct Key {
 }
 
 /// Every setting that a config file may have, as they are shown.
-pub(super) const KEYS: [Key; 10] = [
+pub(super) const KEYS: [Key; 11] = [
     Key {
         name: "listen",
         means: &[
@@ -118,6 +118,15 @@ pub(super) const KEYS: [Key; 10] = [
         ],
         read: |values, value, _| set(&mut values.limit, load::limit(value)),
     },
+    Key {
+        name: "hooks",
+        means: &[
+            "Programs to run when an offer waits, and when a transfer is done or has failed, each with its arguments:",
+            "{ offer = [\"/path/to/program\"], done = [\"program\", \"argument\"], failed = […], notify = true }. What has",
+            "happened is in their environment (P2P_EVENT, P2P_NAME, P2P_PATH, …). notify shows it on the desktop.",
+        ],
+        read: |values, value, _| set(&mut values.hooks, hooks::hooks(value)),
+    },
 ];
 
 fn set<T>(place: &mut Option<T>, value: Result<T, Mistake>) -> Result<(), Mistake> {
@@ -136,6 +145,7 @@ pub(super) struct Values {
     pub(super) write_only_in: Option<WriteOnlyIn>,
     pub(super) debuggable: Option<bool>,
     pub(super) limit: Option<Timetable>,
+    pub(super) hooks: Option<Hooks>,
     pub(super) max_transfers: Option<usize>,
     pub(super) max_transfers_per_peer: Option<usize>,
 }

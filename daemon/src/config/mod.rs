@@ -4,6 +4,7 @@
 mod file;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod hooks;
 mod load;
 mod new;
 mod show;
@@ -17,6 +18,7 @@ use std::{
 
 use p2p_protocol::rate::Timetable;
 
+pub use hooks::Hooks;
 pub use load::Load;
 pub(crate) use new::write_new;
 
@@ -122,6 +124,8 @@ pub(crate) struct Settings {
     pub(crate) max_transfers_per_peer: Setting<usize>,
     /// Limits on bandwidth.
     pub(crate) limit: Setting<Timetable>,
+    /// Programs that are run when something happens.
+    pub(crate) hooks: Setting<Hooks>,
 }
 
 /// Why there are no settings.
@@ -328,6 +332,10 @@ impl Settings {
             limit: match file.limit {
                 Some(limit) => Setting::new(limit, from_file()),
                 None => Setting::new(load.limit, Origin::Default),
+            },
+            hooks: match file.hooks {
+                Some(hooks) => Setting::new(hooks, from_file()),
+                None => Setting::new(Hooks::default(), Origin::Default),
             },
             home,
             config,

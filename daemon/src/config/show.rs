@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::Path};
 
 use serde::Serialize;
 
-use super::{Accept, Origin, Settings, WriteOnlyIn, load};
+use super::{Accept, Origin, Settings, WriteOnlyIn, hooks, load};
 
 /// The settings as one line of JSON.
 #[derive(Serialize)]
@@ -54,6 +54,7 @@ impl Settings {
                 &self.max_transfers_per_peer.origin,
             ),
             one("limit", load::shown(&self.limit.value), &self.limit.origin),
+            one("hooks", hooks::shown(&self.hooks.value), &self.hooks.origin),
         ]
     }
 }

@@ -235,6 +235,7 @@ fn what_is_shown_tells_value_and_origin() {
         "max_transfers = 1024  # from default".to_owned(),
         "max_transfers_per_peer = 128  # from default".to_owned(),
         "limit = \"off\"  # from default".to_owned(),
+        "hooks = {}  # from default".to_owned(),
     ];
     assert_eq!(settings.for_people().lines().collect::<Vec<_>>(), lines);
 
@@ -332,5 +333,35 @@ fn limits_are_one_rate_or_a_table_with_hours() {
     ] {
         let error = World::new().file(wrong).error();
         assert!(error.contains(":1:") && error.contains(says), "{wrong}: {error}");
+    }
+}
+
+#[test]
+fn hooks_are_programs_with_their_arguments() {
+    let home = tempfile::tempdir().unwrap();
+    let read = |text: &str| {
+        let path = home.path().join("config.toml");
+        std::fs::write(&path, text).unwrap();
+        let values = file::read(&Setting::new(path, Origin::Flag), None);
+        values.map(|values| values.hooks).map_err(|error| error.to_string())
+    };
+    let hooks = read("[hooks]\ndone = ['/bin/x', '-v']\nfailed = []\nnotify = true\n").unwrap().unwrap();
+    assert_eq!(
+        (&*hooks.done, hooks.notify, hooks.are_none()),
+        (&["/bin/x".into(), "-v".into()][..], true, false)
+    );
+    let shown = super::hooks::shown(&hooks).to_string();
+    assert_eq!(read(&format!("hooks = {shown}")).unwrap(), Some(hooks));
+    for (wrong, why) in [
+        ("hooks = 'x'", "a table"),
+        ("[hooks]\ndone = '/bin/x'", "an array of strings"),
+        ("[hooks]\ndone = ['./x']", "neither an absolute path nor a name"),
+        ("[hooks]\ndone = ['']", "neither an absolute path nor a name"),
+        ("[hooks]\nended = ['x']", "only offer, done, failed and notify"),
+        ("[hooks]\nnotify = 1", "true or false"),
+        ("[hooks]\ndone = [\"a\\u0000\"]", "no zero byte"),
+    ] {
+        let error = read(wrong).unwrap_err();
+        assert!(error.contains(why), "{wrong}: {error}");
     }
 }

@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use bytes::Bytes;
 use p2p_protocol::{
     PeerId,
-    control::{Confinement, Event, Request, SendRequest, ShareRequest, Status, TransferEvent, WaitReason},
+    control::{
+        Confinement, Event, Request, SendRequest, ShareRequest, ShareWith, Status, TransferEvent, WaitReason,
+    },
     limits::CONTROL_QUEUE,
 };
 use tokio::{sync::mpsc, time::Instant};
@@ -68,7 +70,7 @@ impl Handlers {
             }
             Request::Fetch(fetch) => {
                 let detach = fetch.detach;
-                match sessions.fetch(fetch) {
+                match sessions.fetch(fetch).await {
                     Ok((begun, Some(bytes))) => feed(begun, bytes, events).await,
                     Ok((begun, None)) => follow_new(begun, detach, events).await,
                     Err(error) => events.answer(Err(error)).await,
@@ -141,10 +143,35 @@ impl Handlers {
                         let path = path.display().to_string();
                         events.say(Event::Shared { file_id, path, audience }).await?;
                     }
-                    Ok(())
+                    match sessions.tickets().await {
+                        Ok(tickets) => {
+                            for ticket in tickets {
+                                events.say(Event::Ticket(ticket)).await?;
+                            }
+                            Ok(())
+                        }
+                        Err(error) => events.answer(Err(error)).await,
+                    }
                 }
                 Err(error) => events.answer(Err(error)).await,
             },
+            Request::Listing(target) => match sessions.listing(&target).await {
+                Ok(mut listing) => loop {
+                    match listing.next_page().await {
+                        Ok(Some(shares)) => {
+                            for share in shares {
+                                events.say(Event::Listed(share)).await?;
+                            }
+                        }
+                        Ok(None) => return Ok(()),
+                        Err(error) => return events.answer(Err(error)).await,
+                    }
+                },
+                Err(error) => events.answer(Err(error)).await,
+            },
+            Request::Rule { peer, change } => {
+                events.answer(sessions.rule(&peer, change).await.map(Event::Peer)).await
+            }
             Request::Forget(peer) => events.answer(sessions.forget(&peer).await.map(|_| Event::Ok)).await,
             Request::Probe(target) => events.answer(sessions.probe(&target).await.map(Event::Probed)).await,
             Request::Invite(invite) => events.answer(sessions.invite(invite).await.map(Event::Invited)).await,
@@ -156,6 +183,9 @@ impl Handlers {
             }
             Request::Uninvite(number) => {
                 events.answer(sessions.uninvite(number).await.map(|()| Event::Ok)).await
+            }
+            Request::RemoveTicket(number) => {
+                events.answer(sessions.remove_ticket(number).await.map(|()| Event::Ok)).await
             }
             Request::Join(join) => events.answer(sessions.join(join).await.map(Event::Joined)).await,
             Request::Ping => events.say(Event::Ok).await,
@@ -208,7 +238,7 @@ impl Handlers {
     }
 
     async fn share(&self, share: ShareRequest, events: &Events) -> Result<(), Gone> {
-        let client = events.0.clone();
+        let (client, with) = (events.0.clone(), share.with.clone());
         let keep_on = move || !client.is_closed();
         events
             .say(Event::Transfer(TransferEvent::Waiting { transfer: 0, reason: WaitReason::Hashing }))
@@ -220,7 +250,13 @@ impl Handlers {
         for remark in remarks {
             events.say(Event::Transfer(remark.event(0))).await?;
         }
-        events.say(Event::Shared { file_id, path: path.display().to_string(), audience }).await
+        events.say(Event::Shared { file_id, path: path.display().to_string(), audience }).await?;
+        match with {
+            ShareWith::Ticket(terms) => {
+                events.answer(self.sessions.make_ticket(file_id, terms).await.map(Event::Ticketed)).await
+            }
+            _ => Ok(()),
+        }
     }
 }
 

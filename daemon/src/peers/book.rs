@@ -7,6 +7,7 @@ use p2p_protocol::{
     control::KeyPolicy,
     limits::{MAX_PEER_ADDRESSES, MAX_PEER_NAME_LEN},
     policy::Rights,
+    rules::Rules,
 };
 
 use super::{
@@ -34,6 +35,8 @@ pub(super) struct Entry {
     pub(super) rights: Rights,
     /// Where it can be dialled, the place that was of use last first.
     pub(super) addresses: Vec<Place>,
+    /// What the owner has settled for it.
+    pub(super) rules: Rules,
 }
 
 impl Entry {

@@ -9,7 +9,11 @@ use std::{
     sync::Arc,
 };
 
-use p2p_protocol::{PeerId, policy::Rights};
+use p2p_protocol::{
+    PeerId,
+    policy::Rights,
+    rules::{Acceptance, Exists, Rules, Size},
+};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
@@ -35,12 +39,14 @@ const HEADER: &str = "\
 # Whom this machine knows, and what they may do here.
 #
 # [[peer]]     A peer. `allow` holds its rights: \"send\" (it may send files here) and \"fetch\" (it may fetch what is
-#              shared with it). Without `allow` it is known and may do nothing.
+#              shared with it). Without `allow` it is known and may do nothing. Rules for what it sends, where there are some:
+#              `accept` (\"always\", \"ask\", \"never\"), `folder`, `largest` and `quota` (\"10 GiB\"), `exists`
+#              (\"keep-both\", \"overwrite\", \"skip\") and `seed` (whether it may fetch that back).
 # [[pin]]      The key that was found where this machine dialled. Another key there is refused.
 # [[invitation]]  What `p2p invite` made: until when it holds, and a hash of its secret. Who has joined by it may do it again.
 # [[pending]]  Strangers that tried to connect. They may do nothing; `p2p peers trust ID` lets one in.
 #
-# `p2p peers`, `p2p peers trust` and `p2p peers forget` read and change this. By hand, change it only while no daemon runs.
+# `p2p peers`, `p2p peers trust`, `p2p peers rule` and `p2p peers forget` read and change this. By hand, change it only while no daemon runs.
 ";
 
 #[derive(Deserialize, Serialize)]
@@ -67,6 +73,38 @@ struct PeerTable {
     allow: Vec<Right>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     addresses: Vec<Spanned<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    accept: Option<Acceptance>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    folder: Option<Spanned<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    largest: Option<Spanned<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    quota: Option<Spanned<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    exists: Option<Exists>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    seed: Option<bool>,
+}
+
+impl PeerTable {
+    fn rules(&self) -> Result<Rules, Mistake> {
+        let size = |text: &Spanned<String>| {
+            text.get_ref().parse::<Size>().map_err(|error| Mistake::new(text, error))
+        };
+        if let Some(folder) = self.folder.as_ref().filter(|folder| Path::new(folder.get_ref()).is_relative())
+        {
+            return Err(Mistake::new(folder, "not the absolute path of a folder"));
+        }
+        Ok(Rules {
+            accept: self.accept,
+            folder: self.folder.as_ref().map(|folder| folder.get_ref().clone()),
+            largest: self.largest.as_ref().map(size).transpose()?,
+            quota: self.quota.as_ref().map(size).transpose()?,
+            exists: self.exists,
+            seed: self.seed,
+        })
+    }
 }
 
 #[derive(Deserialize, Serialize)]
@@ -245,8 +283,8 @@ fn decode(text: &str) -> Result<(Book, Pending), Mistake> {
                 return Err(Mistake::new(name, "another peer has this name already"));
             }
         }
-        let rights = Right::rights(&table.allow);
-        let entry = Entry { name: table.name.map(Spanned::into_inner), rights, addresses };
+        let (rights, rules) = (Right::rights(&table.allow), table.rules()?);
+        let entry = Entry { name: table.name.map(Spanned::into_inner), rights, addresses, rules };
         if book.peers.insert(id, entry).is_some() {
             return Err(Mistake::new(&table.id, "this peer is in the file twice"));
         }
@@ -291,6 +329,12 @@ fn encode(book: &Book, pending: &Pending) -> Result<String, toml::ser::Error> {
                 name: entry.name.clone().map(text),
                 allow: Right::list(entry.rights),
                 addresses: entry.addresses.iter().map(|place| text(place.to_string())).collect(),
+                accept: entry.rules.accept,
+                folder: entry.rules.folder.clone().map(text),
+                largest: entry.rules.largest.map(|size| text(size.to_string())),
+                quota: entry.rules.quota.map(|size| text(size.to_string())),
+                exists: entry.rules.exists,
+                seed: entry.rules.seed,
             })
             .collect(),
         pins: book
@@ -332,7 +376,15 @@ mod tests {
         let (a, b): (PeerId, PeerId) = (A.parse().unwrap(), B.parse().unwrap());
         let addresses = vec![Place::parse("[2001:db8::1]:5").unwrap(), Place::parse("bob.example").unwrap()];
         let rights = Rights { send: true, fetch: true };
-        let bob = Entry { name: Some("bob".to_owned()), rights, addresses };
+        let rules = Rules {
+            accept: Some(Acceptance::Ask),
+            folder: Some("/srv/bob".to_owned()),
+            largest: Some(Size(10 << 30)),
+            quota: Some(Size(1 << 40)),
+            exists: Some(Exists::KeepBoth),
+            seed: Some(false),
+        };
+        let bob = Entry { name: Some("bob".to_owned()), rights, addresses, rules };
         let pin = (Place::parse("bob.example").unwrap(), a);
         let mut pending = Pending::default();
         pending.note(PeerId([9; 32]), "192.0.2.9:5".parse().unwrap());
@@ -366,7 +418,9 @@ mod tests {
         let expected = format!(
             "{HEADER}\nversion = 1\n\n\
              [[peer]]\nid = \"{A}\"\nname = \"bob\"\nallow = [\"send\", \"fetch\"]\n\
-             addresses = [\"[2001:db8::1]:5\", \"bob.example:4419\"]\n\n\
+             addresses = [\"[2001:db8::1]:5\", \"bob.example:4419\"]\n\
+             accept = \"ask\"\nfolder = \"/srv/bob\"\nlargest = \"10 GiB\"\nquota = \"1 TiB\"\n\
+             exists = \"keep-both\"\nseed = false\n\n\
              [[peer]]\nid = \"{B}\"\n\n\
              [[pin]]\ntarget = \"bob.example:4419\"\nid = \"{A}\"\n\n\
              [[pending]]\nid = \"{}\"\naddress = \"192.0.2.9:5\"\n",
@@ -399,6 +453,9 @@ mod tests {
         assert!(of("version = 1\n[[peer]]\n").starts_with("2:1: missing field `id`"));
         assert!(of(&format!("{peer}nam = 'x'")).starts_with("4:1: unknown field `nam`"));
         assert!(of(&format!("{peer}name = 'a b'")).starts_with("4:8: a peer's name has letters"));
+        assert!(of(&format!("{peer}folder = 'bob'")).starts_with("4:10: not the absolute path"));
+        assert!(of(&format!("{peer}quota = '10 X'")).starts_with("4:9: `10 X` is not a size"));
+        assert!(of(&format!("{peer}accept = 'no'")).starts_with("4:10: unknown variant `no`"));
         assert!(of(&format!("{peer}allow = ['all']")).starts_with("4:10: unknown variant `all`"));
         assert!(
             of(&format!("{peer}addresses = ['a', '::1']")).starts_with("4:19: ::1: an IPv6 address stands")

@@ -266,6 +266,15 @@ impl Peers {
         self.change(|book| Ok(book.redeem(claim)))
     }
 
+    /// Notes where a peer may be found, which makes it known and gives it no right. What was known before comes first.
+    pub(crate) fn know(&self, id: PeerId, addresses: Vec<Place>) -> Result<(), PeersError> {
+        self.change(|book| {
+            let entry = book.peers.entry(id).or_default();
+            addresses.into_iter().for_each(|place| entry.hint(place));
+            Ok(())
+        })
+    }
+
     /// Trusts a machine that has let this one in: its name here. Of its addresses the first is the one that it was found at.
     pub(crate) fn befriend(
         &self,

@@ -26,6 +26,7 @@ use p2p_protocol::{
     limits::MAX_INVITATIONS,
     policy::Rights,
     reason::Failure,
+    rules::{Rules, RulesChange},
 };
 
 use tokio::{runtime::Handle, time::Instant};
@@ -272,6 +273,20 @@ impl Peers {
         self.book().peers.get(peer).map(|entry| entry.rights).unwrap_or_default()
     }
 
+    /// What the owner has settled for a peer.
+    pub(crate) fn rules(&self, peer: &PeerId) -> Rules {
+        self.book().peers.get(peer).map(|entry| entry.rules.clone()).unwrap_or_default()
+    }
+
+    /// Settles something for a peer; false if it is a stranger.
+    pub(crate) fn rule(&self, peer: &PeerId, change: RulesChange) -> Result<bool, PeersError> {
+        self.change(|book| {
+            let Some(entry) = book.peers.get_mut(peer) else { return Ok(false) };
+            entry.rules = std::mem::take(&mut entry.rules).with(change);
+            Ok(true)
+        })
+    }
+
     /// A peer's name, where it has one.
     pub(crate) fn name_of(&self, peer: &PeerId) -> Option<String> {
         self.book().peers.get(peer)?.name.clone()
@@ -295,6 +310,7 @@ impl Peers {
             fetch: entry.rights.fetch,
             addresses: entry.addresses.iter().map(Place::to_string).collect(),
             connected: false,
+            rules: entry.rules.clone(),
         });
         let mut all: Vec<PeerInfo> = known.collect();
         all.sort_by_key(|peer| (peer.standing != Standing::Trusted, peer.name.is_none(), peer.name.clone()));
@@ -310,6 +326,7 @@ impl Peers {
                 fetch: false,
                 addresses: vec![address.to_string()],
                 connected: false,
+                rules: Rules::default(),
             })
             .collect();
         strangers.reverse();

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use p2p_protocol::{
     Manifest, PeerId,
     limits::{FIRST_FRAME_DEADLINE, MAX_FIRST_FRAME_LEN, MAX_STRANGER_REQUESTS},
-    policy::{Permit, Refusal, Situation, admit},
+    policy::{Permit, Refusal, admit},
     reason::{ChunkFailure, Failure, PeerMisbehaved, RefuseReason, close},
-    wire::peer::{Accept, AcceptFolder, ChunkFailed, Fetch, Message, Offer},
+    token::{ClaimId, Proof},
+    wire::peer::{Accept, AcceptFolder, ChunkFailed, Fetch, Message, Offer, Redeem},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -27,7 +28,7 @@ use super::{
     spec::Spec,
 };
 use crate::{
-    store::{Partial, PartialKey, PartialSpec, PublishName, Published, StoreError},
+    store::{Partial, PartialKey, PartialSpec, PublishName, Published, Share, StoreError},
     transport::{ControlStream, Incoming},
 };
 
@@ -76,7 +77,11 @@ impl Sessions {
         }
         let store = self.store.clone();
         let public = shares::Audience::Public.stored();
-        matches!(blocking(&self.workers, move || store.catalog().has_share_for(&public)).await, Ok(Ok(true)))
+        let anything = move || {
+            let catalog = store.catalog();
+            Ok::<_, StoreError>(catalog.has_share_for(&public)? || catalog.has_ticket(now_ms())?)
+        };
+        matches!(blocking(&self.workers, anything).await, Ok(Ok(true)))
     }
 
     /// Serves the conversations that the peer opens, for as long as the connection lives. A stranger's come
@@ -115,15 +120,19 @@ impl Sessions {
         };
         match first? {
             Some(Message::Offer(offer)) => self.offered(link, control, &offer).await,
-            Some(Message::Fetch(fetch)) => self.serve(link, control, fetch).await,
+            Some(Message::Fetch(fetch)) => self.serve(link, control, fetch, None).await,
+            Some(Message::Redeem(Redeem { ticket, proof, fetch })) => {
+                self.serve(link, control, fetch, Some((ticket, proof))).await
+            }
             Some(Message::Join(join)) => self.redeem(link, control, join).await,
+            Some(Message::List(list)) => self.list(link, control, list).await,
             Some(other) => Err(PeerMisbehaved::UnexpectedMessage(other.name()).into()),
             None => Ok(()),
         }
     }
 
     /// Answers a stranger: on a connection of its own it learns nothing but that it is not trusted.
-    async fn turn_away(
+    pub(super) async fn turn_away(
         &self,
         link: &Link,
         control: &mut ControlStream,
@@ -166,9 +175,7 @@ impl Sessions {
         if !self.peers.is_trusted(&peer) {
             return self.turn_away(link, control, RefuseReason::NotAllowed).await;
         }
-        let (running, max_running) = self.registry.room_for(&peer, offer);
-        let situation = Situation { rights: self.peers.rights(&peer), asked: None, running, max_running };
-        let permit = match admit(situation, offer) {
+        let permit = match admit(self.situation(&peer, offer).await?, offer) {
             Ok(permit) => permit,
             Err(refusal) => return refuse(link, control, refusal).await,
         };
@@ -210,7 +217,7 @@ impl Sessions {
         if self.registry.has_unfinished(&Spec::ReceiveUnsealed { peer, key }) {
             return Ok(unsealed);
         }
-        let (store, inbox) = (self.store.clone(), self.inbox.clone());
+        let (store, inbox) = (self.store.clone(), self.inbox_of(&peer));
         let begun_before = blocking(&self.workers, move || {
             Ok::<_, StoreError>(!store.has_partial(&inbox, &sent)? && store.has_partial(&inbox, &unsealed)?)
         });
@@ -228,16 +235,20 @@ impl Sessions {
         stop: CancellationToken,
     ) -> Result<(), RunError> {
         let peer = link.peer();
-        let fetchable = self.peers.rights(&peer).fetch;
+        let (fetchable, inbox) = (self.may_fetch_back(&peer), self.inbox_of(&peer));
         self.hold_offer(job, link, control, &stop).await?;
         if self.received_before(job, link, control, permit, key, fetchable, &stop).await? {
             return Ok(());
         }
         self.ask_owner(job, link, control, permit, &stop).await?;
-        let listed = self.listed(job, control, permit, &self.inbox, key, &stop).await?;
+        let Some(name) = self.name_in(&peer, &inbox, permit).await? else {
+            tracing::info!(%peer, name = %permit.name(), "an offer was refused: its name is taken");
+            say(control, &Message::Refuse(RefuseReason::Exists)).await?;
+            return Err(RunError::new(Failure::Conflict, "the name is taken, and what has it is to stay"));
+        };
+        let listed = self.listed(job, control, permit, &inbox, key, &stop).await?;
         let manifest = listed.as_ref().map(|listed| listed.manifest.clone());
-        let name = PublishName::Free(permit.name().clone());
-        let partial = match self.open_partial(self.inbox.clone(), key, permit, manifest, Some(&name)).await? {
+        let partial = match self.open_partial(inbox, key, permit, manifest, Some(&name)).await? {
             Ok(partial) => partial,
             Err(error) => {
                 tracing::warn!(%peer, %error, "an offer cannot be stored");
@@ -364,11 +375,20 @@ impl Sessions {
         link: &Arc<Link>,
         control: &mut ControlStream,
         fetch: Fetch,
+        ticket: Option<(ClaimId, Proof)>,
     ) -> Result<(), RunError> {
         let (peer, id) = (link.peer(), fetch.file_id);
         let (store, rights) = (self.store.clone(), self.peers.rights(&peer));
         let share = blocking(&self.workers, move || store.catalog().share(id)).await??;
-        let Some(share) = shares::granted(share, &peer, rights) else {
+        let granted = match (shares::granted(share.clone(), &peer, rights), ticket) {
+            // Who may fetch it anyway uses no ticket up.
+            (None, Some(ticket)) => match self.admits(link, id, ticket).await? {
+                Ok(()) => share,
+                Err(reason) => return say(control, &Message::Refuse(reason)).await,
+            },
+            (granted, _) => granted,
+        };
+        let Some(share) = granted else {
             tracing::info!(%peer, file_id = %id, "asked for what it may not have or what is not here");
             if self.peers.is_trusted(&peer) {
                 return say(control, &Message::Refuse(RefuseReason::NotFound)).await;
@@ -379,7 +399,7 @@ impl Sessions {
         let job = self.job_of_peer(peer, Spec::Serve { peer, file_id: id }, name, control).await?;
         let stop = job.supersede(&self.shutdown);
         let _running = job.running.lock().await;
-        let result = self.serve_share(&job, link, control, &share.path, fetch, stop).await;
+        let result = self.serve_share(&job, link, control, &share, fetch.eager, stop).await;
         if let Err(error) = &result {
             job.fail(error);
         }
@@ -392,11 +412,11 @@ impl Sessions {
         job: &Arc<Job>,
         link: &Arc<Link>,
         control: &mut ControlStream,
-        path: &std::path::Path,
-        Fetch { file_id: id, eager }: Fetch,
+        share: &Share,
+        eager: bool,
         stop: CancellationToken,
     ) -> Result<(), RunError> {
-        let source = match self.reopen(job, path, id, &stop).await {
+        let source = match self.reopen(job, share, &stop).await {
             Ok(source) => source,
             Err(error) => {
                 // A peer learns no more of a file that cannot be served than that it cannot be had.
@@ -428,7 +448,7 @@ impl Sessions {
         let providing =
             Providing { job, registry, workers, link, control, source, name, opening, memory, flow, stop };
         let done = provide(providing).await?;
-        job.done(id, done.name, size, None);
+        job.done(share.file_id, done.name, size, None);
         Ok(())
     }
 }

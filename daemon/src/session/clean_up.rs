@@ -14,11 +14,11 @@ impl Sessions {
     /// Removes what a cancelled transfer left on this machine.
     pub(super) async fn clean_up(&self, job: &Job) {
         let (folder, keys) = match job.spec() {
-            Spec::Receive { peer, file_id } => (self.inbox.clone(), vec![PartialKey::Sent(*file_id, *peer)]),
+            Spec::Receive { peer, file_id } => (self.inbox_of(peer), vec![PartialKey::Sent(*file_id, *peer)]),
             Spec::ReceiveUnsealed { peer, key } => {
                 let named = job.file_id().map(|id| PartialKey::Sent(id, *peer));
                 let keys = named.into_iter().chain([PartialKey::Unsealed(*key, *peer)]);
-                (self.inbox.clone(), keys.collect())
+                (self.inbox_of(peer), keys.collect())
             }
             Spec::Fetch { file_id, output, .. } => match self.folder_of(output).await {
                 Ok(folder) => (folder, vec![PartialKey::Fetched(*file_id)]),

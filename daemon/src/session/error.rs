@@ -11,7 +11,7 @@ use p2p_protocol::{
 use super::{Sessions, links::Link};
 use crate::{
     peers::{KeyError, PeersError},
-    store::StoreError,
+    store::{ExcludeError, StoreError},
     transport::TransportError,
 };
 
@@ -165,6 +165,12 @@ impl From<StoreError> for RunError {
             _ => AbortReason::Storage,
         };
         Self { tell: Some(tell), passing, ..Self::new(failure, error.to_string()) }
+    }
+}
+
+impl From<ExcludeError> for RunError {
+    fn from(error: ExcludeError) -> Self {
+        Self::new(Failure::Usage, error.to_string())
     }
 }
 

@@ -30,7 +30,7 @@ impl Sessions {
         permit: &Permit,
         stop: &CancellationToken,
     ) -> Result<(), RunError> {
-        if !self.asks_owner || job.word() == Word::Yes {
+        if !self.asks_about(&link.peer()) || job.word() == Word::Yes {
             return Ok(());
         }
         // A chunk that comes along with the offer would hold memory for as long; it is stopped, and wanted again.

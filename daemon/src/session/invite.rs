@@ -39,11 +39,11 @@ impl WrongClaims {
         self.from.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_locked(&self, address: IpAddr) -> bool {
+    pub(super) fn is_locked(&self, address: IpAddr) -> bool {
         self.lock().is_locked(&neighbourhood(address), self.since.elapsed())
     }
 
-    fn add(&self, address: IpAddr) {
+    pub(super) fn add(&self, address: IpAddr) {
         self.lock().was_wrong(neighbourhood(address), self.since.elapsed());
     }
 }
@@ -93,7 +93,7 @@ fn address_of(place: &Place) -> Option<Address> {
 
 impl Sessions {
     /// A new token, with addresses as typed, or those at which this machine listens.
-    fn token(&self, grant: Grant, typed: &[String]) -> Result<(Token, Vec<String>), RunError> {
+    pub(super) fn token(&self, grant: Grant, typed: &[String]) -> Result<(Token, Vec<String>), RunError> {
         let usage = |error: &dyn std::fmt::Display| RunError::new(Failure::Usage, error.to_string());
         let endpoint = self.links.endpoint();
         let places: Vec<Place> = if typed.is_empty() {
@@ -195,7 +195,7 @@ impl Sessions {
                     _ => "no such invitation, or used or expired",
                 };
                 tracing::warn!(%peer, %address, invitation = %join.invitation, why, "a claim was refused");
-                say(control, &Message::Refuse(RefuseReason::NoInvitation)).await
+                say(control, &Message::Refuse(RefuseReason::NoToken)).await
             }
             Err(error) => {
                 say(control, &Message::Refuse(RefuseReason::Busy)).await?;

@@ -11,6 +11,7 @@
 
 mod history;
 mod wishes;
+mod word;
 
 use std::{
     collections::VecDeque,
@@ -19,7 +20,7 @@ use std::{
 };
 
 use p2p_protocol::{
-    ChunkRange, FileId, Geometry, PeerId,
+    ChunkRange, FileId, PeerId,
     control::{Detail, Happening, LogEntry, Progress, State, Summary, TransferEvent, WaitReason},
     reason::{ChunkFailure, Failure},
 };
@@ -30,6 +31,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use wishes::Wish;
+pub(crate) use word::Word;
 
 use super::{error::RunError, spec::Spec};
 use crate::store::Remark;
@@ -56,15 +58,6 @@ pub(crate) struct Job {
     word: watch::Sender<Word>,
     /// What its owner wishes of it.
     wish: watch::Sender<Wish>,
-}
-
-/// An owner's word on an offer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Word {
-    /// None yet.
-    Open,
-    Yes,
-    No,
 }
 
 /// Takes back, when it is dropped, that a job's run works on a connection.
@@ -195,6 +188,11 @@ impl Job {
         self.lock().progress.verified_bytes
     }
 
+    /// Bytes of the whole, once known.
+    pub(crate) fn total_bytes(&self) -> u64 {
+        self.lock().progress.total_bytes
+    }
+
     /// The content's identity, once known.
     pub(crate) fn file_id(&self) -> Option<FileId> {
         self.lock().file_id
@@ -209,45 +207,6 @@ impl Job {
     pub(crate) fn run_on(&self, connection: u64) -> RunsOn<'_> {
         *self.on.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
         RunsOn(self)
-    }
-
-    /// Its owner is asked. What is offered shows in its numbers.
-    pub(crate) fn ask_owner(&self, geometry: Geometry) {
-        {
-            let mut state = self.lock();
-            state.asks = true;
-            state.chunk_len = geometry.chunk_len();
-            state.progress.total_bytes = geometry.size();
-            state.progress.chunks_total = geometry.chunks();
-        }
-        self.wait(WaitReason::Accept);
-    }
-
-    /// What its owner said.
-    pub(crate) fn word(&self) -> Word {
-        *self.word.borrow()
-    }
-
-    /// Waits for that. Cancel-safe.
-    pub(crate) async fn owner_says(&self) -> Word {
-        let mut word = self.word.subscribe();
-        // The sender is this job's own, so that there will be a word or nobody waits.
-        word.wait_for(|word| *word != Word::Open).await.map_or(Word::Open, |word| *word)
-    }
-
-    /// Takes its owner's word; false if nobody asked for it.
-    pub(crate) fn decide(&self, word: Word) -> bool {
-        let mut state = self.lock();
-        if state.is_over() || !state.asks {
-            return false;
-        }
-        state.asks = false;
-        if state.waiting == Some(WaitReason::Accept) {
-            state.waiting = Some(WaitReason::Peer);
-        }
-        drop(state);
-        self.word.send_replace(word);
-        true
     }
 
     /// Ends when the owner cancels the job.

@@ -33,7 +33,11 @@ impl Sessions {
     pub(crate) async fn join(&self, request: JoinRequest) -> Result<JoinedPeer, RunError> {
         let usage = |message: String| RunError::new(Failure::Usage, message);
         let token = request.token.parse().map_err(|error| usage(error.to_string()))?;
-        let Grant::Join = token.grant;
+        if token.grant != Grant::Join {
+            return Err(usage(
+                "this token is a ticket, and no invitation; use it with `p2p fetch`".to_owned(),
+            ));
+        }
         if !request.send && !request.fetch {
             return Err(crate::peers::PeersError::NoRight.into());
         }
@@ -124,9 +128,7 @@ fn check(connection: Connection, meant: PeerId, address: SocketAddr) -> Result<C
 /// A machine that has nothing for strangers closes their connections at once: the invitation is no more.
 fn refused(error: TransportError) -> RunError {
     match error {
-        TransportError::Closed { code: close::NOT_TRUSTED, .. } => {
-            RunError::refused(RefuseReason::NoInvitation)
-        }
+        TransportError::Closed { code: close::NOT_TRUSTED, .. } => RunError::refused(RefuseReason::NoToken),
         error => error.into(),
     }
 }

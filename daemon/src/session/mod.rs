@@ -11,6 +11,7 @@ mod destination;
 mod early;
 mod error;
 mod folder;
+mod hooks;
 mod inbox;
 mod incoming;
 mod invite;
@@ -19,6 +20,7 @@ mod join;
 mod lanes;
 mod limiter;
 mod links;
+mod listing;
 mod pause;
 mod places;
 mod probe;
@@ -26,10 +28,12 @@ mod provide;
 mod receipts;
 mod receive;
 mod registry;
+mod rules;
 mod run;
 mod shares;
 mod spec;
 mod stdout;
+mod tickets;
 mod waits;
 
 use std::{
@@ -61,9 +65,9 @@ pub(crate) use job::{Job, Word};
 pub(crate) use registry::{Registry, forward};
 
 use crate::{
-    config::{Accept, Load},
+    config::{Accept, Hooks, Load},
     peers::Peers,
-    store::{Remark, Share, Store, StoreError},
+    store::{Excludes, Remark, Share, Store, StoreError},
     transport::{ControlStream, Endpoint, TransportError},
     workers::Workers,
 };
@@ -102,6 +106,8 @@ pub(crate) struct Terms {
     pub(crate) secret: [u8; 32],
     /// How much is done at a time.
     pub(crate) load: Load,
+    /// Programs that are run when something happens, and the home that they are told of.
+    pub(crate) hooks: (Hooks, PathBuf),
 }
 
 /// All transfers of this daemon and what they work with.
@@ -147,7 +153,7 @@ impl Sessions {
         endpoint: Endpoint,
         terms: Terms,
     ) -> Result<Arc<Self>, RunError> {
-        let Terms { inbox, accept, confined_to, secret, load } = terms;
+        let Terms { inbox, accept, confined_to, secret, load, hooks: (hooks, home) } = terms;
         let registry = Arc::new(Registry::load(store.clone())?);
         let pool = Pool::daemon();
         let lanes = Lanes::new(load.max_transfers, load.max_transfers_per_peer);
@@ -175,6 +181,10 @@ impl Sessions {
         });
         sessions.sweep_spool()?;
         tokio::spawn(sessions.limiter.clone().follow_clock(sessions.shutdown.clone()));
+        if !hooks.are_none() {
+            let (registry, shutdown) = (sessions.registry.clone(), sessions.shutdown.clone());
+            tokio::spawn(hooks::follow(registry, hooks, home, shutdown));
+        }
         tokio::spawn(sessions.clone().accept_connections());
         let mut unfinished = sessions.registry.all();
         unfinished.retain(|job| !job.is_over());
@@ -244,6 +254,7 @@ impl Sessions {
     /// Sends a file, or joins the transfer that does so already.
     pub(crate) fn send(self: &Arc<Self>, request: SendRequest) -> Result<Begun, RunError> {
         self.links.check_target(&request.target)?;
+        Excludes::new(&request.excludes)?;
         let path = String::from_utf8_lossy(&request.path).into_owned();
         let own_name = path.rsplit('/').next().unwrap_or_default().to_owned();
         let (name, target) = (request.name.clone().unwrap_or(own_name), request.target.clone());
@@ -253,10 +264,11 @@ impl Sessions {
 
     /// Fetches a file, or joins the transfer that does so already. The second part is what goes to the
     /// client's standard output, where it is to go there.
-    pub(crate) fn fetch(
+    pub(crate) async fn fetch(
         self: &Arc<Self>,
         request: FetchRequest,
     ) -> Result<(Begun, Option<mpsc::Receiver<Bytes>>), RunError> {
+        let request = self.with_ticket(request).await?;
         for target in &request.from {
             self.links.check_target(target)?;
         }
@@ -308,18 +320,25 @@ impl Sessions {
         request: ShareRequest,
         keep_on: impl Fn() -> bool + Send + Sync + 'static,
     ) -> Result<(FileId, PathBuf, String, Vec<Remark>), RunError> {
-        let audience = Audience::of(&request, &self.peers)?;
-        let (store, path, stored) = (self.store.clone(), run::path_of(&request.path), audience.stored());
+        let audience = Audience::of(&request, &self.peers)?.map(|audience| audience.stored());
+        let (store, path) = (self.store.clone(), run::path_of(&request.path));
+        let excludes = Excludes::new(&request.excludes)?;
         let shared = blocking(&self.workers, move || {
-            let source = store.import(&path, &|_| keep_on())?;
+            let source = store.import(&path, &excludes, &|_| keep_on())?;
             // What was imported has a name.
             let Some(file_id) = source.file_id() else { return Err(StoreError::Cancelled) };
-            let share = Share { file_id, path: path.clone(), audience: stored, created_ms: now_ms() };
+            let audience = match &audience {
+                Some(audience) => audience.clone(),
+                None => shares::kept(store.catalog().share(file_id)?),
+            };
+            let excludes = request.excludes;
+            let share = Share { file_id, path, audience, created_ms: now_ms(), excludes };
             store.catalog().put_share(&share)?;
-            Ok::<_, StoreError>((file_id, path, source.remarks()))
+            Ok::<_, StoreError>((share, source.remarks()))
         });
-        let (file_id, path, remarks) = shared.await??;
-        let words = audience.words(&self.peers);
+        let (share, remarks) = shared.await??;
+        let words = Audience::of_share(&share).words(&self.peers);
+        let Share { file_id, path, .. } = share;
         tracing::info!(%file_id, path = %path.display(), audience = words, "shared");
         Ok((file_id, path, words, remarks))
     }

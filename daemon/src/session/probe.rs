@@ -8,6 +8,7 @@ use p2p_protocol::{
     limits::MAX_FRAME_LEN,
     queue::Priority,
     reason::{Failure, PeerMisbehaved, RefuseReason},
+    rules::Rules,
     wire::{
         ALPN,
         peer::{Fetch, Message},
@@ -73,6 +74,7 @@ impl Sessions {
             fetch: false,
             addresses: Vec::new(),
             connected: true,
+            rules: Rules::default(),
         };
         self.peers().into_iter().find(|peer| peer.id == link.peer()).unwrap_or_else(nobody)
     }

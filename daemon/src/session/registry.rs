@@ -83,7 +83,7 @@ impl Registry {
             }
         }
         let registry =
-            Self { store, jobs: Mutex::new(jobs), made: broadcast::Sender::new(64), places, ended };
+            Self { store, jobs: Mutex::new(jobs), made: broadcast::Sender::new(1024), places, ended };
         registry.prune();
         Ok(registry)
     }
@@ -139,6 +139,22 @@ impl Registry {
             _ => false,
         };
         (self.lock().values().filter(runs).count(), MAX_INCOMING_PER_PEER)
+    }
+
+    /// Bytes of what a peer sends here and that is not complete yet, but for the content offered.
+    pub(crate) fn coming_from(&self, peer: &PeerId, offer: &Offer) -> u64 {
+        let comes = |job: &&Arc<Job>| {
+            !job.is_over()
+                && match job.spec() {
+                    Spec::Receive { peer: from, file_id } => from == peer && Some(*file_id) != offer.file_id,
+                    Spec::ReceiveUnsealed { peer: from, key } => {
+                        from == peer && Some(*key) != offer.resume_key
+                    }
+                    _ => false,
+                }
+        };
+        let sizes = self.all().into_iter().filter(|job| comes(&job)).map(|job| job.total_bytes());
+        sizes.fold(0, u64::saturating_add)
     }
 
     pub(crate) fn get(&self, number: u64) -> Option<Arc<Job>> {

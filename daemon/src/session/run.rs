@@ -17,6 +17,7 @@ use p2p_protocol::{
     },
     policy::{Rights, Situation, admit},
     reason::{AbortReason, Failure, PeerMisbehaved},
+    rules::Bounds,
     wire::peer::{Accept, Fetch, Kind, Message, Offer, PauseReason},
 };
 use tokio_util::sync::CancellationToken;
@@ -36,10 +37,11 @@ use super::{
     say,
     spec::Spec,
     stdout::StdoutFeed,
+    tickets::asking,
     while_wanted,
 };
 use crate::{
-    store::{PartialKey, Source, StoreError},
+    store::{Excludes, PartialKey, Share, Source, StoreError},
     transport::{ControlStream, TransportError},
 };
 
@@ -139,9 +141,9 @@ impl Sessions {
             return Err(RunError::cancelled());
         }
         match job.spec() {
-            Spec::Send { path, target, name, .. } => {
-                let path = path_of(path);
-                self.send_once(job, &path, target, name.as_deref(), source, stop).await
+            Spec::Send { path, excludes, target, name, .. } => {
+                let path = (path_of(path), &**excludes);
+                self.send_once(job, path, target, name.as_deref(), source, stop).await
             }
             Spec::Fetch { file_id, from, output, .. } => {
                 self.fetch_once(job, *file_id, from, output, stop).await
@@ -156,7 +158,7 @@ impl Sessions {
     async fn send_once(
         self: &Arc<Self>,
         job: &Arc<Job>,
-        path: &Path,
+        (path, excludes): (PathBuf, &[String]),
         target: &str,
         name: Option<&str>,
         kept: &mut Option<Arc<Source>>,
@@ -164,7 +166,7 @@ impl Sessions {
     ) -> Result<(), RunError> {
         let (link, fresh, _place) = self.reach(job, target, stop).await?;
         let _used = link.hold();
-        let source = self.source(job, path, kept.take(), stop).await?;
+        let source = self.source(job, &path, excludes, kept.take(), stop).await?;
         *kept = Some(source.clone());
         // What is hashed first at once has no partial that was begun before it was.
         let key = source.resume_key(&self.secret).filter(|_| source.size() > HASH_FIRST_LEN);
@@ -243,6 +245,7 @@ impl Sessions {
         &self,
         job: &Arc<Job>,
         path: &Path,
+        excludes: &[String],
         kept: Option<Arc<Source>>,
         stop: &CancellationToken,
     ) -> Result<Arc<Source>, RunError> {
@@ -255,7 +258,7 @@ impl Sessions {
         });
         match opened.await?? {
             Some(source) => Ok(source),
-            None => self.import(job, path, stop).await,
+            None => self.import(job, path, excludes, stop).await,
         }
     }
 
@@ -264,10 +267,12 @@ impl Sessions {
         &self,
         job: &Arc<Job>,
         path: &Path,
+        excludes: &[String],
         stop: &CancellationToken,
     ) -> Result<Arc<Source>, RunError> {
-        let (store, path) = (self.store.clone(), path.to_owned());
-        let source = self.hashing(job, stop, move |progress| store.import(&path, progress)).await?;
+        let (store, path, excludes) = (self.store.clone(), path.to_owned(), Excludes::new(excludes)?);
+        let source =
+            self.hashing(job, stop, move |progress| store.import(&path, &excludes, progress)).await?;
         source.remarks().into_iter().for_each(|remark| job.remark(remark));
         Ok(source)
     }
@@ -276,12 +281,12 @@ impl Sessions {
     pub(super) async fn reopen(
         &self,
         job: &Arc<Job>,
-        path: &Path,
-        id: FileId,
+        share: &Share,
         stop: &CancellationToken,
     ) -> Result<Arc<Source>, RunError> {
-        let (store, path) = (self.store.clone(), path.to_owned());
-        self.hashing(job, stop, move |progress| store.reopen(&path, id, progress)).await
+        let (store, path, id) = (self.store.clone(), share.path.clone(), share.file_id);
+        let excludes = Excludes::new(&share.excludes)?;
+        self.hashing(job, stop, move |progress| store.reopen(&path, &excludes, id, progress)).await
     }
 
     async fn hashing(
@@ -381,12 +386,13 @@ impl Sessions {
         let key = PartialKey::Fetched(id);
         let eager = self.take_eager(link, id, output).await?;
         let chunks = link.expect_chunks(control.id);
-        say(control, &Message::Fetch(Fetch { file_id: id, eager: eager.is_some() })).await?;
+        say(control, &asking(job, link, Fetch { file_id: id, eager: eager.is_some() })?).await?;
         let offer = match hear(job, control, stop).await? {
             Message::Offer(offer) => offer,
             other => return Err(closed_by(other)),
         };
-        let situation = Situation { rights: Rights::default(), asked: Some(id), running: 0, max_running: 1 };
+        let (rights, bounds) = (Rights::default(), Bounds::default());
+        let situation = Situation { rights, asked: Some(id), running: 0, max_running: 1, bounds };
         let permit = admit(situation, &offer).map_err(|refusal| match refusal.misbehaviour() {
             Some(fault) => RunError::from(fault),
             None => RunError::new(Failure::Other, refusal.to_string()),

@@ -23,11 +23,12 @@ pub(crate) enum Audience {
 }
 
 impl Audience {
-    /// The audience that a request names.
-    pub(crate) fn of(request: &ShareRequest, peers: &Peers) -> Result<Self, RunError> {
+    /// The audience that a request names; `None` for that which there was before.
+    pub(crate) fn of(request: &ShareRequest, peers: &Peers) -> Result<Option<Self>, RunError> {
         match &request.with {
-            ShareWith::Trusted => Ok(Self::Trusted),
-            ShareWith::Public => Ok(Self::Public),
+            ShareWith::Ticket(_) => Ok(None),
+            ShareWith::Trusted => Ok(Some(Self::Trusted)),
+            ShareWith::Public => Ok(Some(Self::Public)),
             ShareWith::Peers(names) => names
                 .iter()
                 .map(|name| {
@@ -39,7 +40,7 @@ impl Audience {
                     })
                 })
                 .collect::<Result<_, _>>()
-                .map(Self::Peers),
+                .map(|peers| Some(Self::Peers(peers))),
         }
     }
 
@@ -70,6 +71,7 @@ impl Audience {
         match self {
             Self::Trusted => "every trusted peer that may fetch".into(),
             Self::Public => "anyone who can reach this machine's port".into(),
+            Self::Peers(named) if named.is_empty() => "nobody without a ticket".into(),
             Self::Peers(named) => {
                 let names: Vec<String> = named
                     .iter()
@@ -97,6 +99,11 @@ impl Audience {
     }
 }
 
+/// Who may fetch something whose owner says no more than that there is a ticket for it: who could before.
+pub(crate) fn kept(existing: Option<Share>) -> String {
+    existing.map_or_else(|| Audience::Peers(Vec::new()).stored(), |share| share.audience)
+}
+
 /// Whether a peer may fetch a file; one answer for what is absent and what is not granted.
 pub(crate) fn granted(share: Option<Share>, peer: &PeerId, rights: Rights) -> Option<Share> {
     share.filter(|share| Audience::of_share(share).admits(peer, rights))
@@ -117,7 +124,7 @@ pub(crate) fn share_back(
         }
         None => {
             let audience = Audience::Peers(vec![peer]).stored();
-            Share { file_id: id, path, audience, created_ms: now_ms }
+            Share { file_id: id, path, audience, created_ms: now_ms, excludes: Vec::new() }
         }
     }
 }
@@ -142,8 +149,13 @@ mod tests {
     /// Fault 76.
     #[test]
     fn an_unreadable_audience_admits_nobody() {
-        let share =
-            Share { file_id: FileId([0; 32]), path: "/a".into(), audience: "?".into(), created_ms: 0 };
+        let share = Share {
+            file_id: FileId([0; 32]),
+            path: "/a".into(),
+            audience: "?".into(),
+            created_ms: 0,
+            excludes: Vec::new(),
+        };
         assert!(granted(Some(share.clone()), &A, FETCH).is_none());
         let back = share_back(Some(share), FileId([0; 32]), "/a".into(), A, 0);
         assert!(granted(Some(back.clone()), &A, FETCH).is_some());

@@ -2,7 +2,7 @@
 
 use p2p_protocol::{
     FileId, PeerId, ResumeKey,
-    control::{Direction, FetchRequest, KeyPolicy, Output, SendRequest},
+    control::{Direction, FetchRequest, KeyPolicy, Output, SendRequest, TokenText},
 };
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,9 @@ pub(crate) enum Spec {
         /// Whether the source is spooled standard input, and is to be removed at the end.
         #[serde(default)]
         spooled: bool,
+        /// Patterns of what in a folder is left out.
+        #[serde(default)]
+        excludes: Vec<String>,
         /// What to do about the key found there.
         key: KeyPolicy,
     },
@@ -33,6 +36,9 @@ pub(crate) enum Spec {
         output: Output,
         /// What to do about the keys found there.
         key: KeyPolicy,
+        /// What gives the right to it. Its secret is kept for as long as the transfer is.
+        #[serde(default)]
+        ticket: Option<TokenText>,
     },
     /// A peer sends a file here.
     Receive {
@@ -59,15 +65,15 @@ pub(crate) enum Spec {
 
 impl From<SendRequest> for Spec {
     fn from(request: SendRequest) -> Self {
-        let SendRequest { path, target, name, spooled, key, wishes: _, detach: _ } = request;
-        Self::Send { path, target, name, spooled, key }
+        let SendRequest { path, target, name, spooled, excludes, key, wishes: _, detach: _ } = request;
+        Self::Send { path, target, name, spooled, excludes, key }
     }
 }
 
 impl From<FetchRequest> for Spec {
     fn from(request: FetchRequest) -> Self {
-        let FetchRequest { file_id, from, output, key, wishes: _, detach: _ } = request;
-        Self::Fetch { file_id, from, output, key }
+        let FetchRequest { file_id, from, ticket, output, key, wishes: _, detach: _ } = request;
+        Self::Fetch { file_id, from, output, key, ticket }
     }
 }
 
@@ -87,15 +93,19 @@ impl Spec {
     pub(crate) fn same_work(&self, other: &Self) -> bool {
         match (self, other) {
             (
-                Self::Send { path: a, target: b, name: c, key, .. },
-                Self::Send { path: x, target: y, name: z, key: wanted, .. },
-            ) => (a, b, c) == (x, y, z) && satisfies(*key, *wanted),
+                Self::Send { path: a, target: b, name: c, excludes: d, key, .. },
+                Self::Send { path: w, target: x, name: y, excludes: z, key: wanted, .. },
+            ) => (a, b, c, d) == (w, x, y, z) && satisfies(*key, *wanted),
             (Self::Fetch { output: Output::Stdout, .. }, _)
             | (_, Self::Fetch { output: Output::Stdout, .. }) => false,
             (
-                Self::Fetch { file_id: a, output: b, from, key },
-                Self::Fetch { file_id: x, output: y, from: also, key: wanted },
-            ) => (a, b) == (x, y) && also.iter().all(|peer| from.contains(peer)) && satisfies(*key, *wanted),
+                Self::Fetch { file_id: a, output: b, from, key, ticket: c },
+                Self::Fetch { file_id: x, output: y, from: also, key: wanted, ticket: z },
+            ) => {
+                (a, b, c) == (x, y, z)
+                    && also.iter().all(|peer| from.contains(peer))
+                    && satisfies(*key, *wanted)
+            }
             (Self::Receive { .. } | Self::ReceiveUnsealed { .. }, _) => self == other,
             _ => false,
         }
@@ -128,8 +138,16 @@ mod tests {
 
     #[test]
     fn a_request_joins_only_what_does_all_that_it_asks() {
-        let send =
-            |key| Spec::Send { path: b"/f".to_vec(), target: "b".into(), name: None, spooled: false, key };
+        let sends = |excludes: &[&str], key| Spec::Send {
+            path: b"/f".to_vec(),
+            target: "b".into(),
+            name: None,
+            spooled: false,
+            excludes: excludes.iter().map(|pattern| (*pattern).to_owned()).collect(),
+            key,
+        };
+        let send = |key| sends(&[], key);
+        assert!(!send(KeyPolicy::Known).same_work(&sends(&["*.o"], KeyPolicy::Known)));
         let (id, other) = (PeerId([1; 32]), PeerId([2; 32]));
         let accepting = send(KeyPolicy::AcceptNew);
         assert!(accepting.same_work(&send(KeyPolicy::Known)));
@@ -141,6 +159,7 @@ mod tests {
             from: from.iter().map(|peer| (*peer).to_owned()).collect(),
             output,
             key: KeyPolicy::Known,
+            ticket: None,
         };
         let running = fetch(&["a", "b"], Output::Inbox);
         assert!(running.same_work(&fetch(&["b"], Output::Inbox)));

@@ -23,6 +23,7 @@ use super::{
     Store,
     draft::Draft,
     error::StoreError,
+    excludes::Excludes,
     file_source::FileSource,
     folder::Folder,
     hashing::{Progress, hash_file},
@@ -62,10 +63,15 @@ impl Store {
         Ok(FileSource::new(self.disk().clone(), opened, id, list))
     }
 
-    /// Hashes a file, or what is in a folder.
-    pub(crate) fn import(&self, path: &Path, progress: Progress<'_>) -> Result<Source, StoreError> {
+    /// Hashes a file, or what is in a folder but for what is excluded.
+    pub(crate) fn import(
+        &self,
+        path: &Path,
+        excludes: &Excludes,
+        progress: Progress<'_>,
+    ) -> Result<Source, StoreError> {
         if path.is_dir() {
-            self.import_folder(path, progress).map(Source::Folder)
+            self.import_folder(path, excludes, progress).map(Source::Folder)
         } else {
             self.import_file(path, progress).map(Source::File)
         }
@@ -141,10 +147,11 @@ impl Store {
     pub(crate) fn reopen(
         &self,
         path: &Path,
+        excludes: &Excludes,
         id: FileId,
         progress: Progress<'_>,
     ) -> Result<Source, StoreError> {
-        let source = self.import(path, progress).map_err(|error| match error {
+        let source = self.import(path, excludes, progress).map_err(|error| match error {
             // It was a regular file once.
             StoreError::NotRegular { path, .. } => StoreError::SourceChanged { path },
             other => other,

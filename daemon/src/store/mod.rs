@@ -27,6 +27,7 @@ mod checkpoint;
 mod data;
 mod draft;
 mod error;
+mod excludes;
 mod file_source;
 mod folder;
 mod folders;
@@ -58,8 +59,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-pub(crate) use catalog::{Catalog, JobRow, LogRow, Share};
+pub(crate) use catalog::{Catalog, JobRow, LogRow, Share, TicketClaim, TicketVerdict};
 pub(crate) use error::StoreError;
+pub(crate) use excludes::{ExcludeError, Excludes};
 pub(crate) use file_source::ChunkData;
 pub(crate) use import::Trust;
 pub(crate) use layout::PartialKey;

@@ -23,6 +23,7 @@ use rustix::fs::{AtFlags, FileType, Stat};
 use super::{
     Store,
     error::StoreError,
+    excludes::Excludes,
     folder::Folder,
     folders::{Folders, lock, open_folder_in},
     hashing::Progress,
@@ -58,9 +59,10 @@ impl Store {
     pub(super) fn import_folder(
         &self,
         path: &Path,
+        excludes: &Excludes,
         progress: Progress<'_>,
     ) -> Result<TreeSource, StoreError> {
-        let found = self.import_folder_of(path, None, Trust::Cache, progress)?;
+        let found = self.import_folder_of(path, excludes, None, Trust::Cache, progress)?;
         found.ok_or_else(|| StoreError::SourceChanged { path: path.to_owned() })
     }
 
@@ -68,6 +70,7 @@ impl Store {
     fn import_folder_of(
         &self,
         path: &Path,
+        excludes: &Excludes,
         size: Option<u64>,
         trust: Trust,
         progress: Progress<'_>,
@@ -78,7 +81,7 @@ impl Store {
         })?;
         let looked = rustix::fs::fstat(root.dir.as_fd());
         let own = looked.map_err(|error| StoreError::io("look at", path)(error.into()))?;
-        let mut walk = Walk { path, raw: Vec::new(), left_out: Vec::new(), unsafe_names: Vec::new() };
+        let mut walk = Walk::new(path, excludes);
         walk.folder(&root.dir, "")?;
         let Walk { mut raw, mut left_out, unsafe_names, .. } = walk;
         if !unsafe_names.is_empty() {
@@ -129,7 +132,7 @@ impl Store {
         size: u64,
         trust: Trust,
     ) -> Result<bool, StoreError> {
-        let found = match self.import_folder_of(path, Some(size), trust, &|_| true) {
+        let found = match self.import_folder_of(path, &Excludes::none(), Some(size), trust, &|_| true) {
             Ok(Some(found)) => found,
             Ok(None)
             | Err(
@@ -164,7 +167,8 @@ impl Store {
     /// The files in a folder that are not empty, and the folder's handles.
     pub(super) fn candidates(&self, path: &Path) -> Result<(Folders, Vec<Candidate>), StoreError> {
         let root = Folder::open(path)?.dir;
-        let mut walk = Walk { path, raw: Vec::new(), left_out: Vec::new(), unsafe_names: Vec::new() };
+        let excludes = Excludes::none();
+        let mut walk = Walk::new(path, &excludes);
         walk.folder(&root, "")?;
         let files = walk.raw.into_iter().filter(Raw::is_file);
         let candidates =
@@ -191,15 +195,24 @@ fn first_names(raw: &[Raw]) -> HashMap<usize, usize> {
 
 struct Walk<'a> {
     path: &'a Path,
+    excludes: &'a Excludes,
     raw: Vec<Raw>,
     left_out: Vec<LeftOut>,
     unsafe_names: Vec<String>,
 }
 
+fn name_of(path: &str) -> &str {
+    path.rsplit_once('/').map_or(path, |(_, name)| name)
+}
+
 /// Unsafe names that an error tells.
 const NAMES_TOLD: usize = 5;
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    fn new(path: &'a Path, excludes: &'a Excludes) -> Self {
+        Self { path, excludes, raw: Vec::new(), left_out: Vec::new(), unsafe_names: Vec::new() }
+    }
+
     fn io(&self, what: &'static str, inside: &str) -> impl FnOnce(io::Error) -> StoreError {
         let path = self.path.join(inside);
         move |error| StoreError::io(what, &path)(error)
@@ -216,6 +229,9 @@ impl Walk<'_> {
                 continue;
             }
             let is_text = std::str::from_utf8(name.as_bytes()).is_ok();
+            if is_text && self.is_excluded(folder, &shown)? {
+                continue;
+            }
             if !is_text || check_path(&shown).is_err() {
                 if self.unsafe_names.len() < NAMES_TOLD {
                     self.unsafe_names.push(shown);
@@ -227,14 +243,27 @@ impl Walk<'_> {
         Ok(())
     }
 
+    /// What is at a path; `None` where it went away while the folder was read.
+    fn stat(&self, folder: &Dir, path: &str) -> Result<Option<Stat>, StoreError> {
+        match rustix::fs::statat(folder.as_fd(), name_of(path), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(rustix::io::Errno::NOENT) => Ok(None),
+            Err(error) => Err(self.io("look at", path)(error.into())),
+        }
+    }
+
+    /// A name that no receiver takes is no trouble where it is excluded.
+    fn is_excluded(&self, folder: &Dir, path: &str) -> Result<bool, StoreError> {
+        if self.excludes.are_none() {
+            return Ok(false);
+        }
+        let is_folder = |stat: Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        Ok(self.excludes.covers(path, self.stat(folder, path)?.is_some_and(is_folder)))
+    }
+
     fn entry(&mut self, folder: &Dir, path: &str) -> Result<(), StoreError> {
-        let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
-        let stat = match rustix::fs::statat(folder.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => stat,
-            // It went away while the folder was read.
-            Err(rustix::io::Errno::NOENT) => return Ok(()),
-            Err(error) => return Err(self.io("look at", path)(error.into())),
-        };
+        let name = name_of(path);
+        let Some(stat) = self.stat(folder, path)? else { return Ok(()) };
         if self.raw.len() >= MAX_ENTRIES {
             let error = manifest::ManifestError::TooMany.into();
             return Err(StoreError::BadTree { path: self.path.to_owned(), error });

@@ -1,11 +1,11 @@
-//! Invitations, between the command line and its daemon.
+//! Invitations and tickets, between the command line and its daemon.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    PeerId,
+    FileId, PeerId,
     token::{Token, TokenError},
 };
 
@@ -93,4 +93,43 @@ pub struct JoinedPeer {
     pub name: String,
     /// Where it was found.
     pub address: String,
+}
+
+/// How a file is shared by a ticket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TicketTerms {
+    /// How many machines may fetch by it.
+    pub uses: Option<u32>,
+    /// How long it holds, in seconds.
+    pub expires_s: Option<u64>,
+    /// Where this machine can be dialled, as typed, instead of what it finds itself.
+    pub addresses: Vec<String>,
+}
+
+/// A ticket that was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ticketed {
+    /// The token, for those who are to have it.
+    pub token: TokenText,
+    /// What there is to know of it.
+    pub ticket: TicketInfo,
+    /// The addresses that it says.
+    pub addresses: Vec<String>,
+}
+
+/// A ticket in a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TicketInfo {
+    /// Its number.
+    pub number: u64,
+    /// What can be fetched by it.
+    pub file_id: FileId,
+    /// How many machines may fetch by it, where that is limited.
+    pub uses: Option<u32>,
+    /// How many have.
+    pub used: u32,
+    /// When it was made, in milliseconds since 1970 UTC.
+    pub created_ms: u64,
+    /// Until when it holds, in milliseconds since 1970 UTC, where that is limited.
+    pub expires_ms: Option<u64>,
 }

@@ -11,7 +11,7 @@ use std::{fmt, str::FromStr};
 pub use secret::{Binding, ClaimId, ClaimKey, Proof, SECRET_LEN, Secret};
 
 use crate::{
-    PeerId,
+    FileId, PeerId,
     ids::base32,
     limits::{MAX_TOKEN_ADDRESSES, MAX_TOKEN_TEXT_LEN},
 };
@@ -19,6 +19,7 @@ use crate::{
 /// The layout of the bytes behind the prefix.
 const VERSION: u8 = 1;
 const INVITATION: &str = "p2pinvite";
+const TICKET: &str = "p2pticket";
 const CHECKSUM_CONTEXT: &str = "p2p 2026-11-26 checksum of a token";
 const CHECKSUM_LEN: usize = 4;
 /// Longest host name that DNS knows, in bytes.
@@ -42,6 +43,8 @@ pub struct Token {
 pub enum Grant {
     /// To become a peer that is trusted.
     Join,
+    /// To fetch this, and nothing else.
+    Fetch(FileId),
 }
 
 /// Where a machine may be found: a host and a UDP port, which is not zero.
@@ -59,10 +62,10 @@ pub enum Address {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// It does not begin as one does.
-    #[error("a token begins with {INVITATION}")]
+    #[error("a token begins with {INVITATION} or {TICKET}")]
     Prefix,
     /// Characters are missing, too many, or others than were meant.
-    #[error("the token is incomplete or mistyped; copy all of it, from {INVITATION} to its last character")]
+    #[error("the token is incomplete or mistyped; copy all of it, to its last character")]
     Mistyped,
     /// It was made by a program that knows more.
     #[error("the token is of version {0}, and this p2p reads version {VERSION}; update it")]
@@ -76,8 +79,15 @@ impl Grant {
     fn prefix(self) -> &'static str {
         match self {
             Self::Join => INVITATION,
+            Self::Fetch(_) => TICKET,
         }
     }
+}
+
+/// Whether a text is meant to be a ticket, and not a File ID: it begins like one.
+pub fn looks_like_ticket(text: &str) -> bool {
+    let start = text.trim_start().get(..TICKET.len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case(TICKET))
 }
 
 impl Token {
@@ -102,17 +112,20 @@ impl Token {
         let mut bytes = vec![VERSION];
         bytes.extend_from_slice(&self.peer.0);
         bytes.extend_from_slice(self.secret.bytes());
+        if let Grant::Fetch(file_id) = self.grant {
+            bytes.extend_from_slice(&file_id.0);
+        }
         for address in &self.addresses {
             address.encode(&mut bytes);
         }
-        let checksum = checksum(self.grant, &bytes);
+        let checksum = checksum(self.grant.prefix(), &bytes);
         bytes.extend_from_slice(&checksum);
         bytes
     }
 
-    fn decode(grant: Grant, bytes: &[u8]) -> Result<Self, TokenError> {
+    fn decode(prefix: &'static str, bytes: &[u8]) -> Result<Self, TokenError> {
         let (body, sum) = bytes.split_last_chunk::<CHECKSUM_LEN>().ok_or(TokenError::Mistyped)?;
-        if checksum(grant, body) != *sum {
+        if checksum(prefix, body) != *sum {
             return Err(TokenError::Mistyped);
         }
         let mut rest = Reader(body);
@@ -122,6 +135,7 @@ impl Token {
         }
         let peer = PeerId(rest.take()?);
         let secret = Secret::new(rest.take()?);
+        let grant = if prefix == TICKET { Grant::Fetch(FileId(rest.take()?)) } else { Grant::Join };
         let mut addresses = Vec::new();
         while !rest.0.is_empty() {
             if addresses.len() == MAX_TOKEN_ADDRESSES {
@@ -133,10 +147,10 @@ impl Token {
     }
 }
 
-fn checksum(grant: Grant, body: &[u8]) -> [u8; CHECKSUM_LEN] {
+fn checksum(prefix: &str, body: &[u8]) -> [u8; CHECKSUM_LEN] {
     let mut sum = [0; CHECKSUM_LEN];
     let mut hasher = blake3::Hasher::new_derive_key(CHECKSUM_CONTEXT);
-    hasher.update(grant.prefix().as_bytes()).update(body).finalize_xof().fill(&mut sum);
+    hasher.update(prefix.as_bytes()).update(body).finalize_xof().fill(&mut sum);
     sum
 }
 
@@ -156,10 +170,11 @@ impl FromStr for Token {
         }
         let word: String =
             text.chars().filter(|c| !c.is_ascii_whitespace()).map(|c| c.to_ascii_lowercase()).collect();
-        let grant = Grant::Join;
-        let rest = word.strip_prefix(grant.prefix()).ok_or(TokenError::Prefix)?;
+        let prefix = [INVITATION, TICKET].into_iter().find(|prefix| word.starts_with(prefix));
+        let prefix = prefix.ok_or(TokenError::Prefix)?;
+        let rest = word.strip_prefix(prefix).unwrap_or_default();
         let bytes = base32().decode(rest.as_bytes()).map_err(|_| TokenError::Mistyped)?;
-        Self::decode(grant, &bytes)
+        Self::decode(prefix, &bytes)
     }
 }
 
@@ -283,9 +298,29 @@ mod tests {
         assert_eq!(format!("p2pinvite{}", " ".repeat(10_000)).parse::<Token>(), Err(TokenError::Mistyped));
     }
 
+    #[test]
+    fn a_ticket_says_what_it_is_for() {
+        let grant = Grant::Fetch(FileId([3; 32]));
+        let ticket = Token { grant, ..sample() };
+        let text = ticket.to_string();
+        assert!(
+            text.starts_with("p2pticket") && looks_like_ticket(&text) && looks_like_ticket(" P2PTICKETaa")
+        );
+        assert!(
+            !looks_like_ticket(&sample().to_string())
+                && !looks_like_ticket("p2pticke")
+                && !looks_like_ticket("é")
+        );
+        assert_eq!(text.parse(), Ok(ticket.clone()));
+        assert_eq!(text.replacen("p2pticket", "p2pinvite", 1).parse::<Token>(), Err(TokenError::Mistyped));
+        // The same secret proves nothing of another kind.
+        let binding = Binding { exporter: [1; 32], holder: PeerId([2; 32]), giver: PeerId([3; 32]) };
+        assert!(!sample().key().accepts(&ticket.key().prove(&binding), &binding));
+    }
+
     /// A body of this, with the checksum that it should have.
     fn made_of(body: &[u8]) -> Result<Token, TokenError> {
-        let bytes = [body, &checksum(Grant::Join, body)].concat();
+        let bytes = [body, &checksum(INVITATION, body)].concat();
         format!("p2pinvite{}", base32().encode(&bytes)).parse()
     }
 

@@ -20,6 +20,7 @@ use crate::PeerId;
 /// Bytes of a secret: as many as nobody guesses.
 pub const SECRET_LEN: usize = 16;
 const ID_CONTEXT: &str = "p2p 2026-11-26 what a token's secret is called";
+const FETCH_CONTEXT: &str = "p2p 2026-11-26 proof of a ticket's secret";
 const JOIN_CONTEXT: &str = "p2p 2026-11-26 proof of an invitation's secret";
 
 /// What only those have who were given a token. It never crosses the network.
@@ -71,6 +72,7 @@ impl Secret {
     pub fn key(&self, grant: Grant) -> ClaimKey {
         match grant {
             Grant::Join => ClaimKey(blake3::derive_key(JOIN_CONTEXT, &self.0)),
+            Grant::Fetch(_) => ClaimKey(blake3::derive_key(FETCH_CONTEXT, &self.0)),
         }
     }
 }

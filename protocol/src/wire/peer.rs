@@ -55,10 +55,16 @@ pub enum Message {
     NeedValues(Vec<ChunkRange>),
     /// Provider: the next of these values, one per 256 KiB, file for file. One without any stands for a file of which there are none.
     Values(Vec<Cv>),
-    /// Who was given an invitation: that it has it. First on a stream, and the only thing that a stranger may say beside `Fetch`.
+    /// Who was given an invitation: that it has it. First on a stream, and with `Fetch` and `Redeem` all that a stranger may say.
     Join(Join),
     /// Who gave the invitation: the other side is trusted here from now on. Ends the conversation.
     Joined(Joined),
+    /// Receiver: what it wants, and that it has a ticket for that. First on a stream, in place of `Fetch`.
+    Redeem(Redeem),
+    /// Whoever may fetch: what there is to fetch. First on a stream.
+    List(List),
+    /// The next part of the answer. Ends the conversation.
+    Listed(Listed),
 }
 
 /// What a provider has.
@@ -209,6 +215,46 @@ pub struct Joined {
     pub name: String,
 }
 
+/// A request for an offer by somebody who was given a ticket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Redeem {
+    /// Which ticket.
+    pub ticket: ClaimId,
+    /// That its secret is known, for this connection alone.
+    pub proof: Proof,
+    /// The request itself.
+    pub fetch: Fetch,
+}
+
+/// A question for what may be fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct List {
+    /// What comes after this in the order of File IDs; from the beginning where it is nothing.
+    pub after: Option<FileId>,
+}
+
+/// A part of what may be fetched, in the order of File IDs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    /// At most [`LIST_PAGE`](crate::limits::LIST_PAGE) of them.
+    pub shares: Vec<Shared>,
+    /// Whether there are more after these.
+    pub more: bool,
+}
+
+/// Something that may be fetched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shared {
+    /// The content's identity.
+    pub file_id: FileId,
+    /// Its name, without a path.
+    pub name: String,
+    /// Whether it is a folder.
+    pub is_folder: bool,
+    /// Its size in bytes, where that is known without a look into it.
+    pub size: Option<u64>,
+}
+
 impl Message {
     /// The message's name, for logs and errors.
     pub fn name(&self) -> &'static str {
@@ -235,6 +281,9 @@ impl Message {
             Self::Values(_) => "Values",
             Self::Join(_) => "Join",
             Self::Joined(_) => "Joined",
+            Self::Redeem(_) => "Redeem",
+            Self::List(_) => "List",
+            Self::Listed(_) => "Listed",
         }
     }
 }

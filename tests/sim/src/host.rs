@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use p2p_daemon::{Accept, Congestion, Load, Node, Options, Pace, Surroundings, Workers};
+use p2p_daemon::{Accept, Congestion, Hooks, Load, Node, Options, Pace, Surroundings, Workers};
 use p2p_protocol::{
     PeerId,
     control::{Event, Request},
@@ -125,6 +125,7 @@ impl Host {
             congestion: Congestion::default(),
             accept: Accept::default(),
             load: Load::default(),
+            hooks: Hooks::default(),
         };
         let (started, epoch) = runtime.block_on(async { (Node::start(&options, around()), Instant::now()) });
         match started {

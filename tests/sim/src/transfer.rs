@@ -90,11 +90,13 @@ impl Transfer {
                 target: self.target.clone(),
                 name: None,
                 spooled: false,
+                excludes: Vec::new(),
                 key: KeyPolicy::Known,
                 wishes: Wishes::default(),
                 detach: false,
             }),
             (None, Way::Fetch) => Request::Fetch(FetchRequest {
+                ticket: None,
                 file_id: self.versions[0].id,
                 from: vec![self.target.clone()],
                 output: Output::Inbox,

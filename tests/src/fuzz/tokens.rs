@@ -2,7 +2,7 @@
 
 use p2p_protocol::{
     limits::{MAX_TOKEN_ADDRESSES, MAX_TOKEN_TEXT_LEN},
-    token::{Grant, Secret, Token},
+    token::{Grant, Secret, Token, looks_like_ticket},
 };
 
 /// The first byte says whether the others are the text, or the bytes that it stands for, to which the checksum is added so that
@@ -12,10 +12,10 @@ use p2p_protocol::{
 /// token's own.
 pub fn tokens(bytes: &[u8]) {
     let Some((kind, bytes)) = bytes.split_first() else { return };
-    let text = match kind % 2 {
+    let text = match kind % 3 {
         0 => String::from_utf8_lossy(bytes).into_owned(),
-        _ => {
-            let prefix = "p2pinvite";
+        kind => {
+            let prefix = if kind == 1 { "p2pinvite" } else { "p2pticket" };
             let mut hasher = blake3::Hasher::new_derive_key("p2p 2026-11-26 checksum of a token");
             let sum = hasher.update(prefix.as_bytes()).update(bytes).finalize();
             format!("{prefix}{}", data_encoding::BASE32_NOPAD.encode(&[bytes, &sum.as_bytes()[..4]].concat()))
@@ -35,5 +35,5 @@ pub fn tokens(bytes: &[u8]) {
     let other = Token::new(*grant, *peer, Secret::new([0x5a; 16]), addresses.clone());
     assert_eq!(&other.addresses, addresses, "what was understood can be said");
     assert_eq!(token.id() == other.id(), token == other);
-    assert_eq!(*grant, Grant::Join);
+    assert_eq!(looks_like_ticket(&again), matches!(grant, Grant::Fetch(_)));
 }

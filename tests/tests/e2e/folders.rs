@@ -373,3 +373,42 @@ fn a_folder_waits_for_its_owners_word_like_a_file() {
     sending.finish().success();
     assert_same_folder(&root, &b.inbox().join("asked"));
 }
+
+#[test]
+fn what_is_excluded_is_neither_sent_nor_part_of_what_is_shared() {
+    let Pair { a, b } = Pair::new();
+    let root = a.place().root().join("files/project");
+    for (path, text) in [
+        ("src/main.c", "int main;"),
+        ("src/main.o", "object"),
+        ("keep.o", "kept"),
+        ("build/out.bin", "out"),
+        ("src/build", "a file of that name"),
+        ("bad:name.tmp", "a name that no receiver takes"),
+    ] {
+        fs::create_dir_all(root.join(path).parent().unwrap()).unwrap();
+        fs::write(root.join(path), text).unwrap();
+    }
+    let patterns = a.place().root().join("patterns");
+    fs::write(&patterns, "# what is made\n*.o\n/build/\n*.tmp\n").unwrap();
+    let excludes = words!["--exclude-from", patterns, "--exclude", "!keep.o"];
+    let send = words!["send", root, "--to", b.address(), "--peer", b.peer()];
+    a.cli().run(send.clone()).exits(2);
+    a.cli().run(send.clone().into_iter().chain(excludes.clone())).success();
+    let mut there: Vec<_> = data::files_below(&b.inbox().join("project"));
+    there
+        .iter_mut()
+        .for_each(|path| *path = path.strip_prefix(b.inbox().join("project")).unwrap().to_owned());
+    assert_eq!(there, ["keep.o", "src/build", "src/main.c"].map(std::path::PathBuf::from));
+    // What is shared so can be fetched so, after a restart too, and is the folder that arrived.
+    let mut a = a;
+    let shared = a.cli().run(words!["share", root].into_iter().chain(excludes)).success().text();
+    a.restart();
+    let out = b.place().root().join("out");
+    let from = words!["fetch", shared.trim(), "--from", a.address(), "--peer", a.peer(), "-o", out];
+    b.cli().run(from).success();
+    assert_eq!(data::files_below(&out).len(), 3);
+    b.cli().run(words!["verify", b.inbox().join("project"), shared.trim()]).success();
+    let wrong = a.cli().run(send.into_iter().chain(words!["--exclude", "[z-a]"])).exits(2);
+    assert!(wrong.stderr.contains("[z-a]"), "{wrong}");
+}

@@ -11,7 +11,9 @@ use std::{
     time::Duration,
 };
 
-use p2p_daemon::{Accept, Congestion, Load, Network, Node, Options, Surroundings, Workers, disk::Disk};
+use p2p_daemon::{
+    Accept, Congestion, Hooks, Load, Network, Node, Options, Surroundings, Workers, disk::Disk,
+};
 use p2p_protocol::{
     control::{Event, KeyPolicy, Request, SendRequest, TransferEvent, TrustRequest, Wishes},
     rate::Rate,
@@ -79,6 +81,7 @@ fn start(root: &Path, disk: Platter) -> Node {
         congestion: Congestion::default(),
         accept: Accept::default(),
         load: Load::default(),
+        hooks: Hooks::default(),
     };
     let around =
         Surroundings { disk: Arc::new(disk), network: Arc::new(Loopback), workers: Workers::Threads };
@@ -124,6 +127,7 @@ fn send(source: Platter, destination: Platter, path: u64, limit: [Option<&str>; 
             target: relay.address(),
             name: None,
             spooled: false,
+            excludes: Vec::new(),
             key: KeyPolicy::Exactly(b.peer_id()),
             wishes: Wishes { priority: None, limit: limit[0].map(rate) },
             detach: false,

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use p2p_tests::{Daemon, Output, Pair, Relay, data, data::MIB, trust_each_other, words};
+use p2p_tests::{Daemon, Output, Pair, Relay, control, data, data::MIB, trust_each_other, words};
 
 fn fetch(daemon: &Daemon, id: &str, from: &Daemon) -> Output {
     daemon.cli().json(words!["fetch", id, "--from", from.address(), "--accept-new-key"])
@@ -184,4 +184,49 @@ fn standard_output_gets_the_content_and_nothing_else() {
     assert!(b.received().is_empty() && b.partials().is_empty());
     let missing = b.cli().run(words!["fetch", "33".repeat(32), "--from", a.address(), "-o", "-"]).exits(6);
     assert!(missing.stdout.is_empty(), "{missing}");
+}
+
+#[test]
+fn a_peer_sees_what_is_shared_with_it_and_nothing_else() {
+    let (a, b, c) = (Daemon::start("a"), Daemon::start("b"), Daemon::start("c"));
+    trust_each_other(&[&a, &b]);
+    trust_each_other(&[&b, &c]);
+    let listed = |from: &Daemon| -> Vec<String> {
+        let said = from.cli().json(words!["ls", b.address()]).success();
+        said.events
+            .iter()
+            .filter(|event| event["event"] == "listed")
+            .map(|event| event["name"].to_string())
+            .collect()
+    };
+    assert!(listed(&a).is_empty());
+    let folder = b.place().root().join("files/photos");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("one.jpg"), "picture").unwrap();
+    let (all, one) = (b.new_file("all.bin", 1, 1000), b.new_file("for a.bin", 2, 2000));
+    b.cli().run(words!["share", all]).success();
+    b.cli().run(words!["share", one, "--to", a.peer()]).success();
+    b.cli().run(words!["share", folder]).success();
+    assert_eq!(listed(&a), ["\"all.bin\"", "\"for a.bin\"", "\"photos\""]);
+    assert_eq!(listed(&c), ["\"all.bin\"", "\"photos\""]);
+    let said = a.cli().json(words!["ls", b.address()]).success();
+    let first = said.events.iter().find(|event| event["name"] == "all.bin").unwrap();
+    assert_eq!((first["bytes"].as_u64(), first["folder"].as_bool()), (Some(1000), Some(false)));
+    assert_eq!(first["file_id"], data::file_id(&all));
+    // Who may only send learns nothing, and neither does a stranger.
+    b.cli().run(words!["peers", "trust", c.peer(), "--allow", "send"]).success();
+    c.cli().run(words!["ls", b.address()]).exits(5);
+    let stranger = Daemon::start("stranger");
+    stranger.cli().run(words!["ls", b.address()]).exits(5);
+}
+
+#[test]
+fn a_long_list_comes_in_parts() {
+    let Pair { a, b } = Pair::new();
+    let files: Vec<_> = (0..600).map(|n| b.new_file(&format!("{n:03}"), n, 10)).collect();
+    control::ask_many(b.place().home_path(), 600, &|n| control::share(&files[n as usize]));
+    a.cli().run(words!["peers", "trust", b.peer(), "--name", "bob", "--address", b.address()]).success();
+    let said = a.cli().json(words!["ls", "bob"]).success();
+    let names: Vec<_> = said.events.iter().map(|event| event["name"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(names, (0..600).map(|n| format!("{n:03}")).collect::<Vec<_>>());
 }

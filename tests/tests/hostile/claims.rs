@@ -5,7 +5,7 @@ use p2p_protocol::{
     limits::{MAX_STRANGER_REQUESTS, MAX_WRONG_CLAIMS},
     reason::{PeerMisbehaved, RefuseReason, close},
     token::{Binding, Proof},
-    wire::peer::{Fetch, Join, Joined, Message},
+    wire::peer::{Fetch, Join, Joined, Message, Redeem},
 };
 use p2p_tests::{
     data::CHUNK,
@@ -13,7 +13,7 @@ use p2p_tests::{
     words,
 };
 
-const NO_INVITATION: Heard = Heard::Message(Message::Refuse(RefuseReason::NoInvitation));
+const NO_TOKEN: Heard = Heard::Message(Message::Refuse(RefuseReason::NoToken));
 
 fn invite(scene: &Scene) -> Token {
     scene.victim.cli().run(words!["invite", "--name", "victim"]).success().text().parse().unwrap()
@@ -56,16 +56,16 @@ async fn a_claim_is_worth_nothing_on_another_connection_or_for_another_peer() {
     let of_another = binding(&here, &scene, &other);
     let reversed = Binding { holder: right.giver, giver: right.holder, ..right };
     for wrong in [elsewhere, of_another, reversed] {
-        assert_eq!(say(&here, claim(&token, &wrong)).await, NO_INVITATION, "{wrong:?}");
+        assert_eq!(say(&here, claim(&token, &wrong)).await, NO_TOKEN, "{wrong:?}");
     }
     assert_eq!(scene.victim.standing_of(&scene.hostile.peer_id()).as_deref(), Some("pending"));
     assert_eq!(say(&here, claim(&token, &right)).await, welcome());
     assert_eq!(scene.victim.standing_of(&scene.hostile.peer_id()).as_deref(), Some("trusted"));
     // The very same words again, from elsewhere.
     let replayed = other.dial(scene.victim.address()).await;
-    assert_eq!(say(&replayed, claim(&token, &right)).await, NO_INVITATION);
+    assert_eq!(say(&replayed, claim(&token, &right)).await, NO_TOKEN);
     let used = binding(&replayed, &scene, &other);
-    assert_eq!(say(&replayed, claim(&token, &used)).await, NO_INVITATION);
+    assert_eq!(say(&replayed, claim(&token, &used)).await, NO_TOKEN);
     assert_ne!(scene.victim.standing_of(&other.peer_id()).as_deref(), Some("trusted"));
     scene.check(&["wrong proof", "no such invitation", "has joined by invitation"]);
 }
@@ -79,7 +79,7 @@ async fn who_guesses_is_not_listened_to_any_longer() {
     let right = claim(&token, &binding(&connection, &scene, &scene.hostile));
     for n in 0..MAX_WRONG_CLAIMS {
         let guess = Join { proof: Proof([n as u8; 32]), ..right.clone() };
-        assert_eq!(say(&connection, guess).await, NO_INVITATION);
+        assert_eq!(say(&connection, guess).await, NO_TOKEN);
     }
     // Now not even the right one, nor from a new connection with another key.
     let busy = Heard::Message(Message::Refuse(RefuseReason::Busy));
@@ -156,7 +156,7 @@ async fn without_invitations_a_stranger_is_shown_out_as_ever() {
     invite(&scene);
     let connection = scene.hostile.dial(scene.victim.address()).await;
     let right = claim(&token, &binding(&connection, &scene, &scene.hostile));
-    assert_eq!(say(&connection, right.clone()).await, NO_INVITATION);
+    assert_eq!(say(&connection, right.clone()).await, NO_TOKEN);
     for _ in 1..MAX_STRANGER_REQUESTS {
         say(&connection, right.clone()).await;
     }
@@ -176,4 +176,80 @@ async fn an_impostor_hears_nothing() {
     assert_eq!(connection.ended().await, Ended::Code(close::WRONG_PEER.into()));
     joining.await.unwrap().exits(5);
     scene.check(&[]);
+}
+
+fn ticket(scene: &Scene, words: &[&str]) -> (Token, std::path::PathBuf) {
+    let file = scene.victim.file("ticket.bin");
+    if !file.exists() {
+        scene.victim.new_file("ticket.bin", 7, 1000);
+    }
+    let words = words!["share", file, "--ticket"].into_iter().chain(words.iter().map(Into::into));
+    (scene.victim.cli().run(words).success().text().parse().unwrap(), file)
+}
+
+fn redeem(token: &Token, file_id: FileId, binding: &Binding) -> Message {
+    let fetch = Fetch { file_id, eager: false };
+    Message::Redeem(Redeem { ticket: token.id(), proof: token.key().prove(binding), fetch })
+}
+
+async fn ask(connection: &Connection, message: Message) -> Heard {
+    let mut conversation = connection.open().await;
+    conversation.say(message).await;
+    conversation.hear().await
+}
+
+/// Fault 77.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ticket_is_for_one_thing_on_its_own_connection() {
+    let mut scene = Scene::with_stranger();
+    let (token, file) = ticket(&scene, &["--uses", "1"]);
+    let private = scene.victim.new_file("private.bin", 2, 1000);
+    scene.victim.cli().run(words!["share", private]).success();
+    let id = |path: &std::path::Path| p2p_tests::data::file_id(path).parse::<FileId>().unwrap();
+    let other = Hostile::new();
+    let seen = scene.hostile.dial(scene.victim.address()).await;
+    let here = scene.hostile.dial(scene.victim.address()).await;
+    let right = binding(&here, &scene, &scene.hostile);
+    for (file_id, wrong) in [
+        (id(&file), binding(&seen, &scene, &scene.hostile)),
+        (id(&file), binding(&here, &scene, &other)),
+        (id(&private), right),
+        (FileId([9; 32]), right),
+    ] {
+        assert_eq!(ask(&here, redeem(&token, file_id, &wrong)).await, NO_TOKEN, "{file_id} {wrong:?}");
+    }
+    let offered = ask(&here, redeem(&token, id(&file), &right)).await;
+    assert!(matches!(offered, Heard::Message(Message::Offer(_))), "{offered:?}");
+    // It is used up, for another one.
+    let late = other.dial(scene.victim.address()).await;
+    let claim = redeem(&token, id(&file), &binding(&late, &scene, &other));
+    assert_eq!(ask(&late, claim).await, NO_TOKEN);
+    // And it is no invitation.
+    let join = Join { invitation: token.id(), proof: token.key().prove(&right), name: String::new() };
+    assert_eq!(say(&here, join).await, NO_TOKEN);
+    let plain = Message::Fetch(Fetch { file_id: id(&file), eager: false });
+    assert_eq!(ask(&here, plain).await, Heard::Closed(Ended::Code(close::NOT_TRUSTED.into())));
+    for path in [file, private] {
+        std::fs::remove_file(path).unwrap();
+    }
+    scene.check(&["wrong proof", "no such ticket"]);
+}
+
+/// Fault 77.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_guesses_tickets_is_not_listened_to_any_longer() {
+    let mut scene = Scene::with_stranger();
+    let (token, file) = ticket(&scene, &[]);
+    let file_id = p2p_tests::data::file_id(&file).parse().unwrap();
+    let connection = scene.hostile.dial(scene.victim.address()).await;
+    let right = redeem(&token, file_id, &binding(&connection, &scene, &scene.hostile));
+    let Message::Redeem(claim) = right.clone() else { unreachable!() };
+    for n in 0..MAX_WRONG_CLAIMS {
+        let guess = Redeem { proof: Proof([n as u8; 32]), ..claim.clone() };
+        assert_eq!(ask(&connection, Message::Redeem(guess)).await, NO_TOKEN);
+    }
+    ticket(&scene, &[]);
+    assert_eq!(ask(&connection, right).await, Heard::Message(Message::Refuse(RefuseReason::Busy)));
+    std::fs::remove_file(file).unwrap();
+    scene.check(&["a claim was not looked at"]);
 }

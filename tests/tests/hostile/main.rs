@@ -11,6 +11,7 @@ mod early;
 mod folders;
 mod frames;
 mod keys;
+mod listing;
 mod lists;
 mod masses;
 mod offers;

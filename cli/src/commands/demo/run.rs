@@ -100,6 +100,7 @@ impl<'a> Room<'a> {
             target: receiver.address.clone(),
             name: None,
             spooled: false,
+            excludes: Vec::new(),
             key: KeyPolicy::Exactly(receiver.peer),
             wishes: Wishes::default(),
             detach: false,

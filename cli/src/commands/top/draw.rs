@@ -264,6 +264,7 @@ pub(super) mod tests {
             fetch: true,
             addresses: vec!["192.0.2.7:4419".into()],
             connected: true,
+            rules: Default::default(),
         };
         let away = PeerInfo { id: PeerId([2; 32]), connected: false, ..peer.clone() };
         let mut model = Model::default();

@@ -9,6 +9,7 @@ mod log;
 mod queue;
 mod schema;
 mod shares;
+mod tickets;
 
 use std::{
     io,
@@ -28,6 +29,7 @@ pub(crate) use jobs::JobRow;
 pub(crate) use log::LogRow;
 use queue::{Asked, Question};
 pub(crate) use shares::Share;
+pub(crate) use tickets::{TicketClaim, TicketVerdict};
 
 /// The catalog; clones share one thread and one connection.
 #[derive(Clone, Debug)]

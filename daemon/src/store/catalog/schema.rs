@@ -40,6 +40,26 @@ const STEPS: &[&str] = &[
     CREATE INDEX hashes_by_file ON hashes (file_id);
 ",
     "
+    CREATE TABLE tickets (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        claim BLOB NOT NULL UNIQUE,
+        key TEXT NOT NULL,
+        file_id BLOB NOT NULL,
+        uses INTEGER,
+        wrong INTEGER NOT NULL DEFAULT 0,
+        created_ms INTEGER NOT NULL,
+        expires_ms INTEGER
+    );
+    CREATE TABLE ticket_uses (
+        ticket INTEGER NOT NULL,
+        peer BLOB NOT NULL,
+        PRIMARY KEY (ticket, peer)
+    );
+",
+    "
+    ALTER TABLE shares ADD COLUMN excludes TEXT NOT NULL DEFAULT '[]';
+",
+    "
     CREATE TABLE log (
         number INTEGER PRIMARY KEY AUTOINCREMENT,
         at_ms INTEGER NOT NULL,

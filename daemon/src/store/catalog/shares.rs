@@ -9,7 +9,7 @@ use std::{
 use p2p_protocol::{FileId, PeerId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{Catalog, StoreError};
+use super::{Catalog, StoreError, tickets};
 
 /// Receipts that are kept; the oldest go first.
 const RECEIPTS_KEPT: i64 = 100_000;
@@ -25,29 +25,34 @@ pub(crate) struct Share {
     pub(crate) audience: String,
     /// Since when, in milliseconds since 1970 UTC.
     pub(crate) created_ms: u64,
+    /// Patterns of what in it is left out.
+    pub(crate) excludes: Vec<String>,
 }
 
 impl Catalog {
     /// Adds a share, in place of an earlier one of the same content.
     pub(crate) fn put_share(&self, share: &Share) -> Result<(), StoreError> {
-        let Share { file_id, path, audience, created_ms } = share.clone();
+        let Share { file_id, path, audience, created_ms, excludes } = share.clone();
+        let excludes = serde_json::Value::from(excludes).to_string();
         self.ask(move |database| {
             let mut statement = database.connection.prepare_cached(
-                "INSERT OR REPLACE INTO shares (file_id, path, audience, created_ms) VALUES (?1, ?2, ?3, ?4)",
+                "INSERT OR REPLACE INTO shares (file_id, path, audience, created_ms, excludes) VALUES (?1, ?2, ?3, ?4, ?5)",
             )?;
             statement.execute(params![
                 file_id.0,
                 path.as_os_str().as_bytes(),
                 audience,
-                created_ms.cast_signed()
+                created_ms.cast_signed(),
+                excludes
             ])?;
             Ok(())
         })
     }
 
-    /// Takes a share back; false if there was none.
+    /// Takes a share back, with the tickets for it; false if there was none.
     pub(crate) fn remove_share(&self, id: FileId) -> Result<bool, StoreError> {
         self.ask(move |database| {
+            tickets::forget_file(&database.connection, id)?;
             Ok(database.connection.execute("DELETE FROM shares WHERE file_id = ?1", [id.0])? > 0)
         })
     }
@@ -55,15 +60,16 @@ impl Catalog {
     /// The share of this content.
     pub(crate) fn share(&self, id: FileId) -> Result<Option<Share>, StoreError> {
         self.ask(move |database| {
-            let mut query = database
-                .connection
-                .prepare_cached("SELECT path, audience, created_ms FROM shares WHERE file_id = ?1")?;
+            let mut query = database.connection.prepare_cached(
+                "SELECT path, audience, created_ms, excludes FROM shares WHERE file_id = ?1",
+            )?;
             let parse = |row: &Row<'_>| {
                 Ok(Share {
                     file_id: id,
                     path: path_of(row.get(0)?),
                     audience: row.get(1)?,
                     created_ms: row.get(2).map(i64::cast_unsigned)?,
+                    excludes: patterns_of(row.get(3)?),
                 })
             };
             query.query_row([id.0], parse).optional()
@@ -74,17 +80,23 @@ impl Catalog {
     pub(crate) fn shares(&self) -> Result<Vec<Share>, StoreError> {
         self.ask(|database| {
             let mut query = database.connection.prepare_cached(
-                "SELECT file_id, path, audience, created_ms FROM shares ORDER BY created_ms, file_id",
+                "SELECT file_id, path, audience, created_ms, excludes FROM shares ORDER BY created_ms, file_id",
             )?;
-            let parse = |row: &Row<'_>| {
-                Ok(Share {
-                    file_id: FileId(row.get(0)?),
-                    path: path_of(row.get(1)?),
-                    audience: row.get(2)?,
-                    created_ms: row.get(3).map(i64::cast_unsigned)?,
-                })
-            };
-            query.query_map([], parse)?.collect()
+            query.query_map([], listed)?.collect()
+        })
+    }
+
+    /// The first shares after one, in the order of File IDs.
+    pub(crate) fn shares_after(&self, after: Option<FileId>, most: usize) -> Result<Vec<Share>, StoreError> {
+        self.ask(move |database| {
+            let mut query = database.connection.prepare_cached(
+                "SELECT file_id, path, audience, created_ms, excludes FROM shares WHERE file_id > ?1
+                 ORDER BY file_id LIMIT ?2",
+            )?;
+            // Every File ID is greater than no bytes.
+            let after = after.map_or_else(Vec::new, |id| id.0.to_vec());
+            let most = i64::try_from(most).unwrap_or(i64::MAX);
+            query.query_map(params![after, most], listed)?.collect()
         })
     }
 
@@ -116,6 +128,16 @@ impl Catalog {
         })
     }
 
+    /// Every place where this peer put something.
+    pub(crate) fn receipts(&self, peer: PeerId) -> Result<Vec<PathBuf>, StoreError> {
+        self.ask(move |database| {
+            let query = "SELECT DISTINCT path FROM receipts WHERE peer = ?1";
+            let mut query = database.connection.prepare_cached(query)?;
+            let paths = query.query_map([peer.0], |row| row.get(0).map(path_of))?;
+            paths.collect()
+        })
+    }
+
     /// Notes where a peer put what; outlives a `Done` that did not reach it.
     pub(crate) fn put_receipt(&self, peer: PeerId, id: FileId, path: &Path) -> Result<(), StoreError> {
         let path = path.to_owned();
@@ -134,6 +156,21 @@ pub(super) fn prune(connection: &Connection) -> rusqlite::Result<()> {
     let oldest = "DELETE FROM receipts WHERE number <= (SELECT max(number) FROM receipts) - ?1";
     connection.execute(oldest, [RECEIPTS_KEPT])?;
     Ok(())
+}
+
+fn listed(row: &Row<'_>) -> rusqlite::Result<Share> {
+    Ok(Share {
+        file_id: FileId(row.get(0)?),
+        path: path_of(row.get(1)?),
+        audience: row.get(2)?,
+        created_ms: row.get(3).map(i64::cast_unsigned)?,
+        excludes: patterns_of(row.get(4)?),
+    })
+}
+
+/// Where they cannot be read nothing is left out, and the folder is another one than was shared.
+fn patterns_of(text: String) -> Vec<String> {
+    serde_json::from_str(&text).unwrap_or_default()
 }
 
 fn path_of(bytes: Vec<u8>) -> PathBuf {

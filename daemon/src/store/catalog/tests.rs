@@ -39,7 +39,13 @@ fn set_aside_files(home: &Home) -> usize {
 fn what_is_stored_is_there_after_a_restart() {
     let (_folder, home) = home();
     let (id, peer) = (FileId([1; 32]), PeerId([2; 32]));
-    let share = Share { file_id: id, path: "/a/b".into(), audience: "all".into(), created_ms: 9 };
+    let share = Share {
+        file_id: id,
+        path: "/a/b".into(),
+        audience: "all".into(),
+        created_ms: 9,
+        excludes: vec!["*.o".into(), "a\"b".into()],
+    };
     let stamp = Stamp { dev: u64::MAX, ino: 2, size: 3, mtime_ns: -4, ctime_ns: 5 };
     let expected = {
         let catalog = Catalog::open(&home, Arc::new(System)).unwrap();

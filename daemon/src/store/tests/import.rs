@@ -6,6 +6,7 @@ use std::{
 use p2p_protocol::{Geometry, limits::PAGE_CHUNKS, tree};
 
 use super::{faulty::Op, *};
+use crate::store::Excludes;
 
 const GO: &(dyn Fn(u64) -> bool + Sync) = &|_| true;
 
@@ -189,7 +190,7 @@ fn what_is_no_regular_file_is_refused_by_name() {
             StoreError::NotRegular { what, .. } => assert_eq!(what, kind),
             other => panic!("{path:?}: {other}"),
         }
-        let reopened = bed.store.reopen(&path, FileId([0; 32]), GO).unwrap_err();
+        let reopened = bed.store.reopen(&path, &Excludes::none(), FileId([0; 32]), GO).unwrap_err();
         assert!(matches!(reopened, StoreError::SourceChanged { .. }));
         assert!(!bed.store.has_durably(&path, FileId([0; 32]), 0, Trust::Cache).unwrap());
     }
@@ -233,7 +234,7 @@ fn a_source_that_changes_is_noticed() {
         source.check_unchanged().unwrap();
         change(&path);
         assert!(matches!(source.check_unchanged().unwrap_err(), StoreError::SourceChanged { .. }));
-        assert!(bed.store.reopen(&path, content.id, GO).is_err());
+        assert!(bed.store.reopen(&path, &Excludes::none(), content.id, GO).is_err());
     }
 }
 

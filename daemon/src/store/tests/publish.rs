@@ -10,6 +10,7 @@ use p2p_protocol::reason::Failure;
 use rustix::io::Errno;
 
 use super::{faulty::Op, *};
+use crate::store::Excludes;
 use crate::store::layout::{CVS, LOG, PART, PARTIALS};
 
 fn small() -> Content {
@@ -206,12 +207,12 @@ fn a_published_file_is_served_without_being_read() {
     partial.park().unwrap();
     let published = partial.publish(&name("x")).unwrap();
     let before = bed.disk.bytes_read();
-    let source = bed.store.reopen(&published.path, content.id, &|_| true).unwrap();
+    let source = bed.store.reopen(&published.path, &Excludes::none(), content.id, &|_| true).unwrap();
     assert_eq!(bed.disk.bytes_read() - before, content.geometry.list_len());
     assert_eq!(source.page(content.geometry, 0).unwrap(), content.chunks);
     // Somebody writes to it at once: in the same tick of the clock, the change time would not tell.
     std::fs::write(&published.path, &content.bytes[1..]).unwrap();
-    assert!(bed.store.reopen(&published.path, content.id, &|_| true).is_err());
+    assert!(bed.store.reopen(&published.path, &Excludes::none(), content.id, &|_| true).is_err());
 }
 
 #[test]
@@ -223,7 +224,7 @@ fn a_published_file_whose_time_is_recent_is_hashed_when_it_is_served() {
     content.write_all(&partial);
     let published = partial.publish(&name("x")).unwrap();
     let before = bed.disk.bytes_read();
-    bed.store.reopen(&published.path, content.id, &|_| true).unwrap();
+    bed.store.reopen(&published.path, &Excludes::none(), content.id, &|_| true).unwrap();
     assert!(bed.disk.bytes_read() - before >= content.geometry.size());
 }
 
@@ -237,7 +238,7 @@ fn values_that_are_damaged_are_not_kept() {
     std::fs::write(bed.partial_file(&content, CVS), [0; 96]).unwrap();
     let published = partial.publish(&name("x")).unwrap();
     assert!(!bed.store.inner.home.list(content.id).exists());
-    let source = bed.store.reopen(&published.path, content.id, &|_| true).unwrap();
+    let source = bed.store.reopen(&published.path, &Excludes::none(), content.id, &|_| true).unwrap();
     assert_eq!(source.page(content.geometry, 0).unwrap(), content.chunks);
 }
 

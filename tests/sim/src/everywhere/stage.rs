@@ -197,7 +197,11 @@ impl Stage {
         let way = if reference == Reference::Fetch { Way::Fetch } else { Way::Send };
         if way == Way::Fetch {
             let path = source.as_os_str().as_bytes().to_vec();
-            let said = ask(&mut world, FROM, Request::Share(ShareRequest { path, with: ShareWith::Trusted }));
+            let said = ask(
+                &mut world,
+                FROM,
+                Request::Share(ShareRequest { path, with: ShareWith::Trusted, excludes: Vec::new() }),
+            );
             assert!(matches!(said.last(), Some(Event::Shared { file_id, .. }) if *file_id == known.id));
         }
         for host in [FROM, TO] {
@@ -420,6 +424,7 @@ impl Stage {
             target: self.world.hosts[TO].peer.unwrap().to_string(),
             name: None,
             spooled: false,
+            excludes: Vec::new(),
             key: KeyPolicy::Known,
             wishes: Wishes::default(),
             detach: false,

@@ -226,7 +226,8 @@ impl Run {
             self.expected[wish.to].welcome.push(known.clone());
             if wish.way == Way::Fetch {
                 let path = source.as_os_str().as_bytes().to_vec();
-                let share = Request::Share(ShareRequest { path, with: ShareWith::Trusted });
+                let share =
+                    Request::Share(ShareRequest { path, with: ShareWith::Trusted, excludes: Vec::new() });
                 let said = self.request(wish.from, share);
                 let Some(Event::Shared { file_id, .. }) = said.last() else { panic!("not shared: {said:?}") };
                 assert_eq!(*file_id, known.id);

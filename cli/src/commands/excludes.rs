@@ -1,0 +1,41 @@
+//! Patterns of what in a folder is left out, as they are typed and as they stand in files.
+
+use std::fs;
+
+use p2p_protocol::reason::Failure;
+
+use crate::{args::Excludes, error::CliError};
+
+/// All patterns: those of the files, in their order, and then those that were typed, which so go before them.
+pub(super) fn patterns(typed: &Excludes) -> Result<Vec<String>, CliError> {
+    let mut patterns = Vec::new();
+    for file in &typed.exclude_from {
+        let text = fs::read_to_string(file).map_err(|error| {
+            let failure = match error.kind() {
+                std::io::ErrorKind::NotFound => Failure::NotFound,
+                _ => Failure::Usage,
+            };
+            CliError::new(failure, format!("{}: {error}", file.display()))
+        })?;
+        patterns.extend(text.lines().map(str::to_owned));
+    }
+    patterns.extend(typed.exclude.iter().cloned());
+    Ok(patterns)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    #[test]
+    fn what_is_typed_goes_before_what_stands_in_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("patterns");
+        fs::write(&file, "*.o\n# comment\n").unwrap();
+        let typed = Excludes { exclude: vec!["!a.o".into()], exclude_from: vec![file] };
+        assert_eq!(patterns(&typed).unwrap(), ["*.o", "# comment", "!a.o"]);
+        let absent = Excludes { exclude: Vec::new(), exclude_from: vec![folder.path().join("none")] };
+        assert_eq!(patterns(&absent).unwrap_err().kind, Kind::Failure(Failure::NotFound));
+    }
+}

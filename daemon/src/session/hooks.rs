@@ -1,0 +1,207 @@
+//! Programs of the owner that are run when something happens. They get the facts in their environment; no shell is between.
+//!
+//! No transfer waits for one. Only so many run at a time and each only so long; what happens meanwhile waits its turn.
+
+use std::{path::PathBuf, process::Stdio, sync::Arc, time::Duration};
+
+use p2p_protocol::{
+    control::{Direction, Summary, TransferEvent, WaitReason},
+    reason::Failure,
+};
+use tokio::{process::Command, sync::Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use super::Registry;
+use crate::config::Hooks;
+
+/// Programs that run at a time.
+const AT_ONCE: usize = 4;
+/// One that runs longer is killed.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// What a program is run for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Occasion {
+    Offer,
+    Done,
+    Failed,
+}
+
+impl Occasion {
+    fn of(event: &TransferEvent) -> Option<Self> {
+        match event {
+            TransferEvent::Waiting { reason: WaitReason::Accept, .. } => Some(Self::Offer),
+            TransferEvent::Done { .. } => Some(Self::Done),
+            TransferEvent::Failed { failure: Failure::Cancelled, .. } => None,
+            TransferEvent::Failed { .. } => Some(Self::Failed),
+            _ => None,
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Offer => "offer",
+            Self::Done => "done",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Runs what is to be run until the daemon ends.
+pub(super) async fn follow(
+    registry: Arc<Registry>,
+    hooks: Hooks,
+    home: PathBuf,
+    shutdown: CancellationToken,
+) {
+    let mut events = registry.watch_all();
+    let places = Arc::new(Semaphore::new(AT_ONCE));
+    loop {
+        let event = tokio::select! {
+            event = events.recv() => event,
+            () = shutdown.cancelled() => break,
+        };
+        let Some(event) = event else { break };
+        let Some((occasion, job)) = Occasion::of(&event).zip(registry.get(event.transfer())) else {
+            continue;
+        };
+        let summary = job.summary();
+        let mut facts = facts(occasion, &summary, &event);
+        facts.push(("P2P_HOME", home.display().to_string()));
+        for words in commands(&hooks, occasion, &summary) {
+            let Ok(place) = places.clone().acquire_owned().await else { return };
+            let facts = facts.clone();
+            tokio::spawn(async move {
+                run(&words, facts).await;
+                drop(place);
+            });
+        }
+    }
+}
+
+fn commands(hooks: &Hooks, occasion: Occasion, summary: &Summary) -> Vec<Vec<String>> {
+    let own = match occasion {
+        Occasion::Offer => &hooks.offer,
+        Occasion::Done => &hooks.done,
+        Occasion::Failed => &hooks.failed,
+    };
+    let notice = hooks.notify.then(|| notice(occasion, summary));
+    [Some(own.clone()), notice].into_iter().flatten().filter(|words| !words.is_empty()).collect()
+}
+
+/// What shows a notice on a desktop (Desktop Notifications Specification, by the program that comes with libnotify). The
+/// body may be read as markup.
+fn notice(occasion: Occasion, summary: &Summary) -> Vec<String> {
+    let Summary { name, target, .. } = summary;
+    let title = match (occasion, summary.direction) {
+        (Occasion::Offer, _) => "An offer waits for your yes",
+        (Occasion::Failed, _) => "A transfer failed",
+        (Occasion::Done, Direction::Receive | Direction::Fetch) => "Received",
+        (Occasion::Done, Direction::Send | Direction::Serve) => "Sent",
+    };
+    let plain = p2p_protocol::name::printable(&format!("{name} ({target})"));
+    let body = plain.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    ["notify-send", "--app-name=p2p", "--", title, &body].map(str::to_owned).into()
+}
+
+/// What a program is told, as environment variables.
+fn facts(occasion: Occasion, summary: &Summary, event: &TransferEvent) -> Vec<(&'static str, String)> {
+    let direction = match summary.direction {
+        Direction::Send => "send",
+        Direction::Fetch => "fetch",
+        Direction::Receive => "receive",
+        Direction::Serve => "serve",
+    };
+    let mut facts = vec![
+        ("P2P_EVENT", occasion.word().to_owned()),
+        ("P2P_TRANSFER", summary.transfer.to_string()),
+        ("P2P_DIRECTION", direction.to_owned()),
+        ("P2P_NAME", summary.name.clone()),
+        ("P2P_TARGET", summary.target.clone()),
+        ("P2P_BYTES", summary.progress.total_bytes.to_string()),
+    ];
+    facts.extend(summary.peer.map(|peer| ("P2P_PEER", peer.to_string())));
+    facts.extend(summary.file_id.map(|id| ("P2P_FILE_ID", id.to_string())));
+    facts.extend(summary.path.clone().map(|path| ("P2P_PATH", path)));
+    if let TransferEvent::Failed { failure, message, .. } = event {
+        facts.extend([
+            ("P2P_CODE", failure.code().to_owned()),
+            ("P2P_EXIT_CODE", failure.exit_code().to_string()),
+            ("P2P_MESSAGE", message.clone()),
+        ]);
+    }
+    facts
+}
+
+async fn run(words: &[String], facts: Vec<(&'static str, String)>) {
+    let Some((program, arguments)) = words.split_first() else { return };
+    let mut command = Command::new(program);
+    command.args(arguments).envs(facts).kill_on_drop(true);
+    // What it says about its own troubles goes where the daemon's log goes.
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    let status = match command.spawn() {
+        Ok(mut child) => tokio::time::timeout(LONGEST, child.wait()).await,
+        Err(error) => Ok(Err(error)),
+    };
+    match status {
+        Ok(Ok(status)) if status.success() => tracing::debug!(program, "a hook has run"),
+        Ok(Ok(status)) => tracing::warn!(program, %status, "a hook failed"),
+        Ok(Err(error)) => tracing::warn!(program, %error, "a hook could not be run"),
+        Err(_) => tracing::warn!(program, longest = ?LONGEST, "a hook ran too long, and was killed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use p2p_protocol::{FileId, PeerId};
+
+    use super::{super::job::Job, *};
+    use crate::session::{error::RunError, spec::Spec};
+
+    fn received() -> (Summary, TransferEvent) {
+        let spec = Spec::Receive { peer: PeerId([2; 32]), file_id: FileId([7; 32]) };
+        let job = Job::new(5, spec, "a $(b).txt".into(), "bob".into());
+        job.done(FileId([7; 32]), "/in/a $(b).txt".into(), 10, None);
+        (job.summary(), job.last_event().unwrap())
+    }
+
+    #[test]
+    fn a_program_is_told_what_has_happened() {
+        let (summary, event) = received();
+        let facts = facts(Occasion::Done, &summary, &event);
+        let known =
+            |name: &str| facts.iter().find(|(known, _)| *known == name).map(|(_, fact)| fact.as_str());
+        assert_eq!((known("P2P_EVENT"), known("P2P_DIRECTION")), (Some("done"), Some("receive")));
+        assert_eq!((known("P2P_NAME"), known("P2P_PATH")), (Some("a $(b).txt"), Some("/in/a $(b).txt")));
+        assert_eq!((known("P2P_TARGET"), known("P2P_BYTES")), (Some("bob"), Some("10")));
+        assert_eq!(known("P2P_PEER"), Some(PeerId([2; 32]).to_string().as_str()));
+        assert_eq!(known("P2P_CODE"), None);
+    }
+
+    #[test]
+    fn only_what_nobody_wanted_is_a_failure() {
+        let spec = Spec::Serve { peer: PeerId([2; 32]), file_id: FileId([7; 32]) };
+        let ends = |error: &RunError| {
+            let job = Job::new(5, spec.clone(), "a".into(), "bob".into());
+            job.fail(error);
+            Occasion::of(&job.last_event().unwrap())
+        };
+        assert_eq!(ends(&RunError::cancelled()), None);
+        assert_eq!(ends(&RunError::new(Failure::Storage, "full")), Some(Occasion::Failed));
+        assert_eq!(Occasion::of(&received().1), Some(Occasion::Done));
+        let waiting = |reason| Occasion::of(&TransferEvent::Waiting { transfer: 5, reason });
+        assert_eq!((waiting(WaitReason::Accept), waiting(WaitReason::Space)), (Some(Occasion::Offer), None));
+    }
+
+    #[test]
+    fn a_notice_is_no_markup_and_no_flag() {
+        let (mut summary, _) = received();
+        summary.name = "--<b>\u{202e}".to_owned();
+        let words = notice(Occasion::Done, &summary);
+        assert_eq!(words[2..], ["--", "Received", "--&lt;b&gt;\\u{202e} (bob)"]);
+        let hooks = Hooks { done: vec!["x".into(), "y".into()], notify: true, ..Hooks::default() };
+        assert_eq!(commands(&hooks, Occasion::Done, &summary)[0], ["x", "y"]);
+        assert_eq!(commands(&hooks, Occasion::Failed, &summary).len(), 1);
+        assert!(commands(&Hooks::default(), Occasion::Done, &summary).is_empty());
+    }
+}

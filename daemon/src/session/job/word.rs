@@ -1,0 +1,55 @@
+//! What a transfer's owner says of a peer's offer, where it is asked.
+
+use p2p_protocol::{Geometry, control::WaitReason};
+
+use super::Job;
+
+/// An owner's word on an offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Word {
+    /// None yet.
+    Open,
+    Yes,
+    No,
+}
+
+impl Job {
+    /// Its owner is asked. What is offered shows in its numbers.
+    pub(crate) fn ask_owner(&self, geometry: Geometry) {
+        {
+            let mut state = self.lock();
+            state.asks = true;
+            state.chunk_len = geometry.chunk_len();
+            state.progress.total_bytes = geometry.size();
+            state.progress.chunks_total = geometry.chunks();
+        }
+        self.wait(WaitReason::Accept);
+    }
+
+    /// What its owner said.
+    pub(crate) fn word(&self) -> Word {
+        *self.word.borrow()
+    }
+
+    /// Waits for that. Cancel-safe.
+    pub(crate) async fn owner_says(&self) -> Word {
+        let mut word = self.word.subscribe();
+        // The sender is this job's own, so that there will be a word or nobody waits.
+        word.wait_for(|word| *word != Word::Open).await.map_or(Word::Open, |word| *word)
+    }
+
+    /// Takes its owner's word; false if nobody asked for it.
+    pub(crate) fn decide(&self, word: Word) -> bool {
+        let mut state = self.lock();
+        if state.is_over() || !state.asks {
+            return false;
+        }
+        state.asks = false;
+        if state.waiting == Some(WaitReason::Accept) {
+            state.waiting = Some(WaitReason::Peer);
+        }
+        drop(state);
+        self.word.send_replace(word);
+        true
+    }
+}

@@ -1,0 +1,93 @@
+//! What of a folder is left out because its owner said so: patterns as in a `.gitignore` (gitignore(5) of Git).
+
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
+
+/// Most bytes of all patterns together.
+const MAX_LEN: usize = 256 * 1024;
+
+/// Patterns that make no sense.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ExcludeError {
+    /// One of them cannot be read.
+    #[error("{pattern:?} is no pattern to exclude by: {why}")]
+    Pattern { pattern: String, why: String },
+    /// They are too many.
+    #[error("patterns to exclude by may have {MAX_LEN} bytes in all")]
+    TooLong,
+    /// Each makes sense, and all together do not.
+    #[error("the patterns to exclude by cannot be used together: {0}")]
+    Together(String),
+}
+
+/// What is left out.
+#[derive(Clone, Debug)]
+pub(crate) struct Excludes(Gitignore);
+
+impl Excludes {
+    /// Nothing.
+    pub(crate) fn none() -> Self {
+        Self(Gitignore::empty())
+    }
+
+    /// What these lines say; a later one goes before an earlier one.
+    pub(crate) fn new(patterns: &[String]) -> Result<Self, ExcludeError> {
+        if patterns.iter().map(String::len).sum::<usize>() > MAX_LEN {
+            return Err(ExcludeError::TooLong);
+        }
+        let mut builder = GitignoreBuilder::new("");
+        for pattern in patterns {
+            builder.add_line(None, pattern).map_err(|error| ExcludeError::Pattern {
+                pattern: pattern.clone(),
+                why: error.to_string(),
+            })?;
+        }
+        builder.build().map(Self).map_err(|error| ExcludeError::Together(error.to_string()))
+    }
+
+    /// Whether nothing is.
+    pub(super) fn are_none(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether something is left out, given from the folder on. What is in a folder that is left out need not be asked for.
+    pub(super) fn covers(&self, path: &str, is_folder: bool) -> bool {
+        self.0.matched(path, is_folder).is_ignore()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn excludes(patterns: &[&str]) -> Excludes {
+        Excludes::new(&patterns.iter().map(|pattern| (*pattern).to_owned()).collect::<Vec<_>>()).unwrap()
+    }
+
+    #[test]
+    fn patterns_mean_what_they_mean_to_git() {
+        let all = excludes(&["# a comment", "", "*.o", "!keep.o", "/build", "target/", "docs/**/*.tmp"]);
+        for (path, is_folder) in [
+            ("a.o", false),
+            ("deep/down/a.o", false),
+            ("build", true),
+            ("build", false),
+            ("a/target", true),
+            ("docs/a/b.tmp", false),
+        ] {
+            assert!(all.covers(path, is_folder), "{path}");
+        }
+        for (path, is_folder) in
+            [("keep.o", false), ("a/build", true), ("a/target", false), ("b.tmp", false), ("a.oo", false)]
+        {
+            assert!(!all.covers(path, is_folder), "{path}");
+        }
+        assert!(!Excludes::none().covers("a.o", false));
+    }
+
+    #[test]
+    fn what_is_no_pattern_is_named() {
+        let wrong = |pattern: &str| Excludes::new(&[pattern.to_owned()]).unwrap_err();
+        assert!(wrong("[z-a]").to_string().contains("\"[z-a]\""));
+        assert!(matches!(wrong(&"a".repeat(MAX_LEN + 1)), ExcludeError::TooLong));
+    }
+}

@@ -1,0 +1,27 @@
+//! What the command line hears of peers.
+
+use serde::{Deserialize, Serialize};
+
+use super::Standing;
+use crate::{PeerId, rules::Rules};
+
+/// A peer in a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerInfo {
+    /// Its identity.
+    pub id: PeerId,
+    /// What it is here.
+    pub standing: Standing,
+    /// Its name here.
+    pub name: Option<String>,
+    /// It may send files here.
+    pub send: bool,
+    /// It may fetch what is shared with it.
+    pub fetch: bool,
+    /// Addresses where it was, or can be, dialled.
+    pub addresses: Vec<String>,
+    /// Whether a connection is open.
+    pub connected: bool,
+    /// What its owner here has settled for it.
+    pub rules: Rules,
+}
