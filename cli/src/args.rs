@@ -107,6 +107,8 @@ pub(crate) enum Command {
         #[arg(short = 'n', long, default_value_t = 100, value_name = "LINES")]
         lines: u32,
     },
+    /// Show all transfers and peers on one screen, live, with keys that pause, cancel and re-order
+    Top,
     /// Watch one transfer until it ends, or all of them
     Watch {
         /// The transfer's number

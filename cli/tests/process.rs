@@ -159,3 +159,13 @@ fn words_that_make_no_sense_are_exit_2_in_either_form() {
     let help = run(&["--help"]);
     assert_eq!((help.status.code(), text(&help.stderr).as_str()), (Some(0), ""));
 }
+
+#[test]
+fn a_screen_is_drawn_on_a_terminal_only() {
+    let home = tempfile::tempdir().unwrap();
+    let said =
+        Command::new(P2P).arg("--home").arg(home.path()).arg("top").stdin(Stdio::null()).output().unwrap();
+    assert_eq!(said.status.code(), Some(2));
+    assert!(text(&said.stderr).contains("p2p top draws on a terminal"), "{}", text(&said.stderr));
+    assert!(said.stdout.is_empty());
+}

@@ -26,6 +26,7 @@ mod source;
 mod status;
 mod stdin;
 mod token;
+mod top;
 mod transfer;
 mod verify;
 mod watch;
@@ -56,6 +57,7 @@ pub(crate) async fn run(ctx: &mut Context, command: Command) -> Result<(), CliEr
         Command::List => list::run(ctx).await,
         Command::Show { transfer } => show::run(ctx, transfer).await,
         Command::Log { transfer, since, lines } => log::run(ctx, transfer, since, lines).await,
+        Command::Top => top::run(ctx).await,
         Command::Watch { transfer: Some(transfer), .. } => watch::one(ctx, transfer, true).await,
         Command::Watch { transfer: None, .. } => watch::all(ctx).await,
         Command::Wait { transfer, .. } => watch::one(ctx, transfer, false).await,

@@ -7,7 +7,7 @@ use std::{
 
 use p2p_protocol::{
     PeerId,
-    control::{Event, KeyPolicy, Request, SendRequest, TransferEvent},
+    control::{Event, KeyPolicy, Progress, Request, SendRequest, TransferEvent},
     name::printable,
     reason::Failure,
 };
@@ -92,6 +92,8 @@ struct One<'a> {
     send: SendRequest,
     view: View<'a>,
     has_bar: bool,
+    /// How far it is, once the two sides have agreed.
+    progress: Option<Progress>,
 }
 
 impl<'a> Several<'a> {
@@ -173,7 +175,7 @@ impl<'a> Several<'a> {
         }
         // The same path twice is one transfer.
         let view = View::one_of_new(self.ctx, transfer, &send.target);
-        self.open.entry(transfer).or_insert(One { send, view, has_bar: false });
+        self.open.entry(transfer).or_insert(One { send, view, has_bar: false, progress: None });
         Ok(())
     }
 
@@ -190,8 +192,17 @@ impl<'a> Several<'a> {
             one.view.show_bar(&format!("{transfer:>4} {name:NAME_LEN$}"));
             one.has_bar = true;
         }
+        match &event {
+            TransferEvent::Started { total_bytes, .. } if one.progress.is_none() => {
+                one.progress = Some(Progress { total_bytes: *total_bytes, ..Progress::default() });
+            }
+            TransferEvent::Progress { progress, .. } if one.progress.is_some() => {
+                one.progress = Some(*progress)
+            }
+            _ => {}
+        }
         match one.view.on(event)? {
-            Step::More => return Ok(()),
+            Step::More => {}
             Step::Done { bytes, moved_bytes } => {
                 self.open.remove(&transfer);
                 self.done += 1;
@@ -208,11 +219,30 @@ impl<'a> Several<'a> {
                 }
             }
         }
-        let (done, all) = (self.done, self.done + self.failed + self.open.len() as u64);
-        if let Some(bar) = &mut self.bar {
-            bar.words(&format!("{done} of {all} done, {}", format::bytes(self.bytes)));
-        }
+        self.show_total();
         Ok(())
+    }
+
+    /// The line for all of them together: a bar as soon as it is known how much all of it is.
+    fn show_total(&mut self) {
+        let Some(bar) = &mut self.bar else { return };
+        let (done, all) = (self.done, self.done + self.failed + self.open.len() as u64);
+        let running = || self.open.values().filter_map(|one| one.progress);
+        let verified = self.bytes + running().map(|progress| progress.verified_bytes).sum::<u64>();
+        let total = self.bytes + running().map(|progress| progress.total_bytes).sum::<u64>();
+        let rate = running().map(|progress| progress.rate).sum::<u64>();
+        let mut words = format!("{done} of {all} done, {}", format::bytes(verified));
+        if rate > 0 {
+            words.push_str(&format!("  {}", format::rate(rate)));
+        }
+        if running().count() == self.open.len() && total > 0 {
+            if let Some(seconds @ 1..) = format::eta_s(total.saturating_sub(verified), rate) {
+                words.push_str(&format!("  {} left", format::eta(seconds)));
+            }
+            bar.numbers(verified, total, words);
+        } else {
+            bar.words(&words);
+        }
     }
 
     fn failed(&mut self, error: CliError) {
