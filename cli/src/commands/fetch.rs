@@ -6,7 +6,7 @@ use std::{
 };
 
 use p2p_protocol::{
-    FileId,
+    FileId, PeerId,
     control::{FetchRequest, KeyPolicy, Output, TokenText},
     token::{Grant, looks_like_ticket},
 };
@@ -29,7 +29,7 @@ pub(crate) async fn run(ctx: &mut Context, mut typed: Fetch) -> Result<(), CliEr
 /// What is asked for.
 enum What {
     File(FileId),
-    Ticket(FileId, TokenText),
+    Ticket(FileId, PeerId, TokenText),
 }
 
 impl What {
@@ -40,8 +40,8 @@ impl What {
             return Ok(Self::File(id?));
         }
         let text = token::read(ctx, typed, file).await?;
-        match text.parse().map(|token| token.grant) {
-            Ok(Grant::Fetch(file_id)) => Ok(Self::Ticket(file_id, text)),
+        match text.parse().map(|token| (token.grant, token.peer)) {
+            Ok((Grant::Fetch(file_id), peer)) => Ok(Self::Ticket(file_id, peer, text)),
             _ => {
                 Err(CliError::usage("this token is an invitation, and no ticket")
                     .hint("use it with p2p join"))
@@ -52,7 +52,7 @@ impl What {
 
 fn request(typed: Fetch, what: What) -> Result<FetchRequest, CliError> {
     let Fetch { what: _, token_file: _, from, output, update, key, how, detach, patience: _ } = typed;
-    let (file_id, ticket) = match what {
+    let (file_id, from, ticket) = match what {
         What::File(_) if from.is_empty() => {
             return Err(
                 CliError::usage("a File ID does not say where it is").hint("name a peer with --from TARGET")
@@ -61,8 +61,8 @@ fn request(typed: Fetch, what: What) -> Result<FetchRequest, CliError> {
         What::Ticket(..) if !from.is_empty() || key.peer.is_some() || key.accept_new_key => {
             return Err(CliError::usage("a ticket says itself where from, and which key that machine has"));
         }
-        What::File(file_id) => (file_id, None),
-        What::Ticket(file_id, text) => (file_id, Some(text)),
+        What::File(file_id) => (file_id, from, None),
+        What::Ticket(file_id, peer, text) => (file_id, vec![peer.to_string()], Some(text)),
     };
     let output = match output {
         Some(path) if update => older(path)?,
@@ -151,11 +151,14 @@ mod tests {
     fn a_ticket_says_what_and_where_from() {
         let (id, text) = (FileId([4; 32]), TokenText("p2pticket".into()));
         let with = |words: &[&str]| match typed(&[&["fetch", "p2pticket"], words].concat()).command {
-            Command::Fetch(fetch) => request(fetch, What::Ticket(id, text.clone())),
+            Command::Fetch(fetch) => request(fetch, What::Ticket(id, PeerId([5; 32]), text.clone())),
             other => panic!("{other:?}"),
         };
         let request = with(&["-o", "/x"]).unwrap();
-        assert_eq!((request.file_id, request.ticket, request.from), (id, Some(text.clone()), Vec::new()));
+        assert_eq!(
+            (request.file_id, request.ticket, request.from),
+            (id, Some(text.clone()), vec![PeerId([5; 32]).to_string()])
+        );
         assert_eq!(with(&["--from", "host"]).unwrap_err().exit_code(), 2);
         assert_eq!(with(&["--accept-new-key"]).unwrap_err().exit_code(), 2);
         let Command::Fetch(nowhere) = typed(&["fetch", &id.to_string()]).command else { panic!() };

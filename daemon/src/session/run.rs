@@ -37,7 +37,7 @@ use super::{
     say,
     spec::Spec,
     stdout::StdoutFeed,
-    tickets::asking,
+    tickets::{asking, fetchable_again},
     while_wanted,
 };
 use crate::{
@@ -412,7 +412,7 @@ impl Sessions {
         {
             // It may have come from elsewhere while this fetch was interrupted, and nobody opens the partial again.
             self.clean_up(job).await;
-            let fetch_from = Some(target.to_owned());
+            let fetch_from = fetchable_again(job, target);
             let here = Finished { path, fetchable: false, fetch_from, eager: eager.is_some() };
             finish_at_once(job, link, control, &permit, id, here).await?;
             // A crash may have left a partial that nothing will ask for any more.
@@ -446,7 +446,7 @@ impl Sessions {
             blocking(&self.workers, move || spooled.discard()).await??;
         }
         let path = published.path.display().to_string();
-        job.done(id, path, permit.geometry().size(), Some(target.to_owned()));
+        job.done(id, path, permit.geometry().size(), fetchable_again(job, target));
         Ok(())
     }
 

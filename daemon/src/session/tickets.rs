@@ -121,3 +121,9 @@ pub(super) fn asking(job: &Job, link: &Link, fetch: Fetch) -> Result<Message, Ru
     let proof = token.key().prove(&binding(link.connection(), true)?);
     Ok(Message::Redeem(Redeem { ticket: token.id(), proof, fetch }))
 }
+
+/// Where what was fetched can be had again by its File ID: not where it took a ticket.
+pub(super) fn fetchable_again(job: &Job, target: &str) -> Option<String> {
+    let by_ticket = matches!(job.spec(), Spec::Fetch { ticket: Some(_), .. });
+    (!by_ticket).then(|| target.to_owned())
+}

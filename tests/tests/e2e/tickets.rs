@@ -16,6 +16,7 @@ fn a_stranger_with_a_ticket_fetches_what_it_is_for_and_nothing_else() {
     let fetched = bob.cli().json(words!["fetch", ticket]).success();
     data::assert_same(&file, &bob.inbox().join("f.bin"));
     assert_eq!(fetched.event("done")["file_id"], data::file_id(&file));
+    assert!(fetched.event("done")["fetch"].is_null(), "it takes the ticket again");
     assert_eq!(alice.standing_of(bob.peer()).as_deref(), Some("pending"), "it is trusted with nothing");
     assert_eq!(bob.standing_of(alice.peer()).as_deref(), Some("known"));
     // By File ID alone it gets neither that nor what is shared with friends.
