@@ -426,6 +426,9 @@ mod tests {
         ] {
             assert!(stays_inside(path, target), "{path} {target}");
         }
+        assert!(
+            stays_inside("a", &"b".repeat(MAX_PATH_LEN)) && !stays_inside("a", &"b".repeat(MAX_PATH_LEN + 1))
+        );
         for (path, target) in [
             ("a", ""),
             ("a", "/etc/passwd"),

@@ -296,6 +296,23 @@ fn fresh_provider(chunks: u32) -> Provider {
 }
 
 #[test]
+fn a_provider_counts_what_the_receiver_has() {
+    let file = File::new(9);
+    let accept = Accept { chunk_log2: 18, have_count: 3, have: vec![ChunkRange { start: 1, count: 2 }] };
+    let mut provider = Provider::new(file.geometry, file.id, &accept, Now::ZERO).unwrap();
+    let progress = provider.progress(Now::ZERO);
+    assert_eq!((progress.chunks_verified, progress.chunks_total), (3, 9));
+    assert_eq!((progress.verified_bytes, progress.total_bytes), (3 << 18, file.geometry.size()));
+    assert!(!progress.parallel, "the first chunk goes alone");
+    assert_eq!(provider.missing(), [ChunkRange { start: 0, count: 1 }, ChunkRange { start: 3, count: 6 }]);
+    let rest = vec![ChunkRange { start: 0, count: 1 }, ChunkRange { start: 3, count: 6 }];
+    provider.handle(ProviderInput::Message(Message::Verified(rest)), Now::ZERO).unwrap();
+    let progress = provider.progress(Now::ZERO);
+    assert_eq!((progress.chunks_verified, progress.verified_bytes), (9, file.geometry.size()));
+    assert_eq!(provider.missing(), []);
+}
+
+#[test]
 fn a_receiver_that_breaks_the_rules_is_named() {
     let wrong =
         |message: Message| fresh_provider(9).handle(ProviderInput::Message(message), Now::ZERO).unwrap_err();
@@ -341,7 +358,10 @@ fn deadlines_measure_progress() {
         provider.handle(ProviderInput::Tick, now).unwrap();
         assert_eq!(provider.next_action(), None);
     }
-    now += TRANSFER_PROGRESS_DEADLINE * 2;
+    now += TRANSFER_PROGRESS_DEADLINE;
+    provider.handle(ProviderInput::Tick, now).unwrap();
+    assert_eq!(provider.next_action(), None);
+    now += TRANSFER_PROGRESS_DEADLINE;
     provider.handle(ProviderInput::Tick, now).unwrap();
     assert_eq!(provider.next_action(), Some(ProviderAction::Stalled));
 
@@ -461,19 +481,17 @@ fn no_more_chunks_are_admitted_than_the_largest_credit() {
 fn complaints_about_chunks_are_bounded() {
     let mut provider = fresh_provider(9);
     let failed = |chunk, reason| ProviderInput::Message(Message::ChunkFailed(ChunkFailed { chunk, reason }));
-    let error = loop {
-        if let Err(error) = provider.handle(failed(3, ChunkFailure::NotStored), Now::ZERO) {
-            break error;
-        }
-    };
-    assert_eq!(error, PeerMisbehaved::UnexpectedMessage("ChunkFailed"));
+    for _ in 0..MAX_UNASKED_CHUNKS {
+        assert_eq!(provider.handle(failed(3, ChunkFailure::NotStored), Now::ZERO), Ok(()));
+    }
+    let error = provider.handle(failed(3, ChunkFailure::NotStored), Now::ZERO);
+    assert_eq!(error, Err(PeerMisbehaved::UnexpectedMessage("ChunkFailed")));
     let mut provider = fresh_provider(9);
-    let error = loop {
-        if let Err(error) = provider.handle(failed(3, ChunkFailure::Corrupt), Now::ZERO) {
-            break error;
-        }
-    };
-    assert_eq!(error, PeerMisbehaved::BadChunks(MAX_CHUNK_FAILURES + 1));
+    for _ in 0..MAX_CHUNK_FAILURES {
+        assert_eq!(provider.handle(failed(3, ChunkFailure::Corrupt), Now::ZERO), Ok(()));
+    }
+    let error = provider.handle(failed(3, ChunkFailure::Corrupt), Now::ZERO);
+    assert_eq!(error, Err(PeerMisbehaved::BadChunks(MAX_CHUNK_FAILURES + 1)));
 }
 
 /// Fault 55.
