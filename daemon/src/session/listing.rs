@@ -4,9 +4,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use p2p_protocol::{
     FileId,
-    control::KeyPolicy,
     limits::{LIST_PAGE, MAX_FRAME_LEN, MAX_LISTED, MAX_NAME_LEN},
-    queue::Priority,
     reason::{Failure, PeerMisbehaved, RefuseReason},
     wire::peer::{List, Listed, Message, Shared},
 };
@@ -15,8 +13,8 @@ use tokio::time::timeout;
 use super::{
     Sessions, blocking,
     error::RunError,
-    lanes::Place,
     links::{Link, LinkUse},
+    probe::Called,
     say, shares,
 };
 use crate::{
@@ -24,7 +22,7 @@ use crate::{
     transport::ControlStream,
 };
 
-/// A place among the transfers with the peer, and each page, come within this.
+/// Each page comes within this.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 impl Sessions {
@@ -66,17 +64,9 @@ impl Sessions {
 
     /// Asks a target, as typed, what it shares with this machine.
     pub(crate) async fn listing(self: &Arc<Self>, target: &str) -> Result<Listing, RunError> {
-        self.links.check_target(target)?;
-        let asked = self.links.lanes().ask(target, 0, Priority::High);
-        let place = timeout(DEADLINE, asked.place()).await.map_err(|_| {
-            RunError::new(Failure::Conflict, format!("as many transfers with {target} run as can; try again"))
-        })?;
-        let (link, fresh) = self.links.dial(target, KeyPolicy::Known, &place).await?;
-        if fresh {
-            tokio::spawn(self.clone().attend(link.clone()));
-        }
-        let used = link.hold();
-        Ok(Listing { link, after: None, more: true, heard: 0, _used: used, _place: place })
+        let called = self.call(target).await?;
+        let used = called.link.hold();
+        Ok(Listing { called, after: None, more: true, heard: 0, _used: used })
     }
 }
 
@@ -99,12 +89,11 @@ fn kind(path: &Path) -> (bool, Option<u64>) {
 
 /// A list that comes.
 pub(crate) struct Listing {
-    link: Arc<Link>,
+    called: Called,
     after: Option<FileId>,
     more: bool,
     heard: usize,
     _used: LinkUse,
-    _place: Place,
 }
 
 impl Listing {
@@ -113,8 +102,8 @@ impl Listing {
         if !self.more {
             return Ok(None);
         }
-        let page = timeout(DEADLINE, ask(&self.link, self.after)).await.unwrap_or_else(|_| {
-            let address = self.link.connection().remote_addr();
+        let page = timeout(DEADLINE, ask(&self.called.link, self.after)).await.unwrap_or_else(|_| {
+            let address = self.called.link.connection().remote_addr();
             Err(RunError::new(
                 Failure::Unreachable,
                 format!("{address} took the connection and does not answer"),
@@ -146,7 +135,7 @@ impl Listing {
     /// A rule that was broken ends the connection, as in a transfer.
     fn blame(&self, error: RunError) -> RunError {
         if let Some(fault) = &error.fault {
-            self.link.condemn(fault);
+            self.called.link.condemn(fault);
         }
         error
     }

@@ -16,7 +16,7 @@ use p2p_protocol::{
 };
 use tokio::time::{Instant, timeout};
 
-use super::{Sessions, error::RunError, links::Link, say};
+use super::{Sessions, error::RunError, lanes::Place, links::Link, say};
 
 /// No content has this hash, as far as anybody knows.
 const NOTHING: FileId = FileId([0; 32]);
@@ -25,21 +25,20 @@ const ASKED: usize = 8;
 /// A place among the transfers to the peer, and each answer, come within this.
 const DEADLINE: Duration = Duration::from_secs(10);
 
+/// A connection that was asked for.
+pub(super) struct Called {
+    pub(super) link: Arc<Link>,
+    /// How long it took, unless it was there.
+    connected_in: Option<Duration>,
+    /// Its place among the transfers with that target.
+    pub(super) _place: Place,
+}
+
 impl Sessions {
     /// Tries the way to a target, as typed.
     pub(crate) async fn probe(self: &Arc<Self>, target: &str) -> Result<Probe, RunError> {
-        self.links.check_target(target)?;
-        // Somebody sits there and waits for it.
-        let asked = self.links.lanes().ask(target, 0, Priority::High);
-        let place = timeout(DEADLINE, asked.place()).await.map_err(|_| {
-            RunError::new(Failure::Conflict, format!("as many transfers with {target} run as can; try again"))
-        })?;
-        let begun = Instant::now();
-        let (link, fresh) = self.links.dial(target, KeyPolicy::Known, &place).await?;
-        let connect_us = fresh.then(|| micros(begun.elapsed()));
-        if fresh {
-            tokio::spawn(self.clone().attend(link.clone()));
-        }
+        let Called { link, connected_in, _place } = self.call(target).await?;
+        let connect_us = connected_in.map(micros);
         let _used = link.hold();
         // A peer that has dialled says the same to all that it does not know.
         let mut trusts = link.is_dialled().then_some(true);
@@ -63,6 +62,22 @@ impl Sessions {
             protocol: String::from_utf8_lossy(ALPN).into_owned(),
             trusts,
         })
+    }
+
+    /// A connection to a target, as typed, for a question that somebody sits there and waits for.
+    pub(super) async fn call(self: &Arc<Self>, target: &str) -> Result<Called, RunError> {
+        self.links.check_target(target)?;
+        let asked = self.links.lanes().ask(target, 0, Priority::High);
+        let place = timeout(DEADLINE, asked.place()).await.map_err(|_| {
+            RunError::new(Failure::Conflict, format!("as many transfers with {target} run as can; try again"))
+        })?;
+        let begun = Instant::now();
+        let (link, fresh) = self.links.dial(target, KeyPolicy::Known, &place).await?;
+        let connected_in = fresh.then(|| begun.elapsed());
+        if fresh {
+            tokio::spawn(self.clone().attend(link.clone()));
+        }
+        Ok(Called { link, connected_in, _place: place })
     }
 
     fn known_as(&self, link: &Link) -> PeerInfo {
