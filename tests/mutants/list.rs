@@ -60,3 +60,29 @@ pub(crate) fn read() -> Result<Vec<Mistake>> {
     }
     Ok(mistakes)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// Code that is changed changes what can go wrong in it, and the list has to follow.
+    #[test]
+    fn every_mistake_fits_the_code() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests lie in the repository");
+        for mistake in read().expect("the list is readable") {
+            let text = std::fs::read_to_string(root.join(&mistake.file)).unwrap_or_default();
+            for (from, _) in mistake.changes() {
+                let times = text.matches(from).count();
+                assert_eq!(
+                    times,
+                    1,
+                    "{:?}: this is {times} times in {}:\n{from}",
+                    mistake.name,
+                    mistake.file.display()
+                );
+            }
+        }
+    }
+}
