@@ -92,6 +92,8 @@ impl IdentityError {
             Self::Exists { .. } => Failure::Conflict,
             Self::Backup { .. } => Failure::Integrity,
             Self::Passphrase { .. } => Failure::Usage,
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => Failure::NotFound,
+            Self::Io { .. } => Failure::Storage,
             _ => Failure::Other,
         }
     }

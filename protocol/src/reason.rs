@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits::CLAIM_LOCKOUT;
+
 /// Why a peer refused an offer or a request. Append only: the order is the wire's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum RefuseReason {
@@ -63,6 +65,12 @@ pub enum RefuseReason {
     /// The name is taken, and the owner wants what has it to stay.
     #[error("the peer has something of this name already, and its owner wants it to stay")]
     Exists,
+    /// Too many claims from the same address did not hold lately.
+    #[error(
+        "the peer listens to no token from this address for a while: too many from here did not hold; try again in {} minutes",
+        CLAIM_LOCKOUT.as_secs() / 60
+    )]
+    Locked,
 }
 
 /// Why a running transfer was given up by one side. Append only: the order is the wire's.
@@ -299,7 +307,7 @@ impl RefuseReason {
     pub fn failure(self) -> Failure {
         match self {
             Self::NotAllowed | Self::Rejected | Self::Name | Self::Size | Self::NoToken => Failure::Refused,
-            Self::TooLarge { .. } | Self::Quota { .. } => Failure::Refused,
+            Self::TooLarge { .. } | Self::Quota { .. } | Self::Locked => Failure::Refused,
             Self::Exists => Failure::Conflict,
             Self::NotFound => Failure::NotFound,
             Self::Space { .. } | Self::Storage => Failure::Storage,

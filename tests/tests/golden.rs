@@ -253,6 +253,7 @@ fn every_reason_has_its_number() {
         RefuseReason::TooLarge { limit: 1 },
         RefuseReason::Quota { left: 1 },
         RefuseReason::Exists,
+        RefuseReason::Locked,
     ]);
     assert_numbers(&[
         AbortReason::Cancelled,

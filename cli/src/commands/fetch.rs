@@ -8,7 +8,7 @@ use std::{
 use p2p_protocol::{
     FileId, PeerId,
     control::{FetchRequest, KeyPolicy, Output, TokenText},
-    token::{Grant, looks_like_ticket},
+    token::{Grant, looks_like_token},
 };
 
 use super::{
@@ -35,7 +35,10 @@ enum What {
 impl What {
     /// A File ID has no secret in it and is always typed; a ticket may come as any token does.
     async fn read(ctx: &Context, typed: Option<String>, file: Option<PathBuf>) -> Result<Self, CliError> {
-        if let Some(typed) = typed.as_deref().filter(|typed| *typed != "-" && !looks_like_ticket(typed)) {
+        if typed.is_none() && file.is_none() && !token::is_in_environment() {
+            return Err(CliError::usage("what to fetch was not said").hint("give a File ID, or a ticket"));
+        }
+        if let Some(typed) = typed.as_deref().filter(|typed| *typed != "-" && !looks_like_token(typed)) {
             let id = typed.parse().map_err(|error| CliError::usage(format!("{typed}: {error}")));
             return Ok(Self::File(id?));
         }

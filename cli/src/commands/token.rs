@@ -43,6 +43,11 @@ pub(super) fn warn_of_loopback(ctx: &Context, addresses: &[String]) {
     }
 }
 
+/// Whether there is one in the environment.
+pub(super) fn is_in_environment() -> bool {
+    from_environment().is_some()
+}
+
 /// The token in the environment, where there is one.
 fn from_environment() -> Option<String> {
     std::env::var(VARIABLE).ok().filter(|token| !token.trim().is_empty())

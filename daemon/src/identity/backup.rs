@@ -117,7 +117,12 @@ impl Identity {
         let mut armour = String::new();
         let opened =
             File::open(from).and_then(|file| file.take(4 * MAX_KEY_FILE).read_to_string(&mut armour));
-        opened.map_err(failed("read", from))?;
+        match opened {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                return Err(IdentityError::Backup { path: from.to_owned(), why: "it is no text".to_owned() });
+            }
+            other => other.map_err(failed("read", from))?,
+        };
         let not_one = |why: &str| IdentityError::Backup { path: from.to_owned(), why: why.to_owned() };
         let text = open(&armour, passphrase, not_one)?;
         let text = String::from_utf8(text).map_err(|_| not_one("what is in it is no text"))?;

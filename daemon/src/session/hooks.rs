@@ -11,7 +11,7 @@ use p2p_protocol::{
 use tokio::{process::Command, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::Registry;
+use super::{Registry, run::path_of, spec::Spec};
 use crate::config::Hooks;
 
 /// Programs that run at a time.
@@ -67,6 +67,11 @@ pub(super) async fn follow(
         };
         let summary = job.summary();
         let mut facts = facts(occasion, &summary, &event);
+        if let Spec::Send { path, .. } = job.spec() {
+            // Where it is there is no path of this machine.
+            facts.retain(|(name, _)| *name != "P2P_PATH");
+            facts.push(("P2P_PATH", path_of(path).display().to_string()));
+        }
         facts.push(("P2P_HOME", home.display().to_string()));
         for words in commands(&hooks, occasion, &summary) {
             let Ok(place) = places.clone().acquire_owned().await else { return };
@@ -118,8 +123,11 @@ fn facts(occasion: Occasion, summary: &Summary, event: &TransferEvent) -> Vec<(&
         ("P2P_DIRECTION", direction.to_owned()),
         ("P2P_NAME", summary.name.clone()),
         ("P2P_TARGET", summary.target.clone()),
-        ("P2P_BYTES", summary.progress.total_bytes.to_string()),
     ];
+    // Of what has not begun nothing is known.
+    if summary.progress.total_bytes > 0 || occasion != Occasion::Failed {
+        facts.push(("P2P_BYTES", summary.progress.total_bytes.to_string()));
+    }
     facts.extend(summary.peer.map(|peer| ("P2P_PEER", peer.to_string())));
     facts.extend(summary.file_id.map(|id| ("P2P_FILE_ID", id.to_string())));
     facts.extend(summary.path.clone().map(|path| ("P2P_PATH", path)));
@@ -156,7 +164,7 @@ mod tests {
     use p2p_protocol::{FileId, PeerId};
 
     use super::{super::job::Job, *};
-    use crate::session::{error::RunError, spec::Spec};
+    use crate::session::error::RunError;
 
     fn received() -> (Summary, TransferEvent) {
         let spec = Spec::Receive { peer: PeerId([2; 32]), file_id: FileId([7; 32]) };

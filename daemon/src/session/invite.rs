@@ -171,7 +171,7 @@ impl Sessions {
         let (peer, address) = (link.peer(), link.connection().remote_addr());
         if self.wrong_claims.is_locked(address.ip()) {
             tracing::warn!(%peer, %address, "a claim was not looked at: too many from there did not hold");
-            return say(control, &Message::Refuse(RefuseReason::Busy)).await;
+            return say(control, &Message::Refuse(RefuseReason::Locked)).await;
         }
         let claim = Claim {
             id: join.invitation,

@@ -267,6 +267,7 @@ impl Job {
             return;
         }
         state.state = State::Active;
+        state.error = None;
         state.name = name.to_owned();
         state.peer = Some(peer);
         state.file_id = file_id.or(state.file_id);

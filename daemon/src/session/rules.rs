@@ -94,11 +94,8 @@ impl Sessions {
             RunError::new(Failure::NotFound, message)
         };
         let id = self.peers.find(who).ok_or_else(not_known)?;
-        if let Some(Some(folder)) = &change.folder
-            && Path::new(folder).is_relative()
-        {
-            let message = format!("{folder:?} is no absolute path of a folder");
-            return Err(RunError::new(Failure::Usage, message));
+        if let Some(Some(folder)) = change.folder.clone() {
+            blocking(&self.workers, move || check_folder(&folder)).await??;
         }
         let peers = self.peers.clone();
         if !blocking(&self.workers, move || peers.rule(&id, change)).await?? {
@@ -107,6 +104,21 @@ impl Sessions {
         tracing::info!(peer = %id, rules = ?self.peers.rules(&id), "rules changed");
         self.peers().into_iter().find(|peer| peer.id == id).ok_or_else(not_known)
     }
+}
+
+/// A folder that is not there is a mistake in typing rather than a wish.
+fn check_folder(folder: &str) -> Result<(), RunError> {
+    let path = Path::new(folder);
+    let (failure, what) = match path.metadata() {
+        _ if path.is_relative() => (Failure::Usage, "is no absolute path of a folder"),
+        Ok(found) if found.is_dir() => return Ok(()),
+        Ok(_) => (Failure::Usage, "is no folder"),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            (Failure::NotFound, "is not there; make it first")
+        }
+        Err(_) => (Failure::Storage, "cannot be looked at"),
+    };
+    Err(RunError::new(failure, format!("{folder} {what}")))
 }
 
 /// Bytes of the file or of the files in the folder that lies at a path; none where nothing does, or it cannot be looked at.
@@ -125,6 +137,18 @@ fn bytes_at(path: &Path) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rule_names_a_folder_that_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "x").unwrap();
+        let failure = |path: &Path| check_folder(path.to_str().unwrap()).map_err(|error| error.failure);
+        assert_eq!(failure(folder.path()).ok(), Some(()));
+        assert_eq!(failure(&file), Err(Failure::Usage));
+        assert_eq!(failure(&folder.path().join("none")), Err(Failure::NotFound));
+        assert_eq!(failure(Path::new("relative")), Err(Failure::Usage));
+    }
 
     #[test]
     fn what_lies_at_a_path_is_counted_to_its_last_file() {

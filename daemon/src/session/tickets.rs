@@ -76,7 +76,7 @@ impl Sessions {
         let (peer, address) = (link.peer(), link.connection().remote_addr());
         if self.wrong_claims.is_locked(address.ip()) {
             tracing::warn!(%peer, %address, "a claim was not looked at: too many from there did not hold");
-            return Ok(Err(RefuseReason::Busy));
+            return Ok(Err(RefuseReason::Locked));
         }
         let binding = binding(link.connection(), false)?;
         let claim = TicketClaim { id, proof, binding, file_id, now_ms: now_ms() };

@@ -84,10 +84,11 @@ impl Grant {
     }
 }
 
-/// Whether a text is meant to be a ticket, and not a File ID: it begins like one.
-pub fn looks_like_ticket(text: &str) -> bool {
-    let start = text.trim_start().get(..TICKET.len());
-    start.is_some_and(|start| start.eq_ignore_ascii_case(TICKET))
+/// Whether a text is meant to be a token, and not a File ID: it begins like one.
+pub fn looks_like_token(text: &str) -> bool {
+    [INVITATION, TICKET].iter().any(|prefix| {
+        text.trim_start().get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    })
 }
 
 impl Token {
@@ -303,13 +304,11 @@ mod tests {
         let grant = Grant::Fetch(FileId([3; 32]));
         let ticket = Token { grant, ..sample() };
         let text = ticket.to_string();
+        assert!(text.starts_with("p2pticket") && looks_like_token(&text) && looks_like_token(" P2PTICKETaa"));
         assert!(
-            text.starts_with("p2pticket") && looks_like_ticket(&text) && looks_like_ticket(" P2PTICKETaa")
-        );
-        assert!(
-            !looks_like_ticket(&sample().to_string())
-                && !looks_like_ticket("p2pticke")
-                && !looks_like_ticket("é")
+            looks_like_token(&sample().to_string())
+                && !looks_like_token("p2pticke")
+                && !looks_like_token("é")
         );
         assert_eq!(text.parse(), Ok(ticket.clone()));
         assert_eq!(text.replacen("p2pticket", "p2pinvite", 1).parse::<Token>(), Err(TokenError::Mistyped));

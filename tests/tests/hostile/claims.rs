@@ -82,7 +82,7 @@ async fn who_guesses_is_not_listened_to_any_longer() {
         assert_eq!(say(&connection, guess).await, NO_TOKEN);
     }
     // Now not even the right one, nor from a new connection with another key.
-    let busy = Heard::Message(Message::Refuse(RefuseReason::Busy));
+    let busy = Heard::Message(Message::Refuse(RefuseReason::Locked));
     invite(&scene);
     assert_eq!(say(&connection, right).await, busy);
     let other = Hostile::new();
@@ -249,7 +249,7 @@ async fn who_guesses_tickets_is_not_listened_to_any_longer() {
         assert_eq!(ask(&connection, Message::Redeem(guess)).await, NO_TOKEN);
     }
     ticket(&scene, &[]);
-    assert_eq!(ask(&connection, right).await, Heard::Message(Message::Refuse(RefuseReason::Busy)));
+    assert_eq!(ask(&connection, right).await, Heard::Message(Message::Refuse(RefuseReason::Locked)));
     std::fs::remove_file(file).unwrap();
     scene.check(&["a claim was not looked at"]);
 }

@@ -92,7 +92,7 @@ fn draw_transfers(frame: &mut Frame<'_>, area: Rect, model: &Model, color: bool)
         Constraint::Length(12),
         Constraint::Length(BAR as u16 + 5),
         Constraint::Length(11),
-        Constraint::Length(8),
+        Constraint::Length(11),
         Constraint::Length(10),
         Constraint::Length(16),
         Constraint::Fill(1),
