@@ -530,7 +530,7 @@ impl<'a> From<&'a PeerInfo> for Peer<'a> {
             peer: info.id,
             standing: info.standing,
             name: info.name.as_deref(),
-            allow: rights(info),
+            allow: rights(info.send, info.fetch),
             addresses: &info.addresses,
             connected: info.connected,
             rules: (&info.rules).into(),
@@ -538,12 +538,9 @@ impl<'a> From<&'a PeerInfo> for Peer<'a> {
     }
 }
 
-/// What a peer may do, as `--allow` takes it.
-pub(crate) fn rights(info: &PeerInfo) -> Vec<&'static str> {
-    [(info.send, "send"), (info.fetch, "fetch")]
-        .into_iter()
-        .filter_map(|(may, word)| may.then_some(word))
-        .collect()
+/// What somebody may do, as `--allow` takes it.
+pub(crate) fn rights(send: bool, fetch: bool) -> Vec<&'static str> {
+    [(send, "send"), (fetch, "fetch")].into_iter().filter_map(|(may, word)| may.then_some(word)).collect()
 }
 
 fn text<T: ToString, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {

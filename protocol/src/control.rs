@@ -340,6 +340,18 @@ pub enum Direction {
     Serve,
 }
 
+impl Direction {
+    /// The word for it, in JSON too.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Send => "send",
+            Self::Fetch => "fetch",
+            Self::Receive => "receive",
+            Self::Serve => "serve",
+        }
+    }
+}
+
 /// Something that happened to a transfer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum TransferEvent {

@@ -2,21 +2,14 @@
 
 use std::fs;
 
-use p2p_protocol::reason::Failure;
-
 use crate::{args::Excludes, error::CliError};
 
 /// All patterns: those of the files, in their order, and then those that were typed, which so go before them.
 pub(super) fn patterns(typed: &Excludes) -> Result<Vec<String>, CliError> {
     let mut patterns = Vec::new();
     for file in &typed.exclude_from {
-        let text = fs::read_to_string(file).map_err(|error| {
-            let failure = match error.kind() {
-                std::io::ErrorKind::NotFound => Failure::NotFound,
-                _ => Failure::Usage,
-            };
-            CliError::new(failure, format!("{}: {error}", file.display()))
-        })?;
+        let text = fs::read_to_string(file)
+            .map_err(|error| CliError::io("cannot read the patterns in", file, &error))?;
         patterns.extend(text.lines().map(str::to_owned));
     }
     patterns.extend(typed.exclude.iter().cloned());
@@ -25,6 +18,8 @@ pub(super) fn patterns(typed: &Excludes) -> Result<Vec<String>, CliError> {
 
 #[cfg(test)]
 mod tests {
+    use p2p_protocol::reason::Failure;
+
     use super::*;
     use crate::error::Kind;
 

@@ -9,7 +9,7 @@ use crate::{
     context::Context,
     error::CliError,
     format,
-    json::Line,
+    json::{Line, rights},
 };
 
 pub(crate) async fn make(ctx: &Context, typed: Invite) -> Result<(), CliError> {
@@ -51,7 +51,7 @@ pub(crate) async fn list(ctx: &Context) -> Result<(), CliError> {
     let mut rows = vec![["N", "MAY", "HOLDS FOR", "USED BY"].map(str::to_owned).to_vec()];
     for event in &answer {
         let Event::Invitation(invitation) = event else { return Err(client::unexpected()) };
-        let allow = rights(invitation);
+        let allow = rights(invitation.send, invitation.fetch);
         let InvitationInfo { number, created_ms, expires_ms, used_by, .. } = invitation;
         ctx.out.json(&Line::Invitation {
             number: *number,
@@ -72,11 +72,6 @@ pub(crate) async fn list(ctx: &Context) -> Result<(), CliError> {
         return Ok(());
     }
     format::table(&rows).iter().try_for_each(|line| ctx.out.print(line))
-}
-
-fn rights(invitation: &InvitationInfo) -> Vec<&'static str> {
-    let all = [(invitation.send, "send"), (invitation.fetch, "fetch")];
-    all.into_iter().filter_map(|(has, right)| has.then_some(right)).collect()
 }
 
 /// `p2p uninvite`.

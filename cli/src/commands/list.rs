@@ -1,7 +1,7 @@
 //! `p2p list`.
 
 use p2p_protocol::{
-    control::{Direction, Event, Request, State, Summary, WaitReason},
+    control::{Event, Request, State, Summary, WaitReason},
     queue::Priority,
 };
 
@@ -42,7 +42,7 @@ fn table(summaries: &[Summary], now_ms: u64) -> Vec<String> {
     let rows = summaries.iter().map(|summary| {
         vec![
             summary.transfer.to_string(),
-            way(summary.direction).to_owned(),
+            summary.direction.word().to_owned(),
             state(summary),
             size(summary),
             other(summary),
@@ -51,16 +51,6 @@ fn table(summaries: &[Summary], now_ms: u64) -> Vec<String> {
         ]
     });
     format::table(&std::iter::once(header).chain(rows).collect::<Vec<_>>())
-}
-
-/// The word for a direction.
-pub(crate) fn way(direction: Direction) -> &'static str {
-    match direction {
-        Direction::Send => "send",
-        Direction::Fetch => "fetch",
-        Direction::Receive => "receive",
-        Direction::Serve => "serve",
-    }
 }
 
 fn state(summary: &Summary) -> String {
@@ -103,7 +93,10 @@ pub(crate) fn other(summary: &Summary) -> String {
 
 #[cfg(test)]
 pub(crate) fn example(transfer: u64, state: State) -> Summary {
-    use p2p_protocol::{FileId, PeerId, control::Progress};
+    use p2p_protocol::{
+        FileId, PeerId,
+        control::{Direction, Progress},
+    };
 
     Summary {
         transfer,
@@ -146,7 +139,7 @@ mod tests {
     fn transfers_line_up() {
         let mut waiting = example(12, State::Waiting);
         waiting.progress = Default::default();
-        waiting.direction = Direction::Receive;
+        waiting.direction = p2p_protocol::control::Direction::Receive;
         waiting.target = String::new();
         waiting.name = "a very long name.tar.gz".into();
         let mut queued = waiting.clone();

@@ -81,7 +81,7 @@ fn table(peers: &[PeerInfo]) -> Vec<String> {
             Standing::Pending => "pending",
         };
         let standing = if peer.connected { format!("{standing}, connected") } else { standing.to_owned() };
-        let may = rights(peer);
+        let may = rights(peer.send, peer.fetch);
         let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
         vec![
             or_dash(peer.name.clone().unwrap_or_default()),

@@ -6,7 +6,7 @@ use p2p_protocol::{
     waits::{Shares, Stage},
 };
 
-use super::list::{now_ms, way};
+use super::list::now_ms;
 use crate::{
     client,
     context::Context,
@@ -63,7 +63,7 @@ fn lines(detail: &Detail, now_ms: u64) -> Vec<String> {
     let summary = &detail.summary;
     let progress = &summary.progress;
     let mut lines =
-        vec![format!("transfer {}: {} of {}", summary.transfer, way(summary.direction), summary.name)];
+        vec![format!("transfer {}: {} of {}", summary.transfer, summary.direction.word(), summary.name)];
     let mut row = |label: &str, text: String| lines.push(format!("  {label:<9} {text}"));
 
     row("state", state(detail, now_ms));

@@ -133,8 +133,10 @@ mod tests {
         first.keep();
         drop(second);
         assert!(kept.exists() && !dropped.exists());
-        // A program that another test starts holds it too, from its fork to its exec.
-        rustix::fs::flock(&other, FlockOperation::LockExclusive).unwrap();
+        // A program that another test starts holds it too, from its fork to its exec, and so for a moment.
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || tell.send(rustix::fs::flock(&other, FlockOperation::LockExclusive)));
+        assert_eq!(told.recv_timeout(std::time::Duration::from_secs(60)), Ok(Ok(())), "it is still locked");
     }
 
     #[tokio::test]

@@ -111,16 +111,10 @@ fn notice(occasion: Occasion, summary: &Summary) -> Vec<String> {
 
 /// What a program is told, as environment variables.
 fn facts(occasion: Occasion, summary: &Summary, event: &TransferEvent) -> Vec<(&'static str, String)> {
-    let direction = match summary.direction {
-        Direction::Send => "send",
-        Direction::Fetch => "fetch",
-        Direction::Receive => "receive",
-        Direction::Serve => "serve",
-    };
     let mut facts = vec![
         ("P2P_EVENT", occasion.word().to_owned()),
         ("P2P_TRANSFER", summary.transfer.to_string()),
-        ("P2P_DIRECTION", direction.to_owned()),
+        ("P2P_DIRECTION", summary.direction.word().to_owned()),
         ("P2P_NAME", summary.name.clone()),
         ("P2P_TARGET", summary.target.clone()),
     ];

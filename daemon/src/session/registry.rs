@@ -129,32 +129,15 @@ impl Registry {
 
     /// Transfers of this peer that run here now, but for that of the content offered, which would go on.
     pub(crate) fn room_for(&self, peer: &PeerId, offer: &Offer) -> (usize, usize) {
-        let runs = |job: &&Arc<Job>| match job.spec() {
-            Spec::Receive { peer: from, file_id } => {
-                from == peer && Some(*file_id) != offer.file_id && job.running.try_lock().is_err()
-            }
-            Spec::ReceiveUnsealed { peer: from, key } => {
-                from == peer && Some(*key) != offer.resume_key && job.running.try_lock().is_err()
-            }
-            _ => false,
-        };
+        let runs = |job: &&Arc<Job>| brings_other(job, peer, offer) && job.running.try_lock().is_err();
         (self.lock().values().filter(runs).count(), MAX_INCOMING_PER_PEER)
     }
 
     /// Bytes of what a peer sends here and that is not complete yet, but for the content offered.
     pub(crate) fn coming_from(&self, peer: &PeerId, offer: &Offer) -> u64 {
-        let comes = |job: &&Arc<Job>| {
-            !job.is_over()
-                && match job.spec() {
-                    Spec::Receive { peer: from, file_id } => from == peer && Some(*file_id) != offer.file_id,
-                    Spec::ReceiveUnsealed { peer: from, key } => {
-                        from == peer && Some(*key) != offer.resume_key
-                    }
-                    _ => false,
-                }
-        };
-        let sizes = self.all().into_iter().filter(|job| comes(&job)).map(|job| job.total_bytes());
-        sizes.fold(0, u64::saturating_add)
+        let jobs = self.lock();
+        let coming = jobs.values().filter(|job| brings_other(job, peer, offer) && !job.is_over());
+        coming.map(|job| job.total_bytes()).fold(0, u64::saturating_add)
     }
 
     pub(crate) fn get(&self, number: u64) -> Option<Arc<Job>> {
@@ -268,6 +251,15 @@ pub(crate) async fn forward(mut events: mpsc::Receiver<TransferEvent>, to: mpsc:
         if to.send(event).await.is_err() {
             break;
         }
+    }
+}
+
+/// Whether a peer sends something here in this transfer, and not the content that it offers now.
+fn brings_other(job: &Job, peer: &PeerId, offer: &Offer) -> bool {
+    match job.spec() {
+        Spec::Receive { peer: from, file_id } => from == peer && Some(*file_id) != offer.file_id,
+        Spec::ReceiveUnsealed { peer: from, key } => from == peer && Some(*key) != offer.resume_key,
+        Spec::Send { .. } | Spec::Fetch { .. } | Spec::Serve { .. } => false,
     }
 }
 

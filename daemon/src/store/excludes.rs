@@ -31,6 +31,9 @@ impl Excludes {
 
     /// What these lines say; a later one goes before an earlier one.
     pub(crate) fn new(patterns: &[String]) -> Result<Self, ExcludeError> {
+        if patterns.is_empty() {
+            return Ok(Self::none());
+        }
         if patterns.iter().map(String::len).sum::<usize>() > MAX_LEN {
             return Err(ExcludeError::TooLong);
         }

@@ -14,7 +14,7 @@ use ratatui::{
 
 use super::model::Model;
 use crate::{
-    commands::list::{other, way},
+    commands::list::other,
     format,
     json::{priority, stage},
 };
@@ -112,7 +112,7 @@ fn cells(transfer: &Summary) -> [String; 9] {
     let percent = format::percent(progress.verified_bytes, progress.total_bytes);
     [
         transfer.transfer.to_string(),
-        way(transfer.direction).to_owned(),
+        transfer.direction.word().to_owned(),
         state(transfer),
         if progress.chunks_total == 0 { String::new() } else { format!("{} {percent:>3}%", bar(percent)) },
         if active { format::rate(progress.rate) } else { String::new() },

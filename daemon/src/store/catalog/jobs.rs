@@ -104,7 +104,7 @@ fn write(connection: &Connection, row: &JobRow) -> rusqlite::Result<()> {
     )?;
     statement.execute(named_params! {
         ":number": row.number.cast_signed(),
-        ":direction": direction_name(row.direction),
+        ":direction": row.direction.word(),
         ":state": state_name(row.state),
         ":spec": row.spec,
         ":summary": row.summary,
@@ -135,17 +135,8 @@ fn parse(row: &Row<'_>) -> Result<JobRow, String> {
 const DIRECTIONS: [Direction; 4] = [Direction::Send, Direction::Fetch, Direction::Receive, Direction::Serve];
 const STATES: [State; 5] = [State::Waiting, State::Active, State::Done, State::Failed, State::Cancelled];
 
-fn direction_name(direction: Direction) -> &'static str {
-    match direction {
-        Direction::Send => "send",
-        Direction::Fetch => "fetch",
-        Direction::Receive => "receive",
-        Direction::Serve => "serve",
-    }
-}
-
 fn direction_of(name: &str) -> Option<Direction> {
-    DIRECTIONS.into_iter().find(|direction| direction_name(*direction) == name)
+    DIRECTIONS.into_iter().find(|direction| direction.word() == name)
 }
 
 fn state_name(state: State) -> &'static str {

@@ -61,18 +61,9 @@ impl Catalog {
     pub(crate) fn share(&self, id: FileId) -> Result<Option<Share>, StoreError> {
         self.ask(move |database| {
             let mut query = database.connection.prepare_cached(
-                "SELECT path, audience, created_ms, excludes FROM shares WHERE file_id = ?1",
+                "SELECT file_id, path, audience, created_ms, excludes FROM shares WHERE file_id = ?1",
             )?;
-            let parse = |row: &Row<'_>| {
-                Ok(Share {
-                    file_id: id,
-                    path: path_of(row.get(0)?),
-                    audience: row.get(1)?,
-                    created_ms: row.get(2).map(i64::cast_unsigned)?,
-                    excludes: patterns_of(row.get(3)?),
-                })
-            };
-            query.query_row([id.0], parse).optional()
+            query.query_row([id.0], listed).optional()
         })
     }
 
