@@ -327,7 +327,7 @@ fn a_provider_counts_what_is_with_the_receiver_and_says_when_it_is_parallel() {
     };
     let first = sent(&mut provider);
     assert_eq!((first.len(), provider.with_peer()), (1, 0), "on its way, alone");
-        let bytes = 1 << 18;
+    let bytes = 1 << 18;
     provider.handle(ProviderInput::ChunkWritten { chunk: first[0] }, Now::ZERO).unwrap();
     provider.handle(ProviderInput::ChunkAcked { chunk: first[0], bytes }, Now::ZERO).unwrap();
     assert_eq!(provider.with_peer(), 1, "it is there, and not verified yet");

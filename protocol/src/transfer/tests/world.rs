@@ -93,7 +93,7 @@ pub(super) struct World {
     pub(super) unsealed: Option<Unsealed>,
     pub(super) published: bool,
     pub(super) completed: Option<Done>,
-        pub(super) paused: bool,
+    pub(super) paused: bool,
     pub(super) now: Now,
     /// Steps taken since either side began; see [`World::step`].
     steps: u32,
@@ -160,7 +160,7 @@ impl World {
             unsealed: None,
             published: false,
             completed: None,
-                        paused: false,
+            paused: false,
             now: Now::ZERO,
             steps: 0,
         }
@@ -211,7 +211,7 @@ impl World {
     }
 
     pub(super) fn tell_provider(&mut self, input: ProviderInput) {
-                self.provider.handle(input, self.now).unwrap();
+        self.provider.handle(input, self.now).unwrap();
         self.act();
     }
 
@@ -430,7 +430,7 @@ impl World {
         self.act();
     }
 
-        /// One thing happens. A conversation that takes far more steps than its chunks need comes to nothing: that fails the
+    /// One thing happens. A conversation that takes far more steps than its chunks need comes to nothing: that fails the
     /// test, which would never end.
     pub(super) fn step(&mut self, step: &Step) {
         self.steps += 1;
@@ -524,7 +524,7 @@ impl World {
     }
 
     pub(super) fn run_to_completion(&mut self) {
-                while self.completed.is_none() {
+        while self.completed.is_none() {
             let hashing = self.unsealed.as_ref().is_some_and(|unsealed| !unsealed.hashing.is_empty());
             if self.to_receiver.is_empty()
                 && self.to_provider.is_empty()
@@ -536,7 +536,7 @@ impl World {
             self.step(&Step::Control);
             self.step(&Step::Chunk(0, Fate::Whole));
         }
-                let done = self.completed.as_ref().unwrap();
+        let done = self.completed.as_ref().unwrap();
         assert_eq!(done.file_id, self.file.id);
         assert!(self.published);
         assert_eq!(self.durable.len(), self.file.geometry.chunks());
