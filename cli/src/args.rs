@@ -81,11 +81,14 @@ pub(crate) enum Command {
     },
     /// List what is shared, and with whom
     Shares,
-    /// List what a peer shares with this machine
+    /// List what a peer shares with this machine, or what is in a folder of that
     Ls {
         /// The peer: a host, host:port, a peer's name or its Peer ID
         #[arg(value_name = "PEER", add = complete::targets())]
         peer: String,
+        /// The folder
+        #[arg(value_name = "FILE_ID", add = complete::file_ids())]
+        file_id: Option<FileId>,
     },
     /// List all transfers
     List,
@@ -326,6 +329,9 @@ pub(crate) struct Send {
     pub(crate) name: Option<String>,
     #[command(flatten)]
     pub(crate) excludes: Excludes,
+    /// Say what would move, and move nothing
+    #[arg(long, conflicts_with = "detach")]
+    pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) key: Key,
     #[command(flatten)]
@@ -354,6 +360,9 @@ pub(crate) struct Fetch {
     /// PATH is an older or damaged copy: take its place when all is here, and move only what differs
     #[arg(long, requires = "output")]
     pub(crate) update: bool,
+    /// Say what would move, and move nothing
+    #[arg(long, conflicts_with = "detach")]
+    pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) key: Key,
     #[command(flatten)]

@@ -6,8 +6,8 @@ use clap::{Command, CommandFactory};
 use p2p_protocol::{
     ChunkRange, FileId, PeerId,
     control::{
-        Confinement, Direction, Happening, LogEntry, PeerInfo, Progress, Standing, State, Status, TicketInfo,
-        WaitReason, Writing,
+        Confinement, Direction, EntryKind, FolderEntry, Happening, LogEntry, PeerInfo, Planned, Progress,
+        Standing, State, Status, TicketInfo, WaitReason, Writing,
     },
     queue::Priority,
     rate::{InForce, Limits, Source},
@@ -68,6 +68,8 @@ fn is_shown_below(line: &Line<'_>) {
         Line::Paused { .. } | Line::Resumed { .. } | Line::Priority { .. } | Line::Limits(_) => {}
         Line::Forgotten { .. }
         | Line::Listed(_)
+        | Line::FolderEntry(_)
+        | Line::Planned(_)
         | Line::Transfer(_)
         | Line::Detail { .. }
         | Line::Peer(_) => {}
@@ -85,6 +87,23 @@ fn is_shown_below(line: &Line<'_>) {
 fn lines() -> Vec<Value> {
     let summary = example(7, State::Active);
     let listed = Shared { file_id: ID, name: String::new(), is_folder: false, size: Some(1) };
+    let folder_entry = FolderEntry {
+        path: "a".into(),
+        kind: EntryKind::File,
+        size: Some(1),
+        file_id: Some(ID),
+        target: Some("a".into()),
+    };
+    let planned = Planned {
+        file_id: ID,
+        name: "a".into(),
+        is_folder: true,
+        files: 1,
+        bytes: 1,
+        files_to_move: 1,
+        bytes_to_move: 1,
+        path: Some("a".into()),
+    };
     let info = PeerInfo {
         id: PEER,
         standing: Standing::Trusted,
@@ -184,6 +203,8 @@ fn lines() -> Vec<Value> {
             failed_chunks: vec![FailedChunk { chunk: 1, reason: "corrupt" }],
         },
         Line::Listed((&listed).into()),
+        Line::FolderEntry((&folder_entry).into()),
+        Line::Planned((&planned).into()),
         Line::Entry((&entry).into()),
         Line::Peer((&info).into()),
         Line::Status((&status).into()),

@@ -1,6 +1,7 @@
 //! The lines of `--json`. Keys may be added; none is renamed, and `event` comes first.
 
 mod entry;
+mod planned;
 mod status;
 mod ticket;
 
@@ -20,6 +21,7 @@ use p2p_protocol::{
 use serde::{Deserialize, Serialize, Serializer};
 
 pub(crate) use entry::Entry;
+pub(crate) use planned::{EntryLine, PlannedLine};
 pub(crate) use status::{LimitsLine, StatusLine};
 pub(crate) use ticket::TicketLine;
 
@@ -30,6 +32,8 @@ use crate::format;
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(crate) enum Line<'a> {
     Listed(ListedShare<'a>),
+    FolderEntry(EntryLine<'a>),
+    Planned(PlannedLine<'a>),
     Queued {
         transfer: u64,
         /// Where there are several, which of them it is.

@@ -3,11 +3,14 @@
 //! One request per connection on the local socket. Each side first sends a [`Preamble`]; then the client sends
 //! one [`Request`] frame and the daemon answers with [`Event`] frames until it closes the connection.
 
+mod dry_run;
 mod invite;
 mod log;
 mod peer;
 mod progress;
 mod status;
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +23,7 @@ use crate::{
     wire::peer::Shared,
 };
 
+pub use dry_run::{EntryKind, FolderEntry, Planned};
 pub use invite::{
     InvitationInfo, InviteRequest, Invited, JoinRequest, JoinedPeer, TicketInfo, TicketTerms, Ticketed,
     TokenText,
@@ -30,7 +34,7 @@ pub use progress::Progress;
 pub use status::{Confinement, Probe, Status, Writing};
 
 /// Version of this conversation. It changes with every change of the types below.
-pub const VERSION: u16 = 12;
+pub const VERSION: u16 = 13;
 
 /// The fixed bytes that open each direction, so that programs of different versions part with a clear word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,6 +145,17 @@ pub enum Request {
     Listing(String),
     /// What happened: one [`Event::Log`] each, oldest first.
     Log(LogRequest),
+    /// What would move of this: what is to be said of the folder, then [`Event::Planned`].
+    PlanSend(SendRequest),
+    /// The same of this, from the first that has it.
+    PlanFetch(FetchRequest),
+    /// What is in a folder that a target, as typed, shares with this machine: one [`Event::Entry`] each, in order.
+    Entries {
+        /// The target.
+        target: String,
+        /// The folder.
+        file_id: FileId,
+    },
 }
 
 /// The folder in the state folder for content that has no other place: standard input that is to be sent, and what is
@@ -313,6 +328,10 @@ pub enum Event {
     Listed(Shared),
     /// Something that happened.
     Log(LogEntry),
+    /// What would move.
+    Planned(Planned),
+    /// Something in a folder.
+    Entry(FolderEntry),
 }
 
 /// A request that failed.
@@ -568,26 +587,4 @@ pub enum Standing {
     Trusted,
     /// It tried, and was refused.
     Pending,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_preamble_is_magic_and_version() {
-        let bytes = Preamble { version: 0x0102 }.encode();
-        assert_eq!(&bytes, b"p2pctl\x02\x01");
-        assert_eq!(Preamble::decode(bytes), Some(Preamble { version: 0x0102 }));
-        assert_eq!(Preamble::decode(Preamble::ours().encode()), Some(Preamble { version: VERSION }));
-        assert_eq!(Preamble::decode(*b"p2pctm\x02\x01"), None);
-    }
-
-    #[test]
-    fn every_event_says_which_transfer_it_is_about() {
-        let waiting = TransferEvent::Waiting { transfer: 7, reason: WaitReason::Hashing };
-        let left_out = TransferEvent::LeftOut { transfer: 8, path: String::new(), what: String::new() };
-        assert_eq!((waiting.transfer(), waiting.is_last()), (7, false));
-        assert_eq!((left_out.transfer(), left_out.is_last()), (8, false));
-    }
 }

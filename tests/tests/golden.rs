@@ -20,7 +20,7 @@ use p2p_protocol::{
         codec,
         peer::{
             Accept, AcceptFolder, ChunkFailed, Done, Fetch, Hashing, Join, Joined, Kind, List, Listed,
-            Message, Offer, Page, PauseReason, Redeem, Seal, Shared, Want,
+            Message, Offer, Page, PauseReason, Peek, Redeem, Seal, Shared, Want, WouldTake,
         },
     },
 };
@@ -46,6 +46,7 @@ fn messages() -> Vec<(Message, String)> {
         Offer { file_id: None, resume_key: Some(ResumeKey([7; 16])), modified_ns: None, ..offer.clone() };
     let folder = Offer { kind: Kind::Folder { manifest_len: 5 }, ..offer.clone() };
     let ranges = vec![ChunkRange { start: 1, count: 2 }];
+    let tried = offer.clone();
     let cv = Cv([0x22; 32]);
     vec![
         (
@@ -130,8 +131,16 @@ fn messages() -> Vec<(Message, String)> {
                 shares: vec![Shared { file_id: ID, name: "a".into(), is_folder: false, size: Some(9) }],
                 more: true,
             }),
-            format!("18000000 0100000000000000 {ID_HEX} 0100000000000000 61 00 01 0900000000000000 01"),
+                        format!("18000000 0100000000000000 {ID_HEX} 0100000000000000 61 00 01 0900000000000000 01"),
         ),
+        (Message::Peek(Peek { file_id: ID }), format!("19000000 {ID_HEX}")),
+                (
+            Message::Try(tried),
+            format!(
+                "1a000000 0100000000000000 61 00000000 0201000000000000 0300000000000000 12 01 {ID_HEX} 00 01 01 feffffffffffffff"
+            ),
+        ),
+        (Message::WouldTake(WouldTake { files: 2, bytes: 3 }), "1b000000 0200000000000000 0300000000000000".into()),
     ]
 }
 
@@ -186,12 +195,15 @@ fn every_message_is_pinned() {
                 Message::Redeem(_) => 22,
                 Message::List(_) => 23,
                 Message::Listed(_) => 24,
+                Message::Peek(_) => 25,
+                Message::Try(_) => 26,
+                Message::WouldTake(_) => 27,
             }
         })
         .collect();
     numbers.dedup();
-    assert_eq!(numbers, (0..25).collect::<Vec<u32>>());
-    let unknown = [25, 0, 0, 0];
+    assert_eq!(numbers, (0..28).collect::<Vec<u32>>());
+    let unknown = [28, 0, 0, 0];
     assert_eq!(codec::decode::<Message>(&unknown), Err(PeerMisbehaved::MalformedFrame));
 }
 
@@ -389,7 +401,7 @@ fn identities_and_names_of_the_protocol_are_fixed() {
         hex(&blake3::derive_key("p2p 2026-11-23 peer id from subject public key info", b"spki"))
     );
     assert_eq!(hex(&Preamble { version: 0x0102 }.encode()), packed("70327063746c 0201"));
-    assert_eq!(Preamble::ours().version, 12);
+    assert_eq!(Preamble::ours().version, 13);
 }
 
 #[test]

@@ -4,6 +4,8 @@ mod completions;
 mod daemon_prints;
 mod demo;
 mod doctor;
+mod dry_run;
+
 mod excludes;
 mod fetch;
 mod identity;
@@ -49,7 +51,8 @@ pub(crate) async fn run(ctx: &mut Context, command: Command) -> Result<(), CliEr
         Command::Send(typed) => send::run(ctx, typed).await,
         Command::Fetch(typed) => fetch::run(ctx, typed).await,
         Command::Share(typed) => share::run(ctx, typed).await,
-        Command::Ls { peer } => ls::run(ctx, &peer).await,
+        Command::Ls { peer, file_id: None } => ls::run(ctx, &peer).await,
+        Command::Ls { peer, file_id: Some(file_id) } => ls::folder(ctx, peer, file_id).await,
         Command::Unshare { ticket: Some(ticket), .. } => share::undo_ticket(ctx, ticket).await,
         Command::Unshare { file_id: Some(file_id), .. } => share::undo(ctx, file_id).await,
         Command::Unshare { .. } => Err(CliError::usage("nothing was named that is to be taken back")),

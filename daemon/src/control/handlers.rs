@@ -155,6 +155,27 @@ impl Handlers {
                 }
                 Err(error) => events.answer(Err(error)).await,
             },
+            Request::PlanSend(send) => match sessions.plan_send(send).await {
+                Ok((remarks, planned)) => {
+                    for remark in remarks {
+                        events.say(Event::Transfer(remark.event(0))).await?;
+                    }
+                    events.say(Event::Planned(planned)).await
+                }
+                Err(error) => events.answer(Err(error)).await,
+            },
+            Request::PlanFetch(fetch) => {
+                events.answer(sessions.plan_fetch(fetch).await.map(Event::Planned)).await
+            }
+            Request::Entries { target, file_id } => match sessions.entries(&target, file_id).await {
+                Ok(entries) => {
+                    for entry in entries {
+                        events.say(Event::Entry(entry)).await?;
+                    }
+                    Ok(())
+                }
+                Err(error) => events.answer(Err(error)).await,
+            },
             Request::Listing(target) => match sessions.listing(&target).await {
                 Ok(mut listing) => loop {
                     match listing.next_page().await {

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use p2p_protocol::{
-    Geometry, Manifest, PeerId,
+    FileId, Geometry, Manifest, PeerId,
     limits::{FIRST_FRAME_DEADLINE, MAX_FIRST_FRAME_LEN, MAX_STRANGER_REQUESTS},
-    policy::{Permit, Refusal, admit},
+    policy::{Permit, Refusal, Rights, Situation, admit},
     reason::{ChunkFailure, Failure, PeerMisbehaved, RefuseReason, close},
+    rules::Bounds,
     token::{ClaimId, Proof},
     wire::peer::{Accept, AcceptFolder, ChunkFailed, Fetch, Message, Offer, Redeem},
 };
@@ -28,7 +29,7 @@ use super::{
     spec::Spec,
 };
 use crate::{
-    store::{Partial, PartialKey, PartialSpec, PublishName, Published, Share, StoreError},
+    store::{Partial, PartialKey, PartialSpec, PublishName, Published, Share, Source, StoreError},
     transport::{ControlStream, Incoming},
 };
 
@@ -145,6 +146,8 @@ impl Sessions {
             }
             Some(Message::Join(join)) => self.redeem(link, control, join).await,
             Some(Message::List(list)) => self.list(link, control, list).await,
+            Some(Message::Peek(peek)) => self.peeked(link, control, peek).await,
+            Some(Message::Try(offer)) => self.tried(link, control, &offer).await,
             Some(other) => Err(PeerMisbehaved::UnexpectedMessage(other.name()).into()),
             None => Ok(()),
         }
@@ -225,7 +228,7 @@ impl Sessions {
 
     /// What the partial of an offer is found by. One that was begun before the File ID was known goes on under the key
     /// that it was begun under.
-    async fn key_of(&self, peer: PeerId, permit: &Permit) -> Result<PartialKey, RunError> {
+    pub(super) async fn key_of(&self, peer: PeerId, permit: &Permit) -> Result<PartialKey, RunError> {
         let (id, key) = match (permit.file_id(), permit.resume_key()) {
             (Some(id), Some(key)) => (id, key),
             (Some(id), None) => return Ok(PartialKey::Sent(id, peer)),
@@ -407,13 +410,7 @@ impl Sessions {
             },
             (granted, _) => granted,
         };
-        let Some(share) = granted else {
-            tracing::info!(%peer, file_id = %id, "asked for what it may not have or what is not here");
-            if self.peers.is_trusted(&peer) {
-                return say(control, &Message::Refuse(RefuseReason::NotFound)).await;
-            }
-            return self.turn_away(link, control, RefuseReason::NotFound).await;
-        };
+        let Some(share) = granted else { return self.not_for_you(link, control, id).await };
         let name = share.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let job = self.job_of_peer(peer, Spec::Serve { peer, file_id: id }, name, control).await?;
         let stop = job.supersede(&self.shutdown);
@@ -426,17 +423,31 @@ impl Sessions {
         result
     }
 
-    async fn serve_share(
+    /// One answer to whoever asks for what is not here and for what is not for it.
+    pub(super) async fn not_for_you(
+        &self,
+        link: &Link,
+        control: &mut ControlStream,
+        id: FileId,
+    ) -> Result<(), RunError> {
+        let peer = link.peer();
+        tracing::info!(%peer, file_id = %id, "asked for what it may not have or what is not here");
+        if self.peers.is_trusted(&peer) {
+            return say(control, &Message::Refuse(RefuseReason::NotFound)).await;
+        }
+        self.turn_away(link, control, RefuseReason::NotFound).await
+    }
+
+    /// Opens a share for a peer that asked for it, and tells it where that cannot be.
+    pub(super) async fn reopen_for(
         &self,
         job: &Arc<Job>,
-        link: &Arc<Link>,
         control: &mut ControlStream,
         share: &Share,
-        eager: bool,
-        stop: CancellationToken,
-    ) -> Result<(), RunError> {
-        let source = match self.reopen(job, share, &stop).await {
-            Ok(source) => source,
+        stop: &CancellationToken,
+    ) -> Result<Arc<Source>, RunError> {
+        match self.reopen(job, share, stop).await {
+            Ok(source) => Ok(source),
             Err(error) => {
                 // A peer learns no more of a file that cannot be served than that it cannot be had.
                 let reason = match error.failure {
@@ -446,9 +457,21 @@ impl Sessions {
                     _ => RefuseReason::NotFound,
                 };
                 say(control, &Message::Refuse(reason)).await?;
-                return Err(RunError { tell: None, ..error });
+                Err(RunError { tell: None, ..error })
             }
-        };
+        }
+    }
+
+    async fn serve_share(
+        &self,
+        job: &Arc<Job>,
+        link: &Arc<Link>,
+        control: &mut ControlStream,
+        share: &Share,
+        eager: bool,
+        stop: CancellationToken,
+    ) -> Result<(), RunError> {
+        let source = self.reopen_for(job, control, share, &stop).await?;
         let offer = super::run::offer_of(&source, Some(&source.name()), None, link)?;
         let geometry = Geometry::new(offer.size, offer.chunk_log2).map_err(PeerMisbehaved::Geometry)?;
         say(control, &Message::Offer(offer)).await?;
@@ -473,7 +496,21 @@ impl Sessions {
     }
 }
 
-async fn refuse(link: &Link, control: &mut ControlStream, refusal: Refusal) -> Result<(), RunError> {
+/// The judgement on the answer to a fetch, which its owner wants: nothing but the rules of the conversation can be against it.
+pub(super) fn admit_asked(id: FileId, offer: &Offer) -> Result<Permit, RunError> {
+    let (rights, bounds) = (Rights::default(), Bounds::default());
+    let situation = Situation { rights, asked: Some(id), running: 0, max_running: 1, bounds };
+    admit(situation, offer).map_err(|refusal| match refusal.misbehaviour() {
+        Some(fault) => fault.into(),
+        None => RunError::new(Failure::Other, refusal.to_string()),
+    })
+}
+
+pub(super) async fn refuse(
+    link: &Link,
+    control: &mut ControlStream,
+    refusal: Refusal,
+) -> Result<(), RunError> {
     tracing::warn!(peer = %link.peer(), %refusal, "an offer was refused");
     say(control, &Message::Refuse(refusal.reason())).await?;
     if let Some(fault) = refusal.misbehaviour() {

@@ -8,6 +8,8 @@ mod accept;
 mod budget;
 mod clean_up;
 mod destination;
+mod dry_run;
+
 mod early;
 mod error;
 mod folder;
@@ -132,6 +134,8 @@ pub(crate) struct Sessions {
     outgoing_public: Arc<Semaphore>,
     /// Memory for the lists of entries of folders that come.
     manifests: Arc<Semaphore>,
+    /// Questions of peers that are being answered.
+    answers: Semaphore,
     /// Small files that were sent, the last ones: they do not go along with an offer again.
     delivered: Mutex<VecDeque<(PeerId, FileId)>>,
     /// One fetch at a time of each content.
@@ -173,6 +177,7 @@ impl Sessions {
             delivered: Mutex::default(),
             outgoing: Arc::new(Semaphore::new((OUTGOING_BUDGET / provide::MEMORY_UNIT) as usize)),
             manifests: Arc::new(Semaphore::new((MANIFEST_BUDGET / folder::LIST_UNIT) as usize)),
+            answers: Semaphore::new(dry_run::ANSWERED_AT_ONCE),
             outgoing_public: Arc::new(Semaphore::new((STRANGER_BUDGET / provide::MEMORY_UNIT) as usize)),
             fetches: Mutex::default(),
             wrong_claims: WrongClaims::none(),

@@ -7,6 +7,7 @@ mod away;
 mod confine;
 mod crash;
 mod doctor;
+mod dry_run;
 mod folders;
 mod history;
 mod hooks;

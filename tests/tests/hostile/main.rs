@@ -7,6 +7,7 @@
 mod chunks;
 mod claims;
 mod datagrams;
+mod dry_run;
 mod early;
 mod folders;
 mod frames;
