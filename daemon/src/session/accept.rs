@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use p2p_protocol::{
-    Manifest, PeerId,
+    Batch, Manifest, PeerId,
     limits::{FIRST_FRAME_DEADLINE, MAX_FIRST_FRAME_LEN, MAX_STRANGER_REQUESTS},
     policy::{Permit, Refusal, admit},
     reason::{ChunkFailure, Failure, PeerMisbehaved, RefuseReason, close},
     token::{ClaimId, Proof},
-    wire::peer::{Accept, AcceptFolder, ChunkFailed, Fetch, Message, Offer, Redeem},
+    wire::peer::{Accept, AcceptFolder, ChunkFailed, Fetch, Message, Offer, OfferTogether, Redeem},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -138,7 +138,10 @@ impl Sessions {
             () = self.shutdown.cancelled() => return Err(RunError::stopped()),
         };
         match first? {
-            Some(Message::Offer(offer)) => self.offered(link, control, &offer).await,
+            Some(Message::Offer(offer)) => self.offered(link, control, &offer, None).await,
+            Some(Message::OfferTogether(OfferTogether { batch, offer })) => {
+                self.offered(link, control, &offer, Some(batch)).await
+            }
             Some(Message::Fetch(fetch)) => self.serve(link, control, fetch, None).await,
             Some(Message::Redeem(Redeem { ticket, proof, fetch })) => {
                 self.serve(link, control, fetch, Some((ticket, proof))).await
@@ -189,12 +192,17 @@ impl Sessions {
         link: &Arc<Link>,
         control: &mut ControlStream,
         offer: &Offer,
+        batch: Option<Batch>,
     ) -> Result<(), RunError> {
         let peer = link.peer();
+        if batch.is_some_and(|batch| !batch.is_possible()) {
+            return Err(PeerMisbehaved::FalseBatch.into());
+        }
         if !self.peers.is_trusted(&peer) {
             return self.turn_away(link, control, RefuseReason::NotAllowed).await;
         }
-        let permit = match admit(self.situation(&peer, offer).await?, offer) {
+        let (batch, along) = self.along(&peer, offer, batch);
+        let permit = match admit(self.situation(&peer, offer, along).await?, offer) {
             Ok(permit) => permit,
             Err(refusal) => return refuse(link, control, refusal).await,
         };
@@ -215,6 +223,7 @@ impl Sessions {
         if job.is_over() || stop.is_cancelled() {
             return say(control, &Message::Refuse(RefuseReason::Busy)).await;
         }
+        job.offered(batch, permit.geometry());
         let result = self.receive_offer(&job, link, control, &permit, key, stop).await;
         if let Err(error) = &result {
             self.end_receiving(&job, error).await;

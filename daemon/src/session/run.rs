@@ -9,7 +9,7 @@ use std::{
 };
 
 use p2p_protocol::{
-    FileId, Geometry, PeerId, ResumeKey, SafeName,
+    Along, FileId, Geometry, PeerId, ResumeKey, SafeName,
     control::{Output, State, WaitReason},
     limits::{
         AWAY_RETRY_MAX, HASH_FIRST_LEN, MAX_DELIVERED, MAX_EARLY_LEN, MAX_FRAME_LEN, MAX_FRUITLESS_TRIES,
@@ -18,7 +18,7 @@ use p2p_protocol::{
     policy::{Rights, Situation, admit},
     reason::{AbortReason, Failure, PeerMisbehaved},
     rules::Bounds,
-    wire::peer::{Accept, Fetch, Kind, Message, Offer, PauseReason},
+    wire::peer::{Accept, Fetch, Kind, Message, Offer, OfferTogether, PauseReason},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -177,7 +177,11 @@ impl Sessions {
         let (shown, id) = (offer.name.clone(), offer.file_id);
         let mut control = open(job, &link, stop).await.map_err(|error| error.on(&link, fresh))?;
         let conversation = async {
-            say(&mut control, &Message::Offer(offer)).await?;
+            let offer = match job.batch() {
+                Some(batch) => Message::OfferTogether(OfferTogether { batch, offer }),
+                None => Message::Offer(offer),
+            };
+            say(&mut control, &offer).await?;
             // The one chunk of a small file goes along, unless it is known to be there.
             let opening = if let Some(manifest) = source.manifest() {
                 Opening::Folder(
@@ -392,7 +396,14 @@ impl Sessions {
             other => return Err(closed_by(other)),
         };
         let (rights, bounds) = (Rights::default(), Bounds::default());
-        let situation = Situation { rights, asked: Some(id), running: 0, max_running: 1, bounds };
+        let situation = Situation {
+            rights,
+            asked: Some(id),
+            running: 0,
+            max_running: 1,
+            bounds,
+            along: Along::default(),
+        };
         let permit = admit(situation, &offer).map_err(|refusal| match refusal.misbehaviour() {
             Some(fault) => RunError::from(fault),
             None => RunError::new(Failure::Other, refusal.to_string()),

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ChunkRange, Cv, FileId, ResumeKey,
+    Batch, ChunkRange, Cv, FileId, ResumeKey,
     reason::{AbortReason, ChunkFailure, RefuseReason},
     token::{ClaimId, Proof},
 };
@@ -65,6 +65,8 @@ pub enum Message {
     List(List),
     /// The next part of the answer. Ends the conversation.
     Listed(Listed),
+    /// Provider: what it has, as one of several things that it offers together. First on a stream, in place of `Offer`.
+    OfferTogether(OfferTogether),
 }
 
 /// What a provider has.
@@ -88,6 +90,15 @@ pub struct Offer {
     pub executable: bool,
     /// Modification time in nanoseconds since 1970 UTC.
     pub modified_ns: Option<i64>,
+}
+
+/// What a provider has, and what it has along with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfferTogether {
+    /// What all of them are together.
+    pub batch: Batch,
+    /// This one.
+    pub offer: Offer,
 }
 
 /// Kinds of things that can be offered.
@@ -284,6 +295,7 @@ impl Message {
             Self::Redeem(_) => "Redeem",
             Self::List(_) => "List",
             Self::Listed(_) => "Listed",
+            Self::OfferTogether(_) => "OfferTogether",
         }
     }
 }

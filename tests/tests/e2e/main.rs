@@ -34,6 +34,7 @@ mod stdin;
 mod supervised;
 mod swapped;
 mod tickets;
+mod together;
 mod transfer;
 mod trust;
 mod unsealed;

@@ -19,4 +19,5 @@ mod packets;
 mod quotas;
 mod receiver;
 mod steps;
+mod together;
 mod unsealed;
