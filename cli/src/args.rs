@@ -12,7 +12,8 @@ use p2p_protocol::{
 };
 
 use crate::{
-    commands, complete,
+    commands::{self, Named},
+    complete,
     wanted::{self, Wanted},
 };
 
@@ -94,9 +95,9 @@ pub(crate) enum Command {
     List,
     /// Show one transfer: its numbers, what is missing, what failed and why
     Show {
-        /// The transfer's number
+        /// The transfer's number; b and a number for all that was offered together with it
         #[arg(value_name = "N", add = complete::transfers())]
-        transfer: u64,
+        transfer: Named,
     },
     /// Show what happened, to one transfer or to all, and to peers
     Log {
@@ -128,11 +129,11 @@ pub(crate) enum Command {
         #[command(flatten)]
         patience: Patience,
     },
-    /// Stop a transfer
+    /// Stop transfers
     Cancel {
-        /// The transfer's number
-        #[arg(value_name = "N", add = complete::running())]
-        transfer: u64,
+        /// The transfers' numbers; b and a number for all that was offered together with it
+        #[arg(required = true, value_name = "N", add = complete::running())]
+        transfers: Vec<Named>,
     },
     /// Take a failed or cancelled transfer up again
     Retry {
@@ -142,21 +143,21 @@ pub(crate) enum Command {
     },
     /// Hold transfers back: what they have is kept, and so is their place in the queue
     Pause {
-        /// The transfers' numbers
+        /// The transfers' numbers; b and a number for all that was offered together with it
         #[arg(required = true, value_name = "N", add = complete::running())]
-        transfers: Vec<u64>,
+        transfers: Vec<Named>,
     },
     /// Let transfers go on that were paused
     Resume {
-        /// The transfers' numbers
+        /// The transfers' numbers; b and a number for all that was offered together with it
         #[arg(required = true, value_name = "N", add = complete::paused())]
-        transfers: Vec<u64>,
+        transfers: Vec<Named>,
     },
     /// Let a transfer come before or after others that wait
     Priority {
-        /// The transfer's number
+        /// The transfer's number; b and a number for all that was offered together with it
         #[arg(value_name = "N", add = complete::running())]
-        transfer: u64,
+        transfer: Named,
         /// What it becomes
         #[arg(value_enum)]
         level: Level,

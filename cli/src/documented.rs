@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use clap::{Command, CommandFactory};
 use p2p_protocol::{
-    ChunkRange, FileId, PeerId,
+    Batch, BatchId, ChunkRange, FileId, PeerId,
     control::{
         Confinement, Direction, EntryKind, FolderEntry, Happening, LogEntry, PeerInfo, Planned, Progress,
-        Standing, State, Status, TicketInfo, WaitReason, Writing,
+        Standing, State, Status, Summary, TicketInfo, WaitReason, Writing,
     },
     queue::Priority,
     rate::{InForce, Limits, Source},
@@ -19,7 +19,9 @@ use serde_json::{Map, Value};
 use crate::{
     args::Typed,
     commands::example,
-    json::{Check, FailedChunk, Line, Missing, Numbers, ServiceLine, Verdict, Wait, Written, encode},
+    json::{
+        BatchLine, Check, FailedChunk, Line, Missing, Numbers, ServiceLine, Verdict, Wait, Written, encode,
+    },
 };
 
 const TEXT: &str = include_str!("../../docs/cli.md");
@@ -85,7 +87,8 @@ fn is_shown_below(line: &Line<'_>) {
 }
 
 fn lines() -> Vec<Value> {
-    let summary = example(7, State::Active);
+    let batch = Some(Batch { id: BatchId([7; 16]), position: 0, count: 2, total_bytes: Some(1) });
+    let summary = Summary { batch, ..example(7, State::Active) };
     let listed = Shared { file_id: ID, name: String::new(), is_folder: false, size: Some(1) };
     let folder_entry = FolderEntry {
         path: "a".into(),
@@ -137,7 +140,7 @@ fn lines() -> Vec<Value> {
     let entry = LogEntry::new(1, Happening::Done);
     let range = ChunkRange { start: 0, count: 1 };
     let lines = [
-        Line::Queued { transfer, path: Some("a") },
+        Line::Queued { transfer, path: Some("a"), batch: BatchLine::of(batch) },
         Line::Started {
             transfer,
             direction: Direction::Send,
@@ -145,6 +148,7 @@ fn lines() -> Vec<Value> {
             peer: PEER,
             total_bytes: 1,
             resumed_bytes: 0,
+            batch: BatchLine::of(batch),
         },
         Line::Waiting { transfer, reason: Wait::Reason(WaitReason::Peer) },
         Line::Progress { transfer, numbers: Numbers::from(&Progress::default()) },

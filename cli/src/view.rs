@@ -12,7 +12,7 @@ use crate::{
     context::Context,
     error::CliError,
     format::{self, shell_word},
-    json::{DaemonGone, Line, Numbers, Wait, chunk_failure},
+    json::{BatchLine, DaemonGone, Line, Numbers, Wait, chunk_failure},
     meter::Meter,
     output::Look,
     progress::Bar,
@@ -174,9 +174,17 @@ impl<'a> View<'a> {
         let out = &self.ctx.out;
         self.transfer = Some(event.transfer());
         match event {
-            TransferEvent::Started { transfer, direction, name, peer, total_bytes, resumed_bytes } => {
-                let line =
-                    Line::Started { transfer, direction, name: &name, peer, total_bytes, resumed_bytes };
+            TransferEvent::Started { transfer, direction, name, peer, total_bytes, resumed_bytes, batch } => {
+                let batch = BatchLine::of(batch);
+                let line = Line::Started {
+                    transfer,
+                    direction,
+                    name: &name,
+                    peer,
+                    total_bytes,
+                    resumed_bytes,
+                    batch,
+                };
                 out.json(&line)?;
                 let started = Started { direction, name, peer, resumed_bytes };
                 self.on_started(&started, total_bytes);

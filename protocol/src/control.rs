@@ -15,7 +15,7 @@ mod tests;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ChunkRange, FileId, PeerId,
+    Batch, ChunkRange, FileId, PeerId,
     queue::Priority,
     rate::{Change, InForce, Rate},
     reason::{ChunkFailure, Failure},
@@ -29,12 +29,12 @@ pub use invite::{
     TokenText,
 };
 pub use log::{Happening, LogEntry, LogRequest};
-pub use peer::PeerInfo;
+pub use peer::{PeerInfo, Standing};
 pub use progress::Progress;
 pub use status::{Confinement, Probe, Status, Writing};
 
 /// Version of this conversation. It changes with every change of the types below.
-pub const VERSION: u16 = 13;
+pub const VERSION: u16 = 14;
 
 /// The fixed bytes that open each direction, so that programs of different versions part with a clear word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,9 +96,9 @@ pub enum Request {
     Trust(TrustRequest),
     /// Forget a peer, by Peer ID or name, and end its connections: [`Event::Ok`].
     Forget(String),
-    /// Take an offer that waits for its owner's yes: [`Event::Ok`].
+    /// Take an offer that waits for its owner's yes, with all that was offered together with it: one [`Event::Summary`] each.
     Accept(u64),
-    /// Refuse one: [`Event::Ok`].
+    /// Refuse one, in the same way.
     Reject(u64),
     /// All shares: one [`Event::Shared`] each, oldest first, and one [`Event::Ticket`] for each ticket.
     Shares,
@@ -288,6 +288,8 @@ pub enum Event {
     Queued {
         /// Its number.
         transfer: u64,
+        /// What it is offered together with.
+        batch: Option<Batch>,
     },
     /// Something happened to a transfer.
     Transfer(TransferEvent),
@@ -388,6 +390,8 @@ pub enum TransferEvent {
         total_bytes: u64,
         /// Bytes that the receiver has verified already.
         resumed_bytes: u64,
+        /// What it is offered together with.
+        batch: Option<Batch>,
     },
     /// Nothing moves, for this reason.
     Waiting {
@@ -562,6 +566,9 @@ pub struct Summary {
     pub created_ms: u64,
     /// When it ended, in milliseconds since 1970 UTC.
     pub ended_ms: Option<u64>,
+    /// What it is offered together with.
+    #[serde(default)]
+    pub batch: Option<Batch>,
 }
 
 /// A transfer in full.
@@ -575,16 +582,4 @@ pub struct Detail {
     pub missing: Vec<ChunkRange>,
     /// The last failed chunks: which, and why.
     pub failed_chunks: Vec<(u32, ChunkFailure)>,
-}
-
-/// What a peer is here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Standing {
-    /// Its key is pinned; it may do nothing here.
-    Known,
-    /// It may do what its rights say.
-    Trusted,
-    /// It tried, and was refused.
-    Pending,
 }

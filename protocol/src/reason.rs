@@ -189,6 +189,9 @@ pub enum PeerMisbehaved {
     /// A list of what may be fetched that is out of order, too long, or does not end.
     #[error("a false list of what is shared")]
     FalseListing,
+    /// Things that are offered together, of which there cannot be so many, or not this one.
+    #[error("an offer of impossible things together")]
+    FalseBatch,
 }
 
 impl PeerMisbehaved {
@@ -215,6 +218,7 @@ impl PeerMisbehaved {
             Self::FalseSeal => 17,
             Self::FalseManifest => 18,
             Self::FalseListing => 19,
+            Self::FalseBatch => 20,
         };
         close::MISBEHAVED + n
     }

@@ -27,6 +27,7 @@ mod show;
 mod source;
 mod status;
 mod stdin;
+mod together;
 mod token;
 mod top;
 mod transfer;
@@ -37,6 +38,7 @@ pub(crate) use inbox::is_offer;
 #[cfg(test)]
 pub(crate) use list::example;
 pub(crate) use log::parse_since;
+pub(crate) use together::Named;
 
 use crate::{
     args::{Command, Config, Patience},
@@ -64,7 +66,7 @@ pub(crate) async fn run(ctx: &mut Context, command: Command) -> Result<(), CliEr
         Command::Watch { transfer: Some(transfer), .. } => watch::one(ctx, transfer, true).await,
         Command::Watch { transfer: None, .. } => watch::all(ctx).await,
         Command::Wait { transfer, .. } => watch::one(ctx, transfer, false).await,
-        Command::Cancel { transfer } => transfer::cancel(ctx, transfer).await,
+        Command::Cancel { transfers } => transfer::cancel(ctx, &transfers).await,
         Command::Retry { transfer } => transfer::retry(ctx, transfer).await,
         Command::Pause { transfers } => transfer::pause(ctx, &transfers).await,
         Command::Resume { transfers } => transfer::resume(ctx, &transfers).await,

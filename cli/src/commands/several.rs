@@ -6,7 +6,7 @@ use std::{
 };
 
 use p2p_protocol::{
-    PeerId,
+    Batch, PeerId,
     control::{Event, KeyPolicy, Progress, Request, SendRequest, TransferEvent},
     name::printable,
     reason::Failure,
@@ -20,7 +20,7 @@ use crate::{
     follow::come_back,
     format,
     interrupt::Interrupt,
-    json::Line,
+    json::{BatchLine, Line},
     output::Look,
     progress::Bar,
     view::{Step, View},
@@ -60,7 +60,7 @@ pub(crate) async fn run(ctx: &Context, mut sends: Vec<SendRequest>) -> Result<()
 }
 
 /// How much worse an end is than others: what another try may mend is better than what needs somebody to do something.
-fn badness(error: &CliError) -> u8 {
+pub(super) fn badness(error: &CliError) -> u8 {
     match error.kind {
         Kind::Failure(Failure::Integrity) => 6,
         Kind::Failure(Failure::Storage) => 5,
@@ -151,9 +151,9 @@ impl<'a> Several<'a> {
         let mut events = client.ask(request).await?;
         while let Some(event) = events.next().await? {
             match event {
-                Event::Queued { transfer } => {
+                Event::Queued { transfer, batch } => {
                     let send = unnumbered.pop_front().ok_or_else(client::unexpected)?;
-                    self.queued(transfer, send)?;
+                    self.queued(transfer, batch, send)?;
                 }
                 Event::Transfer(event) => self.on(event)?,
                 Event::Error(error) => return Err(self.left(CliError::request(error))),
@@ -166,9 +166,9 @@ impl<'a> Several<'a> {
         Ok(())
     }
 
-    fn queued(&mut self, transfer: u64, send: SendRequest) -> Result<(), CliError> {
+    fn queued(&mut self, transfer: u64, batch: Option<Batch>, send: SendRequest) -> Result<(), CliError> {
         let path = String::from_utf8_lossy(&send.path);
-        self.ctx.out.json(&Line::Queued { transfer, path: Some(&path) })?;
+        self.ctx.out.json(&Line::Queued { transfer, path: Some(&path), batch: BatchLine::of(batch) })?;
         if send.detach {
             self.detached += 1;
             return self.ctx.out.print(&transfer.to_string());

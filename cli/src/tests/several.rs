@@ -10,7 +10,7 @@ async fn send_two(words: &[&str], script: Vec<Turn>, person: Person) -> Ran {
 }
 
 fn of(transfer: u64, event: Event) -> Event {
-    let Event::Transfer(mut event) = event else { return Event::Queued { transfer } };
+    let Event::Transfer(mut event) = event else { return Event::Queued { transfer, batch: None } };
     match &mut event {
         TransferEvent::Started { transfer: number, .. }
         | TransferEvent::Done { transfer: number, .. }
@@ -73,7 +73,11 @@ async fn the_worst_end_is_the_commands() {
 async fn an_unknown_key_is_asked_about_once() {
     let unknown = || failed(Failure::UnknownKey, Some(PEER));
     let refused = turn([QUEUED, of(8, QUEUED), unknown(), of(8, unknown())]);
-    let again = [9, 10].map(|transfer| Event::Queued { transfer }).into_iter().chain(sent(9)).chain(sent(10));
+    let again = [9, 10]
+        .map(|transfer| Event::Queued { transfer, batch: None })
+        .into_iter()
+        .chain(sent(9))
+        .chain(sent(10));
     let ran = send_two(&[], vec![refused.clone(), turn(again)], Person::Says("y")).await;
     assert_eq!((ran.code, ran.people.matches("[y/N]").count()), (0, 1), "{}", ran.people);
     match ran.asked.as_slice() {

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use p2p_protocol::{
-    FileId, Geometry, Manifest, PeerId,
+    Along, Batch, FileId, Geometry, Manifest, PeerId,
     limits::{FIRST_FRAME_DEADLINE, MAX_FIRST_FRAME_LEN, MAX_STRANGER_REQUESTS},
     policy::{Permit, Refusal, Rights, Situation, admit},
     reason::{ChunkFailure, Failure, PeerMisbehaved, RefuseReason, close},
     rules::Bounds,
     token::{ClaimId, Proof},
-    wire::peer::{Accept, AcceptFolder, ChunkFailed, Fetch, Message, Offer, Redeem},
+    wire::peer::{Accept, AcceptFolder, ChunkFailed, Fetch, Message, Offer, OfferTogether, Redeem},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -139,7 +139,10 @@ impl Sessions {
             () = self.shutdown.cancelled() => return Err(RunError::stopped()),
         };
         match first? {
-            Some(Message::Offer(offer)) => self.offered(link, control, &offer).await,
+            Some(Message::Offer(offer)) => self.offered(link, control, &offer, None).await,
+            Some(Message::OfferTogether(OfferTogether { batch, offer })) => {
+                self.offered(link, control, &offer, Some(batch)).await
+            }
             Some(Message::Fetch(fetch)) => self.serve(link, control, fetch, None).await,
             Some(Message::Redeem(Redeem { ticket, proof, fetch })) => {
                 self.serve(link, control, fetch, Some((ticket, proof))).await
@@ -192,12 +195,17 @@ impl Sessions {
         link: &Arc<Link>,
         control: &mut ControlStream,
         offer: &Offer,
+        batch: Option<Batch>,
     ) -> Result<(), RunError> {
         let peer = link.peer();
+        if batch.is_some_and(|batch| !batch.is_possible()) {
+            return Err(PeerMisbehaved::FalseBatch.into());
+        }
         if !self.peers.is_trusted(&peer) {
             return self.turn_away(link, control, RefuseReason::NotAllowed).await;
         }
-        let permit = match admit(self.situation(&peer, offer).await?, offer) {
+        let (batch, along) = self.along(&peer, offer, batch);
+        let permit = match admit(self.situation(&peer, offer, along).await?, offer) {
             Ok(permit) => permit,
             Err(refusal) => return refuse(link, control, refusal).await,
         };
@@ -218,6 +226,7 @@ impl Sessions {
         if job.is_over() || stop.is_cancelled() {
             return say(control, &Message::Refuse(RefuseReason::Busy)).await;
         }
+        job.offered(batch, permit.geometry());
         let result = self.receive_offer(&job, link, control, &permit, key, stop).await;
         if let Err(error) = &result {
             self.end_receiving(&job, error).await;
@@ -499,7 +508,8 @@ impl Sessions {
 /// The judgement on the answer to a fetch, which its owner wants: nothing but the rules of the conversation can be against it.
 pub(super) fn admit_asked(id: FileId, offer: &Offer) -> Result<Permit, RunError> {
     let (rights, bounds) = (Rights::default(), Bounds::default());
-    let situation = Situation { rights, asked: Some(id), running: 0, max_running: 1, bounds };
+    let (along, asked) = (Along::default(), Some(id));
+    let situation = Situation { rights, asked, running: 0, max_running: 1, bounds, along };
     admit(situation, offer).map_err(|refusal| match refusal.misbehaviour() {
         Some(fault) => fault.into(),
         None => RunError::new(Failure::Other, refusal.to_string()),

@@ -8,7 +8,7 @@ use std::{
 };
 
 use p2p_protocol::{
-    FileId, Manifest, Plan,
+    Along, FileId, Manifest, Plan,
     control::{EntryKind, FetchRequest, FolderEntry, Planned, SendRequest},
     limits::{FIRST_FRAME_DEADLINE, MAX_FRAME_LEN},
     manifest::{Entry, Node},
@@ -85,7 +85,7 @@ impl Sessions {
         if !self.peers.is_trusted(&peer) {
             return self.turn_away(link, control, RefuseReason::NotAllowed).await;
         }
-        let permit = match admit(self.situation(&peer, offer).await?, offer) {
+        let permit = match admit(self.situation(&peer, offer, Along::default()).await?, offer) {
             Ok(permit) => permit,
             Err(refusal) => return refuse(link, control, refusal).await,
         };

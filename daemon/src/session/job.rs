@@ -9,6 +9,7 @@
 //!     └──────────────────────── retry ──────────────────────────────┘
 //! ```
 
+mod batch;
 mod history;
 mod wishes;
 mod word;
@@ -20,7 +21,7 @@ use std::{
 };
 
 use p2p_protocol::{
-    ChunkRange, FileId, PeerId,
+    Answer, Batch, ChunkRange, FileId, PeerId,
     control::{Detail, Happening, LogEntry, Progress, State, Summary, TransferEvent, WaitReason},
     reason::{ChunkFailure, Failure},
 };
@@ -83,6 +84,9 @@ struct JobState {
     waiting: Option<WaitReason>,
     /// Whether its owner has to be asked before anything moves.
     asks: bool,
+    /// What it is offered together with, and what its owner said of all of that.
+    batch: Option<Batch>,
+    answer: Option<Answer>,
     error: Option<String>,
     ended_ms: Option<u64>,
     chunk_len: u64,
@@ -122,7 +126,7 @@ impl Job {
         spec: Spec,
         summary: Summary,
         last: Option<TransferEvent>,
-        word: Word,
+        (word, answer): (Word, Option<Answer>),
         wish: Wish,
     ) -> Arc<Self> {
         let mut state = JobState::waiting(summary.name, summary.target, summary.file_id, summary.peer);
@@ -134,6 +138,7 @@ impl Job {
         state.ended_ms = summary.ended_ms;
         state.state = if summary.state == State::Active { State::Waiting } else { summary.state };
         state.last = last;
+        (state.batch, state.answer) = (summary.batch, answer);
         state.asks = summary.waiting == Some(WaitReason::Accept) && word == Word::Open;
         if !state.is_over() {
             state.waiting = Some(if wish.paused { WaitReason::Paused } else { state.waits_for() });
@@ -193,6 +198,11 @@ impl Job {
         self.lock().progress.total_bytes
     }
 
+    /// The other side, once known.
+    pub(crate) fn peer(&self) -> Option<PeerId> {
+        self.lock().peer
+    }
+
     /// The content's identity, once known.
     pub(crate) fn file_id(&self) -> Option<FileId> {
         self.lock().file_id
@@ -239,6 +249,7 @@ impl Job {
         if !matches!(state.state, State::Failed | State::Cancelled) {
             return false;
         }
+        state.leave_refused_batch();
         state.state = State::Waiting;
         state.ended_ms = None;
         state.last = None;
@@ -283,6 +294,7 @@ impl Job {
             peer,
             total_bytes: progress.total_bytes,
             resumed_bytes: progress.verified_bytes,
+            batch: state.batch,
         };
         self.note(&mut state, Happening::Started, |entry| {
             entry.bytes = Some(progress.total_bytes);
@@ -470,6 +482,7 @@ impl Job {
             error: state.error.clone(),
             created_ms: self.created_ms,
             ended_ms: state.ended_ms,
+            batch: state.batch,
         }
     }
 
@@ -509,6 +522,8 @@ impl JobState {
             moved_before: 0,
             waiting: None,
             asks: false,
+            batch: None,
+            answer: None,
             error: None,
             ended_ms: None,
             chunk_len: 0,

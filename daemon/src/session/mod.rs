@@ -5,6 +5,7 @@
 //! two state machines.
 
 mod accept;
+mod batch;
 mod budget;
 mod clean_up;
 mod destination;
@@ -48,7 +49,7 @@ use std::{
 
 use bytes::Bytes;
 use p2p_protocol::{
-    FileId, PeerId,
+    Batch, FileId, PeerId,
     control::{
         FetchRequest, Happening, LogEntry, Output, PeerInfo, SendRequest, ShareRequest, State, TransferEvent,
         TrustRequest, Wishes,
@@ -95,6 +96,14 @@ pub(crate) struct Begun {
     pub(crate) transfer: u64,
     /// What happens to it; of a new one, from before its first step.
     pub(crate) events: mpsc::Receiver<TransferEvent>,
+    /// What it is offered together with.
+    pub(crate) batch: Option<Batch>,
+}
+
+impl Begun {
+    fn of(job: &Job) -> Self {
+        Self { transfer: job.number(), events: job.watch(), batch: job.batch() }
+    }
 }
 
 /// What is settled before any transfer.
@@ -259,13 +268,25 @@ impl Sessions {
 
     /// Sends a file, or joins the transfer that does so already.
     pub(crate) fn send(self: &Arc<Self>, request: SendRequest) -> Result<Begun, RunError> {
-        self.links.check_target(&request.target)?;
-        Excludes::new(&request.excludes)?;
+        self.check(&request)?;
+        let (job, is_new) = self.make(request)?;
+        Ok(self.begin(job, is_new))
+    }
+
+    /// Whether there can be such a transfer.
+    fn check(&self, send: &SendRequest) -> Result<(), RunError> {
+        self.links.check_target(&send.target)?;
+        Excludes::new(&send.excludes)?;
+        Ok(())
+    }
+
+    /// The transfer that a request is for, and whether it is new.
+    fn make(&self, request: SendRequest) -> Result<(Arc<Job>, bool), RunError> {
         let path = String::from_utf8_lossy(&request.path).into_owned();
         let own_name = path.rsplit('/').next().unwrap_or_default().to_owned();
         let (name, target) = (request.name.clone().unwrap_or(own_name), request.target.clone());
         let wishes = request.wishes;
-        self.begin(Spec::from(request), name, target, wishes)
+        self.find_or_make(Spec::from(request), name, target, wishes)
     }
 
     /// Fetches a file, or joins the transfer that does so already. The second part is what goes to the
@@ -283,11 +304,12 @@ impl Sessions {
         let wishes = request.wishes;
         let spec = Spec::from(request);
         if !to_stdout {
-            return Ok((self.begin(spec, name, target, wishes)?, None));
+            let (job, is_new) = self.find_or_make(spec, name, target, wishes)?;
+            return Ok((self.begin(job, is_new), None));
         }
         let (job, _) = self.registry.find_or_make(spec, name, target)?;
         job.ask_for(wishes);
-        let begun = Begun { transfer: job.number(), events: job.watch() };
+        let begun = Begun::of(&job);
         let (client, bytes) = StdoutClient::new();
         self.stdout_clients().insert(job.number(), client.clone());
         let reader = job.clone();
@@ -299,24 +321,28 @@ impl Sessions {
         Ok((begun, Some(bytes)))
     }
 
-    fn begin(
-        self: &Arc<Self>,
+    fn find_or_make(
+        &self,
         spec: Spec,
         name: String,
         target: String,
         wishes: Wishes,
-    ) -> Result<Begun, RunError> {
+    ) -> Result<(Arc<Job>, bool), RunError> {
         let (job, is_new) = self.registry.find_or_make(spec, name, target)?;
         if wishes != Wishes::default() {
             job.ask_for(wishes);
             self.links.lanes().prioritise(job.number(), job.wish().priority);
             self.registry.save(&job);
         }
-        let begun = Begun { transfer: job.number(), events: job.watch() };
+        Ok((job, is_new))
+    }
+
+    fn begin(self: &Arc<Self>, job: Arc<Job>, is_new: bool) -> Begun {
+        let begun = Begun::of(&job);
         if is_new {
             self.spawn_job(job);
         }
-        Ok(begun)
+        begun
     }
 
     /// Makes a file or folder fetchable: its File ID, its path, who can fetch it, and what is worth a word about it. `keep_on` is asked

@@ -16,7 +16,7 @@ use p2p_protocol::{
         MAX_MANIFEST_LEN, RETRY_MAX, RETRY_MIN,
     },
     reason::{AbortReason, Failure, PeerMisbehaved},
-    wire::peer::{Accept, Fetch, Kind, Message, Offer, PauseReason},
+    wire::peer::{Accept, Fetch, Kind, Message, Offer, OfferTogether, PauseReason},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -177,7 +177,11 @@ impl Sessions {
         let (shown, id) = (offer.name.clone(), offer.file_id);
         let mut control = open(job, &link, stop).await.map_err(|error| error.on(&link, fresh))?;
         let conversation = async {
-            say(&mut control, &Message::Offer(offer)).await?;
+            let offer = match job.batch() {
+                Some(batch) => Message::OfferTogether(OfferTogether { batch, offer }),
+                None => Message::Offer(offer),
+            };
+            say(&mut control, &offer).await?;
             // The one chunk of a small file goes along, unless it is known to be there.
             let opening = if let Some(manifest) = source.manifest() {
                 Opening::Folder(
@@ -392,7 +396,6 @@ impl Sessions {
             other => return Err(closed_by(other)),
         };
         let permit = admit_asked(id, &offer)?;
-
         let (folder, name) = self.destination(output, &permit).await?;
         // An eager fetch says nothing of a folder: it begins with the list of its entries.
         let eager = eager.filter(|_| permit.manifest_len().is_none());

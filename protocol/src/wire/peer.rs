@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ChunkRange, Cv, FileId, ResumeKey,
+    Batch, ChunkRange, Cv, FileId, ResumeKey,
     reason::{AbortReason, ChunkFailure, RefuseReason},
     token::{ClaimId, Proof},
 };
@@ -71,6 +71,8 @@ pub enum Message {
     Try(Offer),
     /// Receiver: what it would take of that.
     WouldTake(WouldTake),
+    /// Provider: what it has, as one of several things that it offers together. First on a stream, in place of `Offer`.
+    OfferTogether(OfferTogether),
 }
 
 /// What a provider has.
@@ -110,6 +112,15 @@ pub struct WouldTake {
     pub files: u64,
     /// Their bytes, at most.
     pub bytes: u64,
+}
+
+/// What a provider has, and what it has along with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfferTogether {
+    /// What all of them are together.
+    pub batch: Batch,
+    /// This one.
+    pub offer: Offer,
 }
 
 /// Kinds of things that can be offered.
@@ -309,6 +320,7 @@ impl Message {
             Self::Peek(_) => "Peek",
             Self::Try(_) => "Try",
             Self::WouldTake(_) => "WouldTake",
+            Self::OfferTogether(_) => "OfferTogether",
         }
     }
 }

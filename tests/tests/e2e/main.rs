@@ -35,6 +35,7 @@ mod stdin;
 mod supervised;
 mod swapped;
 mod tickets;
+mod together;
 mod transfer;
 mod trust;
 mod unsealed;

@@ -20,4 +20,5 @@ mod packets;
 mod quotas;
 mod receiver;
 mod steps;
+mod together;
 mod unsealed;
