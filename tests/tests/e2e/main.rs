@@ -7,6 +7,7 @@ mod away;
 mod confine;
 mod crash;
 mod doctor;
+mod findings;
 mod folders;
 mod history;
 mod hooks;
