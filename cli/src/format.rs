@@ -2,23 +2,13 @@
 
 use std::time::Duration;
 
-use p2p_protocol::{rate::RateError, rules::Size};
+use p2p_protocol::{rate::RateError, rules::Size, shown::Bytes};
 
 use crate::args::Bound;
 
-const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
-
 /// A number of bytes: `512 B`, `1.5 KiB`, `93 MiB`.
 pub(crate) fn bytes(n: u64) -> String {
-    let mut value = n as f64;
-    let mut unit = 0;
-    // What would be rounded to 1024 of one unit is shown as 1.0 of the next.
-    while value >= 1023.95 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    let digits = usize::from(unit > 0 && value < 99.95);
-    format!("{value:.digits$} {}", UNITS[unit])
+    Bytes(n).to_string()
 }
 
 /// Bytes per second.

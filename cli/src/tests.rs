@@ -144,6 +144,7 @@ fn started(direction: Direction, resumed_bytes: u64) -> Event {
         total_bytes: 1000,
         resumed_bytes,
         batch: None,
+        target: "fifi".into(),
     })
 }
 

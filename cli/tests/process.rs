@@ -47,6 +47,7 @@ fn started() -> Vec<Event> {
         total_bytes: 1000,
         resumed_bytes: 0,
         batch: None,
+        target: "fifi".into(),
     };
     vec![Event::Queued { transfer: 7, batch: None }, Event::Transfer(started)]
 }

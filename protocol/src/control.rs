@@ -392,6 +392,8 @@ pub enum TransferEvent {
         resumed_bytes: u64,
         /// What it is offered together with.
         batch: Option<Batch>,
+        /// The other side, as typed or as known by name.
+        target: String,
     },
     /// Nothing moves, for this reason.
     Waiting {

@@ -22,6 +22,7 @@ pub mod queue;
 pub mod rate;
 pub mod reason;
 pub mod rules;
+pub mod shown;
 pub mod succession;
 pub mod throttle;
 pub mod token;

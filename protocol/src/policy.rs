@@ -8,6 +8,7 @@ use crate::{
     name::NameError,
     reason::{PeerMisbehaved, RefuseReason},
     rules::Bounds,
+    shown::Bytes,
     wire::peer::{Kind, Offer},
 };
 
@@ -95,13 +96,13 @@ pub enum Refusal {
     #[error("nothing is taken of this peer")]
     Never,
     /// It is larger than the owner takes of this peer.
-    #[error("larger than the {limit} bytes that are taken of this peer")]
+    #[error("larger than the {} that are taken of this peer", Bytes(*limit))]
     TooLarge {
         /// The most bytes.
         limit: u64,
     },
     /// With it more would lie here of this peer than the owner wants.
-    #[error("only {left} bytes are left of this peer's quota")]
+    #[error("only {} are left of this peer's quota", Bytes(*left))]
     Quota {
         /// The bytes that are left.
         left: u64,

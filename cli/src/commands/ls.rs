@@ -7,10 +7,12 @@ use p2p_protocol::{
     wire::peer::Shared,
 };
 
+use super::doctor::unknown_key;
 use crate::{client, context::Context, error::CliError, format, json::Line};
 
 pub(crate) async fn run(ctx: &Context, peer: &str) -> Result<(), CliError> {
-    let answer = ctx.connect_or_start().await?.ask_all(&Request::Listing(peer.to_owned())).await?;
+    let answer = ctx.connect_or_start().await?.ask_all(&Request::Listing(peer.to_owned())).await;
+    let answer = answer.map_err(|error| unknown_key(ctx, error, peer))?;
     let mut shares = Vec::new();
     for event in answer {
         let Event::Listed(share) = event else { return Err(client::unexpected()) };

@@ -68,6 +68,9 @@ fn requests(mut typed: Send) -> Result<Vec<SendRequest>, CliError> {
         Ok(SendRequest { name, path: source.into_bytes(), ..plain.clone() })
     });
     let requests: Result<Vec<_>, CliError> = requests.collect();
+    if requests.is_ok() {
+        excludes::need_folder(&plain.excludes, &paths)?;
+    }
     requests.map_err(|error| if paths.len() > 1 { error.hint("nothing was sent") } else { error })
 }
 

@@ -100,6 +100,26 @@ async fn those_that_are_open_are_watched_on_when_the_daemon_comes_back() {
 }
 
 #[tokio::test]
+async fn a_command_whose_time_is_over_sums_up_too() {
+    let script = || vec![turn([QUEUED, of(8, QUEUED)].into_iter().chain(sent(8)))];
+    let patient = |ctx: &mut Context, _: &Path| ctx.patience = Duration::from_secs(1000);
+    let other = tempfile::NamedTempFile::new().unwrap();
+    let words = ["send", "PATH", other.path().to_str().unwrap(), "--to", "fifi", "--timeout", "1s"];
+    let ran = run_with(&[&words[..], &["--json"]].concat(), script(), patient).await;
+    let lines = ran.json();
+    let [.., timeout, summary] = lines.as_slice() else { panic!("{}", ran.data) };
+    assert_eq!((&timeout["event"], &timeout["transfer"]), (&"timeout".into(), &7.into()));
+    assert_eq!((&summary["transfers"], &summary["done"]), (&2.into(), &1.into()));
+    assert_eq!((ran.code, &summary["exit_code"]), (1, &1.into()));
+    let ran = run_with(&words, script(), patient).await;
+    assert!(
+        ran.people.contains("sent: 1 of 2") && ran.people.contains("1 transfer goes on"),
+        "{}",
+        ran.people
+    );
+}
+
+#[tokio::test]
 async fn detached_prints_the_numbers_in_the_order_of_the_paths() {
     let script = || vec![turn([of(9, QUEUED), of(8, QUEUED)])];
     let ran = send_two(&["--detach"], script(), Person::Absent).await;

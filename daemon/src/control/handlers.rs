@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use p2p_protocol::{
-    PeerId,
+    FileId, PeerId,
     control::{
         Confinement, Event, Request, SendRequest, ShareRequest, ShareWith, Status, Summary, TransferEvent,
         WaitReason,
@@ -116,7 +116,7 @@ impl Handlers {
             Request::Limit { change, reset } => {
                 events.say(Event::Limits(sessions.limiter().change(change, reset))).await
             }
-            Request::Log(request) => match sessions.registry().log(request) {
+            Request::Log(request) => match sessions.log(request) {
                 Ok(entries) => {
                     for entry in entries {
                         events.say(Event::Log(entry)).await?;
@@ -247,6 +247,12 @@ impl Handlers {
 
     async fn share(&self, share: ShareRequest, events: &Events) -> Result<(), Gone> {
         let (client, with) = (events.0.clone(), share.with.clone());
+        // Nothing is shared for a ticket that cannot be.
+        if let ShareWith::Ticket(terms) = &with
+            && let Err(error) = self.sessions.check_terms(FileId([0; 32]), terms)
+        {
+            return events.answer(Err(error)).await;
+        }
         let keep_on = move || !client.is_closed();
         events
             .say(Event::Transfer(TransferEvent::Waiting { transfer: 0, reason: WaitReason::Hashing }))

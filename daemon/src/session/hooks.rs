@@ -12,7 +12,7 @@ use p2p_protocol::{
 use tokio::{process::Command, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::{Registry, run::path_of, spec::Spec};
+use super::Registry;
 use crate::config::Hooks;
 
 /// Programs that run at a time.
@@ -75,10 +75,10 @@ pub(super) async fn follow(
             continue;
         }
         let mut facts = facts(occasion, &summary, &event);
-        if let Spec::Send { path, .. } = job.spec() {
+        if let Some(path) = job.spec().source() {
             // Where it is there is no path of this machine.
             facts.retain(|(name, _)| *name != "P2P_PATH");
-            facts.push(("P2P_PATH", path_of(path).display().to_string()));
+            facts.push(("P2P_PATH", path.display().to_string()));
         }
         facts.push(("P2P_HOME", home.display().to_string()));
         for words in commands(&hooks, occasion, &summary) {
@@ -190,7 +190,10 @@ async fn run(words: &[String], facts: Vec<(&'static str, String)>) {
 mod tests {
     use p2p_protocol::{Batch, FileId};
 
-    use super::{super::job::Job, *};
+    use super::{
+        super::{job::Job, spec::Spec},
+        *,
+    };
     use crate::session::error::RunError;
 
     fn received() -> (Summary, TransferEvent) {

@@ -118,14 +118,16 @@ impl Job {
             Spec::Receive { peer, file_id } | Spec::Serve { peer, file_id } => (Some(*file_id), Some(*peer)),
             Spec::ReceiveUnsealed { peer, .. } => (None, Some(*peer)),
         };
-        Self::build(number, spec, now_ms(), JobState::waiting(name, target, file_id, peer))
+        let path = spec.source().map(|path| path.display().to_string());
+        let state = JobState { path, ..JobState::waiting(name, target, file_id, peer) };
+        Self::build(number, spec, now_ms(), state)
     }
 
     /// A transfer of an earlier daemon, as its catalog kept it.
     pub(crate) fn restored(
         spec: Spec,
         summary: Summary,
-        last: Option<TransferEvent>,
+        (last, chunk_len): (Option<TransferEvent>, u64),
         (word, answer): (Word, Option<Answer>),
         wish: Wish,
     ) -> Arc<Self> {
@@ -138,7 +140,7 @@ impl Job {
         state.ended_ms = summary.ended_ms;
         state.state = if summary.state == State::Active { State::Waiting } else { summary.state };
         state.last = last;
-        (state.batch, state.answer) = (summary.batch, answer);
+        (state.batch, state.answer, state.chunk_len) = (summary.batch, answer, chunk_len);
         state.asks = summary.waiting == Some(WaitReason::Accept) && word == Word::Open;
         if !state.is_over() {
             state.waiting = Some(if wish.paused { WaitReason::Paused } else { state.waits_for() });
@@ -191,6 +193,11 @@ impl Job {
     /// Bytes that the receiver has verified.
     pub(crate) fn verified_bytes(&self) -> u64 {
         self.lock().progress.verified_bytes
+    }
+
+    /// Bytes of a chunk, once known.
+    pub(crate) fn chunk_len(&self) -> u64 {
+        self.lock().chunk_len
     }
 
     /// Bytes of the whole, once known.
@@ -295,6 +302,7 @@ impl Job {
             total_bytes: progress.total_bytes,
             resumed_bytes: progress.verified_bytes,
             batch: state.batch,
+            target: state.target.clone(),
         };
         self.note(&mut state, Happening::Started, |entry| {
             entry.bytes = Some(progress.total_bytes);

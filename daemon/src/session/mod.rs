@@ -51,8 +51,8 @@ use bytes::Bytes;
 use p2p_protocol::{
     Batch, FileId, PeerId,
     control::{
-        FetchRequest, Happening, LogEntry, Output, PeerInfo, SendRequest, ShareRequest, State, TransferEvent,
-        TrustRequest, Wishes,
+        FetchRequest, Happening, LogEntry, LogRequest, Output, PeerInfo, SendRequest, ShareRequest, State,
+        TransferEvent, TrustRequest, Wishes,
     },
     limits::{DRAIN_DEADLINE, MANIFEST_BUDGET, OUTGOING_BUDGET, STRANGER_BUDGET},
     reason::{AbortReason, Failure, RefuseReason, close},
@@ -385,11 +385,29 @@ impl Sessions {
         Err(RunError::new(Failure::NotFound, format!("{id} is not shared here")))
     }
 
+    /// What happened. Of a transfer that was never there nothing could.
+    pub(crate) fn log(&self, request: LogRequest) -> Result<Vec<LogEntry>, RunError> {
+        let found = self.registry.log(request)?;
+        match request.transfer {
+            Some(number) if found.is_empty() => self.job(number).map(|_| found),
+            _ => Ok(found),
+        }
+    }
+
     /// What is shared, oldest first: each File ID, its path and, in words, who can fetch it.
     pub(crate) async fn shares(&self) -> Result<Vec<(FileId, PathBuf, String)>, RunError> {
         let store = self.store.clone();
-        let shares = blocking(&self.workers, move || store.catalog().shares()).await??;
-        let words = |share: &Share| Audience::of_share(share).words(&self.peers);
+        let read =
+            move || Ok::<_, StoreError>((store.catalog().shares()?, store.catalog().tickets(now_ms())?));
+        let (shares, tickets) = blocking(&self.workers, read).await??;
+        let words = |share: &Share| {
+            let by_ticket = tickets.iter().any(|ticket| ticket.file_id == share.file_id);
+            match Audience::of_share(share) {
+                // Its tickets are used up, or hold no longer.
+                Audience::Peers(named) if named.is_empty() && !by_ticket => "nobody now".to_owned(),
+                audience => audience.words(&self.peers),
+            }
+        };
         Ok(shares.into_iter().map(|share| (share.file_id, share.path.clone(), words(&share))).collect())
     }
 

@@ -46,6 +46,9 @@ struct Saved {
     /// What its owner wishes.
     #[serde(default)]
     wish: Wish,
+    /// Bytes of a chunk, once known.
+    #[serde(default)]
+    chunk_len: u64,
 }
 
 /// The transfers.
@@ -73,10 +76,13 @@ impl Registry {
             let parsed =
                 (serde_json::from_str::<Spec>(&row.spec), serde_json::from_str::<Saved>(&row.summary));
             match parsed {
-                (Ok(spec), Ok(Saved { summary, last, accepted, answer, wish })) => {
+                (Ok(spec), Ok(Saved { summary, last, accepted, answer, wish, chunk_len })) => {
                     let summary = Summary { transfer: row.number, ..summary };
                     let word = if accepted { Word::Yes } else { Word::Open };
-                    jobs.insert(row.number, Job::restored(spec, summary, last, (word, answer), wish));
+                    jobs.insert(
+                        row.number,
+                        Job::restored(spec, summary, (last, chunk_len), (word, answer), wish),
+                    );
                 }
                 // Written by another version: history, not data, so leaving it out loses nothing.
                 _ => tracing::warn!(
@@ -279,7 +285,8 @@ fn row(job: &Job) -> Result<JobRow, RunError> {
         })
     };
     let (last, accepted) = (job.last_event(), job.word() == Word::Yes);
-    let saved = Saved { summary, last, accepted, answer: job.answer(), wish: job.wish() };
+    let saved =
+        Saved { summary, last, accepted, answer: job.answer(), wish: job.wish(), chunk_len: job.chunk_len() };
     let summary = &saved.summary;
     Ok(JobRow {
         number: summary.transfer,

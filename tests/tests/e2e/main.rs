@@ -8,6 +8,7 @@ mod confine;
 mod crash;
 mod doctor;
 mod dry_run;
+mod findings;
 mod folders;
 mod history;
 mod hooks;
