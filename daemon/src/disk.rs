@@ -279,6 +279,13 @@ pub(crate) fn is_unsupported(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL))
 }
 
+/// Whether a file cannot have a second name where it lies: FAT knows none, and says so in its own way, and every file
+/// system has a most.
+pub(crate) fn takes_no_link(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    is_unsupported(error) || matches!(Errno::from_io_error(error), Some(Errno::PERM | Errno::MLINK))
+}
+
 /// Whether all bytes are zero: the first one, and each one equal to its neighbour.
 pub(crate) fn is_zero(bytes: &[u8]) -> bool {
     match bytes {

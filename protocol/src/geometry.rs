@@ -52,10 +52,27 @@ impl Geometry {
             _ => 20,
         };
         let mut log2 = wanted;
-        while log2 < MAX_CHUNK_LOG2 && size.div_ceil(1 << log2) > MAX_CHUNKS / 16 {
+        while log2 < MAX_CHUNK_LOG2 && !Self::few(size, log2) {
             log2 += 1;
         }
         Self::new(size, log2)
+    }
+
+    /// The chunk size for a file of this size over a path that takes so many bytes a second, where that is known: the one that
+    /// fits the file, unless such a chunk would take more than a second; then a smaller one, of which a break costs less
+    /// and which shows sooner that something moves.
+    pub fn for_path(size: u64, rate: Option<u64>) -> Result<Self, GeometryError> {
+        let Self { mut chunk_log2, .. } = Self::for_size(size)?;
+        let slow = |log2: u8| rate.is_some_and(|rate| 1 << log2 > rate);
+        while chunk_log2 > MIN_CHUNK_LOG2 && slow(chunk_log2) && Self::few(size, chunk_log2 - 1) {
+            chunk_log2 -= 1;
+        }
+        Self::new(size, chunk_log2)
+    }
+
+    /// Whether chunks of this size are so few that nothing about them grows large.
+    fn few(size: u64, chunk_log2: u8) -> bool {
+        size.div_ceil(1 << chunk_log2) <= MAX_CHUNKS / 16
     }
 
     /// The file's size in bytes.
@@ -185,6 +202,20 @@ mod tests {
         assert_eq!([0, 1, (64 << 20) - 1].map(log2), [18, 18, 18]);
         assert_eq!([64 << 20, 1 << 30, 1 << 40].map(log2), [20, 20, 20]);
         assert_eq!([(1 << 40) + 1, 1 << 41, (1 << 41) + 1, MAX_FILE_LEN].map(log2), [21, 21, 22, 22]);
+    }
+
+    #[test]
+    fn on_a_slow_path_chunks_are_smaller_if_they_do_not_become_too_many() {
+        let log2 = |size, rate| Geometry::for_path(size, rate).unwrap().chunk_log2();
+        let rates =
+            [None, Some(u64::MAX), Some(1 << 20), Some((1 << 20) - 1), Some(1 << 19), Some(1 << 18), Some(0)];
+        assert_eq!(rates.map(|rate| log2(1 << 30, rate)), [20, 20, 20, 19, 19, 18, 18]);
+        assert_eq!(rates.map(|rate| log2(1 << 20, rate)), [18; 7]);
+        assert_eq!(
+            [1 << 38, (1 << 38) + 1, 1 << 40, 1 << 42].map(|size| log2(size, Some(1))),
+            [18, 19, 20, 22]
+        );
+        assert!(Geometry::for_path(u64::MAX, Some(1)).is_err());
     }
 
     #[test]

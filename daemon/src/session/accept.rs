@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use p2p_protocol::{
-    Manifest, PeerId,
+    Geometry, Manifest, PeerId,
     limits::{FIRST_FRAME_DEADLINE, MAX_FIRST_FRAME_LEN, MAX_STRANGER_REQUESTS},
     policy::{Permit, Refusal, admit},
     reason::{ChunkFailure, Failure, PeerMisbehaved, RefuseReason, close},
@@ -453,14 +453,15 @@ impl Sessions {
                 return Err(RunError { tell: None, ..error });
             }
         };
-        let offer = super::run::offer_of(&source, Some(&source.name()), None)?;
+        let offer = super::run::offer_of(&source, Some(&source.name()), None, link)?;
+        let geometry = Geometry::new(offer.size, offer.chunk_log2).map_err(PeerMisbehaved::Geometry)?;
         say(control, &Message::Offer(offer)).await?;
         let opening = match source.manifest() {
             // An eager fetch says nothing of a folder.
             Some(manifest) => {
                 Opening::Folder(folder::answer(job, control, &self.workers, &source, manifest, &stop).await?)
             }
-            None if eager => Opening::Eager,
+            None if eager => Opening::Eager(geometry),
             None => Opening::Accepted(answer(job, control, &stop).await?),
         };
         let (registry, size, name) = (&*self.registry, source.size(), source.name());

@@ -62,8 +62,8 @@ pub(crate) struct Providing<'a> {
 
 /// How far the two sides are.
 pub(crate) enum Opening {
-    /// The receiver asked with an eager fetch, which stands for its answer.
-    Eager,
+    /// The receiver asked with an eager fetch, which stands for its answer: it takes whatever chunks were offered.
+    Eager(Geometry),
     /// It has answered.
     Accepted(Accept),
     /// It has answered, to the offer of a folder.
@@ -129,9 +129,13 @@ pub(crate) async fn provide(run: Providing<'_>) -> Result<Done, RunError> {
     let Providing { job, registry, workers, link, control, source, name, opening, memory, flow, stop } = run;
     let (begun, identity) = (Instant::now(), source.file_id());
     let (sender, mut news) = mpsc::channel(64);
+    let offered = match &opening {
+        Opening::Eager(geometry) => *geometry,
+        _ => Geometry::for_size(source.size()).map_err(PeerMisbehaved::Geometry)?,
+    };
     let mut way = Way {
         workers,
-        layout: Geometry::for_size(source.size()).map_err(PeerMisbehaved::Geometry)?.into(),
+        layout: offered.into(),
         source,
         link: link.clone(),
         transfer: control.id,
@@ -145,7 +149,7 @@ pub(crate) async fn provide(run: Providing<'_>) -> Result<Done, RunError> {
     let mut chunks = JoinSet::new();
     let mut files = ChunkSet::new();
     let (accept, early) = match opening {
-        Opening::Eager => (None, false),
+        Opening::Eager(_) => (None, false),
         Opening::Folder(AcceptFolder { files: wanted, accept }) => {
             let count = way.source.manifest().map_or(0, |manifest| manifest.files().len());
             files = ChunkSet::from_wire(&wanted, count as u32).map_err(PeerMisbehaved::Ranges)?;

@@ -229,7 +229,7 @@ impl Receipt {
         if let Some(stand_in) = self.stand_in {
             catalog.put_receipt(self.peer, stand_in, path)?;
         }
-        if self.fetchable {
+        if self.fetchable && published.copies.is_empty() {
             let existing = catalog.share(id)?;
             let shared = shares::share_back(existing, id, path.clone(), self.peer, self.created_ms);
             catalog.put_share(&shared)?;

@@ -42,7 +42,7 @@ use super::{
     waits::Waits,
 };
 use crate::{
-    store::{Partial, PublishName, Published, StoreError},
+    store::{Partial, PublishName, Published, Remark, StoreError},
     transport::{ChunkReceiver, ControlStream},
     workers::Workers,
 };
@@ -445,13 +445,20 @@ impl Run<'_> {
                 Ok(())
             }
             News::Published(Ok(done)) => {
-                let name = done.name.clone();
+                let (name, fetchable) = (done.name.clone(), self.fetchable && done.copies.is_empty());
+                done.copies.iter().for_each(|path| self.job.remark(Remark::copied(path.clone())));
+
                 self.published = Some(done);
-                self.input(ReceiverInput::Published { name, fetchable: self.fetchable })
+                self.input(ReceiverInput::Published { name, fetchable })
             }
             News::StorageFailed(error) | News::Published(Err(error)) => self.storage_failed(error),
             News::Fed(Ok(())) => {
-                self.published = Some(Published { path: "-".into(), name: "-".into(), already: false });
+                self.published = Some(Published {
+                    path: "-".into(),
+                    name: "-".into(),
+                    already: false,
+                    copies: Vec::new(),
+                });
                 self.input(ReceiverInput::Published { name: "-".into(), fetchable: false })
             }
             News::Fed(Err(error)) | News::Broken(error) => Err(error),

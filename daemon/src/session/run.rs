@@ -170,7 +170,7 @@ impl Sessions {
         *kept = Some(source.clone());
         // What is hashed first at once has no partial that was begun before it was.
         let key = source.resume_key(&self.secret).filter(|_| source.size() > HASH_FIRST_LEN);
-        let offer = offer_of(&source, name, key)?;
+        let offer = offer_of(&source, name, key, &link)?;
         if offer.file_id.is_none() {
             tracing::debug!(transfer = job.number(), path = %path.display(), "offered before it is hashed");
         }
@@ -480,6 +480,7 @@ pub(super) fn offer_of(
     source: &Source,
     name: Option<&str>,
     resume_key: Option<ResumeKey>,
+    link: &Link,
 ) -> Result<Offer, RunError> {
     let Some(name) = name.or(source.path().file_name().and_then(OsStr::to_str)).map(str::to_owned) else {
         let message = format!("{}: its name is not UTF-8; give another with --name", source.path().display());
@@ -489,7 +490,7 @@ pub(super) fn offer_of(
         let message = format!("no receiver takes this name ({error}); give another with --name");
         return Err(RunError::new(Failure::Usage, message));
     }
-    let geometry = Geometry::for_size(source.size())
+    let geometry = Geometry::for_path(source.size(), link.connection().rate())
         .map_err(|error| RunError::new(Failure::Usage, format!("{}: {error}", source.path().display())))?;
     let kind = match source.manifest() {
         Some(_) => Kind::Folder { manifest_len: list_len(source)? },

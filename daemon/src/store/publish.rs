@@ -57,6 +57,9 @@ pub(crate) struct Published {
     pub(crate) name: String,
     /// It was there before, byte for byte.
     pub(crate) already: bool,
+    /// What in a folder is a copy and should be a hard link, which its file system has none of. The content is all
+    /// there, and the folder is no longer the one that its File ID names.
+    pub(crate) copies: Vec<String>,
 }
 
 impl PublishName {
@@ -127,11 +130,13 @@ impl Partial {
         }
         self.check_place()?;
         self.check_complete()?;
-        self.settle()?;
+        let copies = self.settle()?;
         let published = match name {
             PublishName::Instead(new) => self.take_the_place_of(new)?,
             name => self.place(name)?,
         };
+        let published = Published { copies, ..published };
+
         self.finish(&mut journal, &published);
         Ok(published)
     }
@@ -163,8 +168,9 @@ impl Partial {
         Ok(())
     }
 
-    /// Sets mode and times, and syncs the data with them.
-    fn settle(&self) -> Result<(), StoreError> {
+    /// Sets mode and times, and syncs the data with them; what of a folder is a copy.
+    fn settle(&self) -> Result<Vec<String>, StoreError> {
+        let mut copies = Vec::new();
         self.reserve_no_more();
         self.settle_length()?;
         let disk = &**self.store.disk();
@@ -181,13 +187,14 @@ impl Partial {
             }
             Data::Folder(staging) => {
                 let completed = staging.complete(self.store.file_mode(), self.spec.modified_ns);
-                completed.map_err(self.io("complete the folder"))?;
+                copies = completed.map_err(self.io("complete the folder"))?;
                 if let Some(names) = staging.same_name().map_err(self.io("look at"))? {
                     return Err(StoreError::SameName { path: self.path_of(PART), names });
                 }
             }
         }
-        self.data.sync(disk, true).map_err(|error| self.lost(&error))
+        self.data.sync(disk, true).map_err(|error| self.lost(&error))?;
+        Ok(copies)
     }
 
     fn place(&self, name: &PublishName) -> Result<Published, StoreError> {
@@ -197,7 +204,7 @@ impl Partial {
             let path = self.folder.path.join(&new);
             let published = |already| {
                 let name = new.to_string_lossy().into_owned();
-                Published { path: path.clone(), name, already }
+                Published { path: path.clone(), name, already, copies: Vec::new() }
             };
             loop {
                 match self.rename_to(&new) {
@@ -231,7 +238,7 @@ impl Partial {
         let path = self.folder.path.join(new);
         let (disk, part) = (self.store.disk(), OsString::from(format!("{}{PART}", self.stem())));
         let name = new.to_string_lossy().into_owned();
-        let published = Published { path: path.clone(), name, already: false };
+        let published = Published { path: path.clone(), name, already: false, copies: Vec::new() };
         let exchange = || disk.exchange(&self.partials, &part, &self.folder.dir, new);
         let undo: &dyn Fn() -> io::Result<()> = match self.rename_to(new) {
             Ok(()) => {

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     buffer::Buffer,
-    disk::{Disk, NEW, PRIVATE_FOLDER, PUBLIC_FOLDER, read_exact, write_all},
+    disk::{Disk, NEW, PRIVATE_FOLDER, PUBLIC_FOLDER, read_exact, takes_no_link, write_all},
 };
 
 /// Permissions of a published file: what the umask leaves.
@@ -285,9 +285,11 @@ impl Staging {
         Ok(())
     }
 
-    /// Makes what no chunk carries, and sets the times: the content is complete then, and not yet synced.
-    pub(super) fn complete(&self, mode: u32, modified_ns: Option<i64>) -> io::Result<()> {
+    /// Makes what no chunk carries, and sets the times: the content is complete then, and not yet synced. Paths of hard
+    /// links that are copies, as the file system has no such links.
+    pub(super) fn complete(&self, mode: u32, modified_ns: Option<i64>) -> io::Result<Vec<String>> {
         let manifest = self.plan.manifest();
+        let mut copies = Vec::new();
         for (number, entry) in (0..).zip(manifest.entries()) {
             let (folder, name) = self.folders.locate(&entry.path)?;
             match &entry.node {
@@ -299,7 +301,13 @@ impl Staging {
                 Node::HardLink { of } if *of < number => {
                     let (from, first) = self.folders.locate(&self.entry(*of)?.path)?;
                     let again = || self.disk.link(&from, OsStr::new(first), &folder, OsStr::new(name));
-                    self.replacing(&folder, name, again)?;
+                    match self.replacing(&folder, name, again) {
+                        Err(error) if takes_no_link(&error) => {
+                            self.copy(*of, &folder, name)?;
+                            copies.push(entry.path.clone());
+                        }
+                        other => other?,
+                    }
                 }
                 Node::HardLink { .. } => return Err(io::ErrorKind::InvalidInput.into()),
             }
@@ -314,6 +322,23 @@ impl Staging {
         }
         self.disk.set_mode(&self.handle, mode)?;
         self.set_time(&self.handle, modified_ns);
+        Ok(copies)
+    }
+
+    /// Copies a file of this folder.
+    fn copy(&self, number: u32, folder: &Dir, name: &str) -> io::Result<()> {
+        let (first, size) = (self.entry(number)?, self.size_of(number)?);
+        let from = self.folders.open(&first.path)?;
+        let to = self.replacing(folder, name, || {
+            self.disk.open(folder, OsStr::new(name), NEW | OFlags::NOFOLLOW, mode_of(&first.node))
+        })?;
+        let mut buffer = Buffer::take(GROUP_LEN as usize);
+        for start in (0..size).step_by(GROUP_LEN as usize) {
+            let part = &mut buffer[..GROUP_LEN.min(size - start) as usize];
+            read_exact(&*self.disk, &from, part, start)?;
+            write_all(&*self.disk, &to, part, start)?;
+        }
+        self.set_time(&to, first.modified_ns);
         Ok(())
     }
 

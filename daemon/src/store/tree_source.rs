@@ -69,6 +69,14 @@ pub(crate) enum Remark {
 }
 
 impl Remark {
+    /// A hard link is a copy where it was received.
+    pub(crate) fn copied(path: String) -> Self {
+        Self::LeftOut(LeftOut {
+            path,
+            what: "the hard link: the file system here has none, so that it is a copy",
+        })
+    }
+
     /// The same, for who follows a transfer.
     pub(crate) fn event(self, transfer: u64) -> TransferEvent {
         match self {

@@ -31,6 +31,9 @@ pub(crate) struct Connection {
     shared: Arc<Shared>,
 }
 
+/// Bytes that have gone over a path by the time that its rate is believed.
+const RATE_KNOWN_AFTER: u64 = 1 << 20;
+
 #[derive(Debug)]
 struct Shared {
     id: u64,
@@ -133,6 +136,14 @@ impl Connection {
     pub(crate) fn stats(&self) -> PathStats {
         let stats = self.quic.stats();
         PathStats { rtt: stats.path.rtt, window: stats.path.cwnd, stream_frames: stats.frame_tx.stream }
+    }
+
+    /// About how many bytes a second the path takes, once enough went over it from here for that to be known. The
+    /// window has room for a burst on top of what is on the path, so half of it is taken for that.
+    pub(crate) fn rate(&self) -> Option<u64> {
+        let stats = self.quic.stats();
+        let known = stats.udp_tx.bytes >= RATE_KNOWN_AFTER && !stats.path.rtt.is_zero();
+        known.then(|| (stats.path.cwnd as f64 / 2.0 / stats.path.rtt.as_secs_f64()) as u64)
     }
 
     /// The largest packet that is known to get through so far, in bytes of UDP payload.

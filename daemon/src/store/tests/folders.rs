@@ -316,6 +316,36 @@ fn two_names_that_turn_out_to_be_one_are_an_error_and_nothing_is_published() {
     assert!(!bed.inbox().join("tree").exists());
 }
 
+#[test]
+fn where_the_file_system_has_no_hard_links_they_become_copies() {
+    let mut tree = Tree::new(1);
+    let entries = tree.manifest.entries();
+    let first = |path| entries.iter().position(|entry| entry.path == path).unwrap() as u32;
+    let again = |path: &str, of| {
+        let node = Node::HardLink { of: first(of) };
+        Entry { path: path.into(), modified_ns: Some(5_000_000_000), node }
+    };
+    let links = [again("z2", "a/one"), again("z3", "long")];
+    tree.manifest = Arc::new(Manifest::new(entries.iter().cloned().chain(links).collect()).unwrap());
+    for (errno, copies) in
+        [(None, vec![]), (Some(Errno::PERM), vec!["z2", "z3"]), (Some(Errno::OPNOTSUPP), vec!["z2", "z3"])]
+    {
+        let bed = Bed::new();
+        if let Some(errno) = errno {
+            bed.disk.fail(Op::Link, errno, 0, u64::MAX);
+        }
+        let published = tree.complete(&tree.open(&bed));
+        assert_eq!(published.copies, copies, "{errno:?}");
+        tree.assert_is_at(&published.path);
+        for (path, of) in [("z2", 0), ("z3", 2)] {
+            let path = published.path.join(path);
+            assert_eq!(read(&path), tree.contents[of].1.bytes);
+            let modified = std::fs::metadata(&path).unwrap().modified().unwrap();
+            assert_eq!(modified, std::time::UNIX_EPOCH + std::time::Duration::from_secs(5));
+        }
+    }
+}
+
 /// What of an older version is still right counts at once, durably; under false values nothing does.
 #[test]
 fn what_is_right_of_an_older_version_is_taken_over() {

@@ -134,6 +134,17 @@ async fn large_packets_are_found_where_the_path_has_them() {
     panic!("still at {} bytes", mtu());
 }
 
+#[tokio::test]
+async fn the_rate_of_a_path_is_known_when_enough_went_over_it_from_here() {
+    let pair = pair().await;
+    assert_eq!(pair.dialled.rate(), None);
+    for index in 0..20 {
+        move_chunk(&pair.dialled, &pair.accepted, index, payload(100_000)).await;
+    }
+    assert!(pair.dialled.rate().is_some_and(|rate| rate > 0), "{:?}", pair.dialled.rate());
+    assert_eq!(pair.accepted.rate(), None, "it has only acknowledged");
+}
+
 /// A first packet as a client sends it.
 async fn initial_packet() -> Vec<u8> {
     let silent = tokio::net::UdpSocket::bind(loopback()).await.unwrap();

@@ -313,6 +313,39 @@ fn a_provider_counts_what_the_receiver_has() {
 }
 
 #[test]
+fn a_provider_counts_what_is_with_the_receiver_and_says_when_it_is_parallel() {
+    let mut provider = fresh_provider(40);
+    let want = Want { ranges: vec![ChunkRange { start: 0, count: 40 }], credit: 16 };
+    provider.handle(ProviderInput::Message(Message::Want(want)), Now::ZERO).unwrap();
+    let sent = |provider: &mut Provider| -> Vec<u32> {
+        let actions: Vec<_> = std::iter::from_fn(|| provider.next_action()).collect();
+        let chunk = |action: &ProviderAction| match action {
+            ProviderAction::SendChunk(chunk) => Some(*chunk),
+            _ => None,
+        };
+        actions.iter().filter_map(chunk).collect()
+    };
+    let first = sent(&mut provider);
+    assert_eq!((first.len(), provider.with_peer()), (1, 0), "on its way, alone");
+    let bytes = 1 << 18;
+    provider.handle(ProviderInput::ChunkWritten { chunk: first[0] }, Now::ZERO).unwrap();
+    provider.handle(ProviderInput::ChunkAcked { chunk: first[0], bytes }, Now::ZERO).unwrap();
+    assert_eq!(provider.with_peer(), 1, "it is there, and not verified yet");
+    let verified = Message::Verified(vec![ChunkRange { start: first[0], count: 1 }]);
+    provider.handle(ProviderInput::Message(verified), Now::ZERO).unwrap();
+    assert_eq!(provider.with_peer(), 0);
+    let path = ProviderInput::Path { rtt: Now::from_millis(10), window: 1 << 20, moved: 1 };
+    provider.handle(path, Now::from_millis(10)).unwrap();
+    let more = sent(&mut provider);
+    assert!(more.len() > 1, "{more:?}");
+    for chunk in &more {
+        provider.handle(ProviderInput::ChunkAcked { chunk: *chunk, bytes }, Now::from_millis(20)).unwrap();
+    }
+    assert!(provider.with_peer() as usize >= more.len());
+    assert!(provider.progress(Now::from_millis(20)).parallel);
+}
+
+#[test]
 fn a_receiver_that_breaks_the_rules_is_named() {
     let wrong =
         |message: Message| fresh_provider(9).handle(ProviderInput::Message(message), Now::ZERO).unwrap_err();
