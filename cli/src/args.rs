@@ -284,11 +284,14 @@ pub(crate) struct How {
     /// How fast it may go at most, like 500KiB/s, 10MiB/s or 100Mbit/s
     #[arg(long, value_name = "RATE")]
     pub(crate) limit: Option<Rate>,
+    /// Yield to whatever else is on the way, and come after all other transfers
+    #[arg(long)]
+    pub(crate) background: bool,
 }
 
 impl From<How> for Wishes {
     fn from(how: How) -> Self {
-        Self { priority: how.priority.map(Priority::from), limit: how.limit }
+        Self { priority: how.priority.map(Priority::from), limit: how.limit, background: how.background }
     }
 }
 

@@ -34,7 +34,7 @@ pub use progress::Progress;
 pub use status::{Confinement, Probe, Status, Writing};
 
 /// Version of this conversation. It changes with every change of the types below.
-pub const VERSION: u16 = 14;
+pub const VERSION: u16 = 15;
 
 /// The fixed bytes that open each direction, so that programs of different versions part with a clear word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,6 +212,8 @@ pub struct Wishes {
     pub priority: Option<Priority>,
     /// How fast it may go.
     pub limit: Option<Rate>,
+    /// Whether it is to yield to whatever else is on its way, from its next connection on.
+    pub background: bool,
 }
 
 /// Where a fetched file goes.
@@ -560,6 +562,9 @@ pub struct Summary {
     /// How fast it may go, where that was asked for.
     #[serde(default)]
     pub limit: Option<Rate>,
+    /// Whether it yields to whatever else is on its way.
+    #[serde(default)]
+    pub background: bool,
     /// Why it waits.
     pub waiting: Option<WaitReason>,
     /// What went wrong last.

@@ -27,11 +27,26 @@ pub enum Priority {
     Low,
 }
 
+/// What comes first, of all that may be said of it: whatever is in the background comes after all that is not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Order {
+    /// Decides first.
+    pub background: bool,
+    /// Decides among those of the background, and among all others.
+    pub priority: Priority,
+}
+
+impl From<Priority> for Order {
+    fn from(priority: Priority) -> Self {
+        Self { background: false, priority }
+    }
+}
+
 /// A place in the order. The smaller comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Rank {
     /// Decides first.
-    pub priority: Priority,
+    pub order: Order,
     /// A number that grows with every transfer.
     pub transfer: u64,
     /// Tells apart what one transfer asks for at several times.
@@ -129,7 +144,7 @@ mod tests {
     use super::*;
 
     fn rank(priority: Priority, transfer: u64) -> Rank {
-        Rank { priority, transfer, ticket: 0 }
+        Rank { order: priority.into(), transfer, ticket: 0 }
     }
 
     fn admitted(queue: &mut Queue<&'static str>) -> Vec<u64> {
@@ -158,6 +173,25 @@ mod tests {
         assert_eq!(order, [8, 9, 3, 4, 1]);
         queue.ended(&"b");
         assert_eq!((queue.counts(), queue.lanes.len()), ((0, 0), 0));
+    }
+
+    #[test]
+    fn what_is_in_the_background_comes_last_whatever_its_priority() {
+        let mut queue = Queue::new(1, 1);
+        queue.ask(&"b", rank(Priority::Normal, 9));
+        assert_eq!(admitted(&mut queue), [9]);
+        let behind = |priority, transfer| Rank {
+            order: Order { background: true, priority },
+            ..rank(Priority::Normal, transfer)
+        };
+        queue.ask(&"b", behind(Priority::Normal, 1));
+        queue.ask(&"b", behind(Priority::High, 2));
+        queue.ask(&"b", rank(Priority::Low, 3));
+        let next = |queue: &mut Queue<_>| {
+            queue.ended(&"b");
+            admitted(queue)
+        };
+        assert_eq!([next(&mut queue), next(&mut queue), next(&mut queue)], [[3], [2], [1]]);
     }
 
     #[test]
@@ -207,7 +241,8 @@ mod tests {
             let mut waiting: BTreeSet<(u8, Rank)> = BTreeSet::new();
             for (step, lane, n) in steps {
                 let priority = [Priority::High, Priority::Normal, Priority::Low][(n % 3) as usize];
-                let rank = Rank { priority, transfer: n, ticket: lane.into() };
+                let order = Order { background: n % 4 == 0, priority };
+                let rank = Rank { order, transfer: n, ticket: lane.into() };
                 match step {
                     0 | 1 => {
                         waiting.insert((lane, rank));

@@ -1,5 +1,5 @@
 //! Two flows over one long link: what share of it each gets, when one has a lead. p2p beside p2p, and p2p beside one
-//! Cubic TCP flow, whichever of them comes first.
+//! Cubic TCP flow, whichever of them comes first. With `--background`, what a p2p that yields leaves to each of these.
 //!
 //! Bytes are counted as they enter the link's queue, by the port that they come from.
 
@@ -46,6 +46,9 @@ pub(crate) struct Options {
     /// How much later the second flow begins, in seconds.
     #[arg(long, value_name = "S", default_value_t = 3)]
     lead: u64,
+    /// Measures fetches in the background, beside others.
+    #[arg(long)]
+    background: bool,
     /// Writes what was measured to this file too, as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -65,6 +68,7 @@ struct Flow<'a> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
     P2p,
+    Background,
     Tcp,
 }
 
@@ -83,7 +87,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     // More than goes through in that time.
     data::write_random(&source, 1, route.bytes_in(Duration::from_secs(options.seconds)) + (8 << 20));
     println!(
-        "{:<24}{:>8}{:>10}{:>8}{:>10}{:>14}{:>14}{:>12}",
+        "{:<34}{:>8}{:>10}{:>8}{:>10}{:>14}{:>14}{:>12}",
         "in the second half",
         "share",
         "Mbit/s",
@@ -94,7 +98,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         "queue full"
     );
     let mut cases = Vec::new();
-    for kinds in [[Kind::P2p, Kind::P2p], [Kind::P2p, Kind::Tcp], [Kind::Tcp, Kind::P2p]] {
+    let own = if options.background { Kind::Background } else { Kind::P2p };
+    let mut pairs = vec![[own, own], [own, Kind::Tcp], [Kind::Tcp, own]];
+    if options.background {
+        pairs.splice(1..1, [[own, Kind::P2p], [Kind::P2p, own]]);
+    }
+    for kinds in pairs {
         if kinds.contains(&Kind::Tcp) && !is_installed("iperf3", "--version") {
             println!("left out: p2p beside TCP: iperf3 is absent");
             break;
@@ -121,7 +130,8 @@ fn case(options: &Options, route: &Route, source: &Path, kinds: [Kind; 2]) -> Re
     let mut flows = Vec::new();
     for (kind, port) in kinds.into_iter().zip([4419, 4420]) {
         flows.push(match kind {
-            Kind::P2p => p2p(&link, port, source),
+            Kind::P2p => p2p(&link, port, source, false),
+            Kind::Background => p2p(&link, port, source, true),
             Kind::Tcp => tcp(&link, port)?,
         });
     }
@@ -149,12 +159,15 @@ fn case(options: &Options, route: &Route, source: &Path, kinds: [Kind; 2]) -> Re
 }
 
 /// `p2p fetch` between daemons of its own that have never spoken, into an inbox that goes with them.
-fn p2p<'a>(link: &LongLink, port: u16, source: &Path) -> Flow<'a> {
+fn p2p<'a>(link: &LongLink, port: u16, source: &Path, background: bool) -> Flow<'a> {
     let pair = route::pair(link, port);
     let id = pair.a.cli().run(words!["share", source]).success().text();
-    let mut command = pair.b.cli().command(words!["fetch", id, "--from", pair.a.address()]);
+    let mut fetch = words!["fetch", id, "--from", pair.a.address()].to_vec();
+    fetch.extend(background.then(|| "--background".into()));
+    let mut command = pair.b.cli().command(fetch);
     let begin = move || Server::start(&mut command, |_| true)?.ok_or_else(|| "p2p does not start".into());
-    Flow { name: "p2p", port, begin: Box::new(begin), _alive: Box::new(pair) }
+    let name = if background { "p2p, background" } else { "p2p" };
+    Flow { name, port, begin: Box::new(begin), _alive: Box::new(pair) }
 }
 
 /// iperf3, for longer than is measured.
@@ -212,7 +225,7 @@ impl Case {
         let both = rates[0] + rates[1];
         let [first, second] = self.names;
         println!(
-            "{:<24}{:>6.1} %{:>10.1}{:>6.1} %{:>10.1}{both:>14.1}{:>11.1} ms{:>12}",
+            "{:<34}{:>6.1} %{:>10.1}{:>6.1} %{:>10.1}{both:>14.1}{:>11.1} ms{:>12}",
             format!("{first}, then {second}"),
             rates[0] / both * 100.0,
             rates[0],

@@ -15,7 +15,7 @@ use p2p_protocol::{
     succession::{Link, Succession, statement},
     token::{Address, Binding, ClaimId, Grant, Proof, SECRET_LEN, Secret, Token},
     wire::{
-        ALPN,
+        ALPN, ALPN_BACKGROUND,
         chunk::{ChunkHeader, Encoding},
         codec,
         peer::{
@@ -407,14 +407,14 @@ fn manifests_have_their_bytes() {
 
 #[test]
 fn identities_and_names_of_the_protocol_are_fixed() {
-    assert_eq!(ALPN, b"p2p/1");
+    assert_eq!((ALPN, ALPN_BACKGROUND), (b"p2p/1".as_slice(), b"p2p/1-background".as_slice()));
     assert_eq!(PeerId::from_spki(b"spki").to_string().len(), 52);
     assert_eq!(
         hex(&PeerId::from_spki(b"spki").0),
         hex(&blake3::derive_key("p2p 2026-11-23 peer id from subject public key info", b"spki"))
     );
     assert_eq!(hex(&Preamble { version: 0x0102 }.encode()), packed("70327063746c 0201"));
-    assert_eq!(Preamble::ours().version, 14);
+    assert_eq!(Preamble::ours().version, 15);
 }
 
 #[test]

@@ -137,7 +137,9 @@ mod tests {
             })
         );
         let peer = p2p_protocol::PeerId([7; 32]);
-        let high = Wishes { priority: Some(Priority::High), limit: None };
+        let high = Wishes { priority: Some(Priority::High), ..Wishes::default() };
+        let behind = Wishes { background: true, ..Wishes::default() };
+        assert_eq!(of(&[path, "--background"]), Ok(SendRequest { wishes: behind, ..plain.clone() }));
         assert_eq!(of(&[path, "--priority", "high"]), Ok(SendRequest { wishes: high, ..plain.clone() }));
         assert_eq!(
             of(&[path, "--peer", &peer.to_string()]),

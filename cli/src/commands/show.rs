@@ -83,6 +83,9 @@ fn lines(detail: &Detail, now_ms: u64) -> Vec<String> {
     if summary.priority != Priority::Normal {
         row("priority", priority(summary.priority).to_owned());
     }
+    if summary.background {
+        row("yields", "to whatever else is on the way (--background)".to_owned());
+    }
     if let Some(limit) = summary.limit {
         row("limit", limit.to_string());
     }

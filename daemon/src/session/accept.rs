@@ -175,14 +175,18 @@ impl Sessions {
     /// The transfer behind what a peer asks for. Where there is no room for it, the peer is told.
     async fn job_of_peer(
         &self,
-        peer: PeerId,
+        link: &Link,
         spec: Spec,
         name: String,
         control: &mut ControlStream,
     ) -> Result<Arc<Job>, RunError> {
+        let peer = link.peer();
         let known_as = self.peers.name_of(&peer).unwrap_or_else(|| peer.to_string());
         match self.registry.find_or_make(spec, name, known_as) {
-            Ok((job, _)) => Ok(job),
+            Ok((job, _)) => {
+                job.set_background(link.connection().is_background());
+                Ok(job)
+            }
             Err(error) => {
                 say(control, &Message::Refuse(RefuseReason::Busy)).await?;
                 Err(error)
@@ -214,7 +218,7 @@ impl Sessions {
             PartialKey::Unsealed(key, peer) => Spec::ReceiveUnsealed { peer, key },
             PartialKey::Sent(file_id, _) | PartialKey::Fetched(file_id) => Spec::Receive { peer, file_id },
         };
-        let job = self.job_of_peer(peer, spec, permit.name().to_string(), control).await?;
+        let job = self.job_of_peer(link, spec, permit.name().to_string(), control).await?;
         // The same content twice over one connection: the second waits its turn, and then costs nothing. Over
         // another one, the peer is back before its old connection was found dead, and takes over.
         if job.runs_on(link.connection().id()) {
@@ -421,7 +425,7 @@ impl Sessions {
         };
         let Some(share) = granted else { return self.not_for_you(link, control, id).await };
         let name = share.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let job = self.job_of_peer(peer, Spec::Serve { peer, file_id: id }, name, control).await?;
+        let job = self.job_of_peer(link, Spec::Serve { peer, file_id: id }, name, control).await?;
         let stop = job.supersede(&self.shutdown);
         let _running = job.running.lock().await;
         let result = self.serve_share(&job, link, control, &share, fetch.eager, stop).await;

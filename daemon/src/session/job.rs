@@ -486,6 +486,7 @@ impl Job {
             progress: state.progress,
             priority: self.wish().priority,
             limit: self.wish().limit,
+            background: self.wish().background,
             waiting: state.waiting,
             error: state.error.clone(),
             created_ms: self.created_ms,

@@ -16,7 +16,7 @@ use std::{
 use p2p_protocol::{
     control::WaitReason,
     limits::SAID_AWAY,
-    queue::{Priority, Queue, Rank},
+    queue::{Order, Queue, Rank},
 };
 use tokio::{sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -116,12 +116,12 @@ impl Lanes {
     }
 
     /// Asks for a place of a transfer.
-    pub(crate) fn ask(self: &Arc<Self>, target: &str, transfer: u64, priority: Priority) -> Asked {
+    pub(crate) fn ask(self: &Arc<Self>, target: &str, transfer: u64, order: Order) -> Asked {
         let (grant, granted) = oneshot::channel();
         let mut state = self.lock();
         state.last_ticket += 1;
         let (ticket, lane) = (state.last_ticket, state.lane(target));
-        let rank = Rank { priority, transfer, ticket };
+        let rank = Rank { order, transfer, ticket };
         state.waiting.insert(ticket, Waiting { rank, lane: target.to_owned(), grant });
         state.queue.ask(&lane.target, rank);
         drop(state);
@@ -129,12 +129,12 @@ impl Lanes {
         Asked { lanes: self.clone(), lane, ticket, at: Instant::now(), granted }
     }
 
-    /// What waits of a transfer has another priority from now on.
-    pub(crate) fn prioritise(&self, transfer: u64, priority: Priority) {
+    /// What waits of a transfer has another place in the order from now on.
+    pub(crate) fn reorder(&self, transfer: u64, order: Order) {
         let mut state = self.lock();
         let State { queue, waiting, .. } = &mut *state;
         for waiting in waiting.values_mut().filter(|waiting| waiting.rank.transfer == transfer) {
-            let rank = Rank { priority, ..waiting.rank };
+            let rank = Rank { order, ..waiting.rank };
             if queue.withdraw(&waiting.lane, &waiting.rank) {
                 queue.ask(&waiting.lane, rank);
             }
@@ -211,7 +211,7 @@ impl Sessions {
         target: &str,
         stop: &CancellationToken,
     ) -> Result<(Arc<Link>, bool, Place), RunError> {
-        let mut asked = self.links.lanes().ask(target, job.number(), job.wish().priority);
+        let mut asked = self.links.lanes().ask(target, job.number(), job.wish().order());
         let place = match asked.at_once() {
             Some(place) => place,
             None => {
@@ -221,7 +221,7 @@ impl Sessions {
                 place
             }
         };
-        let dial = self.links.dial(target, job.spec().key_policy(), &place);
+        let dial = self.links.dial(target, job.spec().key_policy(), &place, job.wish().background);
         let (link, fresh) = while_wanted(job, stop, with_a_word(job, dial)).await??;
         if fresh {
             tokio::spawn(self.clone().attend(link.clone()));
@@ -246,12 +246,12 @@ async fn with_a_word<T>(job: &Job, dial: impl Future<Output = T>) -> T {
 
 #[cfg(test)]
 mod tests {
-    use p2p_protocol::{limits::MAX_RUNNING, reason::Failure};
+    use p2p_protocol::{limits::MAX_RUNNING, queue::Priority, reason::Failure};
 
     use super::*;
 
     fn place(lanes: &Arc<Lanes>, target: &str, transfer: u64) -> Option<Place> {
-        lanes.ask(target, transfer, Priority::Normal).at_once()
+        lanes.ask(target, transfer, Priority::Normal.into()).at_once()
     }
 
     async fn fail(place: &Place) {
@@ -276,7 +276,7 @@ mod tests {
     async fn what_waits_for_a_place_has_asked_before_it_gets_it() {
         let lanes = Lanes::new(MAX_RUNNING, 2);
         let running = [place(&lanes, "b", 1).unwrap(), place(&lanes, "b", 2).unwrap()];
-        let mut asked = lanes.ask("b", 3, Priority::Normal);
+        let mut asked = lanes.ask("b", 3, Priority::Normal.into());
         assert!(asked.at_once().is_none(), "there is no place left");
         fail(&running[0]).await;
         drop(running);
@@ -288,9 +288,9 @@ mod tests {
     async fn places_go_by_priority_and_then_by_age_and_nobody_who_left_gets_one() {
         let lanes = Lanes::new(1, 1);
         let running = place(&lanes, "a", 9).unwrap();
-        let mut asked: Vec<_> = [5, 4, 3, 2].map(|n| lanes.ask("b", n, Priority::Normal)).into();
-        let mut late = lanes.ask("c", 7, Priority::Normal);
-        lanes.prioritise(7, Priority::High);
+        let mut asked: Vec<_> = [5, 4, 3, 2].map(|n| lanes.ask("b", n, Priority::Normal.into())).into();
+        let mut late = lanes.ask("c", 7, Priority::Normal.into());
+        lanes.reorder(7, Priority::High.into());
         drop(asked.pop());
         drop(running);
         let first = late.at_once().unwrap();

@@ -399,21 +399,22 @@ impl Links {
         link
     }
 
-    /// A connection to the peer at a target, one that is open already if there is one. Whether its key is
+    /// A connection to the peer at a target, one of that class that is open already if there is one. Whether its key is
     /// the right one is decided here, before anything is said on it.
     pub(crate) async fn dial(
         self: &Arc<Self>,
         typed: &str,
         policy: KeyPolicy,
         place: &Place,
+        background: bool,
     ) -> Result<(Arc<Link>, bool), RunError> {
         let mut dial = place.dial().await?;
         let target = self.parse(typed)?;
-        if let Some(link) = self.reusable(&target, policy).await {
+        if let Some(link) = self.reusable(&target, policy, background).await {
             return Ok((link, false));
         }
         let begun = Instant::now();
-        match self.dial_anew(&target, policy).await {
+        match self.dial_anew(&target, policy, background).await {
             Ok(link) => {
                 *dial = None;
                 Ok((link, true))
@@ -428,11 +429,17 @@ impl Links {
         }
     }
 
-    async fn dial_anew(self: &Arc<Self>, target: &Target, policy: KeyPolicy) -> Result<Arc<Link>, RunError> {
+    async fn dial_anew(
+        self: &Arc<Self>,
+        target: &Target,
+        policy: KeyPolicy,
+        background: bool,
+    ) -> Result<Arc<Link>, RunError> {
         let addresses = resolve(target).await?;
         let mut failed = None;
         for address in addresses {
-            let attempt = tokio::time::timeout(DIAL_DEADLINE, self.endpoint.connect(address)).await;
+            let dial = self.endpoint.connect_as(address, background);
+            let attempt = tokio::time::timeout(DIAL_DEADLINE, dial).await;
             let connection = match attempt {
                 Ok(Ok(connection)) => connection,
                 Ok(Err(error)) => {
@@ -471,7 +478,7 @@ impl Links {
 
     /// An open connection to the peer that is meant, where it is certain that the target means that peer:
     /// it was dialled at one of the target's addresses, or the target is the peer's name or ID.
-    async fn reusable(&self, target: &Target, policy: KeyPolicy) -> Option<Arc<Link>> {
+    async fn reusable(&self, target: &Target, policy: KeyPolicy, background: bool) -> Option<Arc<Link>> {
         let expected = match policy {
             KeyPolicy::Exactly(id) => Some(id),
             KeyPolicy::Known | KeyPolicy::AcceptNew => target.expected,
@@ -480,6 +487,7 @@ impl Links {
             .lock()
             .values()
             .filter(|link| link.peer() == expected && link.connection.is_closed().is_none())
+            .filter(|link| link.connection.is_background() == background)
             .cloned()
             .collect();
         if candidates.is_empty() {

@@ -204,7 +204,7 @@ impl Sessions {
         let mut unfinished = sessions.registry.all();
         unfinished.retain(|job| !job.is_over());
         // They ask for their places in this order.
-        unfinished.sort_by_key(|job| (job.wish().priority, job.number()));
+        unfinished.sort_by_key(|job| (job.wish().order(), job.number()));
         for job in unfinished {
             match job.spec() {
                 Spec::Fetch { output: Output::Stdout, .. } => {
@@ -331,7 +331,7 @@ impl Sessions {
         let (job, is_new) = self.registry.find_or_make(spec, name, target)?;
         if wishes != Wishes::default() {
             job.ask_for(wishes);
-            self.links.lanes().prioritise(job.number(), job.wish().priority);
+            self.links.lanes().reorder(job.number(), job.wish().order());
             self.registry.save(&job);
         }
         Ok((job, is_new))

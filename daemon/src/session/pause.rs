@@ -45,7 +45,7 @@ impl Sessions {
     pub(crate) fn prioritise(&self, number: u64, priority: Priority) -> Result<(), RunError> {
         let job = self.job(number)?;
         let changed = job.prioritise(priority);
-        self.links.lanes().prioritise(number, priority);
+        self.links.lanes().reorder(number, job.wish().order());
         self.changed(&job, changed)
     }
 

@@ -76,12 +76,12 @@ impl Sessions {
         key: KeyPolicy,
     ) -> Result<Called, RunError> {
         self.links.check_target(target)?;
-        let asked = self.links.lanes().ask(target, 0, Priority::High);
+        let asked = self.links.lanes().ask(target, 0, Priority::High.into());
         let place = timeout(DEADLINE, asked.place()).await.map_err(|_| {
             RunError::new(Failure::Conflict, format!("as many transfers with {target} run as can; try again"))
         })?;
         let begun = Instant::now();
-        let (link, fresh) = self.links.dial(target, key, &place).await?;
+        let (link, fresh) = self.links.dial(target, key, &place, false).await?;
         let connected_in = fresh.then(|| begun.elapsed());
         if fresh {
             tokio::spawn(self.clone().attend(link.clone()));

@@ -15,6 +15,7 @@ use rustls::pki_types::CertificateDer;
 
 use super::{
     chunk_stream::{ChunkReceiver, ChunkSender},
+    congestion::Class,
     control_stream::ControlStream,
     error::{Context, TransportError},
     socket, tls,
@@ -40,6 +41,7 @@ struct Shared {
     own: PeerId,
     /// The code with which this side closed the connection.
     closed_here: OnceLock<u32>,
+    class: Class,
 }
 
 /// How the way to the peer is.
@@ -55,7 +57,7 @@ pub(crate) struct PathStats {
 
 impl Connection {
     /// From a completed handshake, the only place where a peer's identity may come from.
-    pub(super) fn new(quic: quinn::Connection, own: PeerId) -> Result<Self, TransportError> {
+    pub(super) fn new(quic: quinn::Connection, own: PeerId, class: Class) -> Result<Self, TransportError> {
         let identity =
             quic.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
         let Some(peer) = identity.and_then(|certificates| tls::peer_id(&certificates)) else {
@@ -65,7 +67,7 @@ impl Connection {
         };
         static MADE: AtomicU64 = AtomicU64::new(0);
         let id = MADE.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { quic, shared: Arc::new(Shared { id, peer, own, closed_here: OnceLock::new() }) })
+        Ok(Self { quic, shared: Arc::new(Shared { id, peer, own, closed_here: OnceLock::new(), class }) })
     }
 
     /// Who is at the other end.
@@ -89,6 +91,11 @@ impl Connection {
     pub(crate) fn exporter(&self) -> Option<[u8; 32]> {
         let mut bytes = [0; 32];
         self.quic.export_keying_material(&mut bytes, EXPORTER_LABEL, b"").ok().map(|()| bytes)
+    }
+
+    /// Whether what goes from here yields to whatever else is on the way.
+    pub(crate) fn is_background(&self) -> bool {
+        self.shared.class.is_background()
     }
 
     /// A number that no other connection of this process has.

@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 
 use super::{
     addresses,
-    congestion::{self, Congestion},
+    congestion::{self, Class, Congestion},
     connection::Connection,
     error::{Context, TransportError},
     handshakes::{Handshakes, MAX_HANDSHAKES, Place},
@@ -67,6 +67,8 @@ struct Inner {
     /// A socket to dial from where none of the others reaches; made when first needed.
     dialling: Mutex<Option<quinn::Endpoint>>,
     client: quinn::ClientConfig,
+    /// The same for connections that yield.
+    yielding: quinn::ClientConfig,
     identity: Identity,
     incoming: tokio::sync::Mutex<mpsc::Receiver<Incoming>>,
 }
@@ -103,14 +105,18 @@ impl Endpoint {
         server: rustls::ServerConfig,
     ) -> Result<Self, TransportError> {
         let setup = |error: &dyn std::fmt::Display| TransportError::Setup(error.to_string());
-        let transport = Arc::new(transport_config(congestion));
-        let client = QuicClientConfig::try_from(client).map_err(|error| setup(&error))?;
-        let mut client = quinn::ClientConfig::new(Arc::new(client));
-        client.transport_config(transport.clone());
+        let dials = |client, background| {
+            let client = QuicClientConfig::try_from(client).map_err(|error| setup(&error))?;
+            let mut client = quinn::ClientConfig::new(Arc::new(client));
+            client.transport_config(Arc::new(transport_config(congestion, Class::new(background))));
+            Ok::<_, TransportError>(client)
+        };
+        let yielding = dials(tls::yielding(&client), true)?;
+        let client = dials(client, false)?;
         let server = QuicServerConfig::try_from(server).map_err(|error| setup(&error))?;
         let mut server = quinn::ServerConfig::with_crypto(Arc::new(server));
         server
-            .transport_config(transport)
+            .transport_config(Arc::new(transport_config(congestion, Class::default())))
             .migration(true)
             .max_incoming(MAX_HANDSHAKES)
             .incoming_buffer_size(INCOMING_BUFFER)
@@ -125,7 +131,12 @@ impl Endpoint {
             let address = socket.local_addr().map_err(failed)?;
             let config = with_payload(reset::endpoint_config(identity, address))?;
             let endpoint = over(socket, config, Some(server.clone())).map_err(failed)?;
-            let gate = Gate { own: identity.peer_id(), handshakes: handshakes.clone() };
+            let gate = Gate {
+                own: identity.peer_id(),
+                handshakes: handshakes.clone(),
+                server: server.clone(),
+                congestion,
+            };
             tokio::spawn(gate.watch(endpoint.clone(), sender.clone()));
             listening.push(Listening { endpoint, address });
         }
@@ -134,6 +145,7 @@ impl Endpoint {
             listening,
             dialling: Mutex::default(),
             client,
+            yielding,
             identity: identity.clone(),
             incoming: tokio::sync::Mutex::new(incoming),
         })))
@@ -156,6 +168,16 @@ impl Endpoint {
 
     /// Dials an address. Ends within the handshake's deadline, and who answered is for the caller to look at.
     pub(crate) async fn connect(&self, address: SocketAddr) -> Result<Connection, TransportError> {
+        self.connect_as(address, false).await
+    }
+
+    /// The same, for a connection on which both sides yield to whatever else is on its way, if `background`. A peer that does not know
+    /// of it takes the connection too, and yields with nothing.
+    pub(crate) async fn connect_as(
+        &self,
+        address: SocketAddr,
+        background: bool,
+    ) -> Result<Connection, TransportError> {
         let remote = socket::canonical(address);
         if remote.port() == 0 || remote.ip().is_unspecified() || remote.ip().is_multicast() {
             return Err(TransportError::BadAddress(remote));
@@ -164,13 +186,15 @@ impl Endpoint {
         self.0.network.check_route(remote).map_err(no_route)?;
         let own = self.0.identity.peer_id();
         let context = Context { remote, own, closed_here: None };
+        let config = if background { &self.0.yielding } else { &self.0.client };
         let connecting = self
             .socket_for(remote)?
-            .connect_with(self.0.client.clone(), remote, SERVER_NAME)
+            .connect_with(config.clone(), remote, SERVER_NAME)
             .map_err(|error| context.connect(error))?;
         match tokio::time::timeout(HANDSHAKE_DEADLINE, connecting).await {
             Ok(Ok(connection)) => {
-                Connection::new(connection, own).inspect(|dialled| dialled.widen(CONNECTION_WINDOW))
+                let class = Class::new(background);
+                Connection::new(connection, own, class).inspect(|dialled| dialled.widen(CONNECTION_WINDOW))
             }
             // Before there is a connection, silence means that nobody is there.
             Ok(Err(ConnectionError::TimedOut)) | Err(_) => {
@@ -247,12 +271,12 @@ fn with_payload(mut config: EndpointConfig) -> Result<EndpointConfig, TransportE
     Ok(config)
 }
 
-fn transport_config(congestion: Congestion) -> TransportConfig {
+fn transport_config(congestion: Congestion, class: Class) -> TransportConfig {
     let mut mtu = MtuDiscoveryConfig::default();
     mtu.upper_bound(MAX_UDP_PAYLOAD).interval(MTU_INTERVAL);
     let mut config = TransportConfig::default();
     config
-        .congestion_controller_factory(congestion::factory(congestion, INITIAL_WINDOW))
+        .congestion_controller_factory(congestion::factory(congestion, class, INITIAL_WINDOW))
         .max_concurrent_bidi_streams(MAX_BIDI_STREAMS.into())
         .max_concurrent_uni_streams(MAX_UNI_STREAMS.into())
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW as u32))
@@ -271,6 +295,8 @@ fn transport_config(congestion: Congestion) -> TransportConfig {
 struct Gate {
     own: PeerId,
     handshakes: Arc<Handshakes>,
+    server: quinn::ServerConfig,
+    congestion: Congestion,
 }
 
 impl Gate {
@@ -303,7 +329,9 @@ impl Gate {
             incoming.refuse();
             return None;
         };
-        Some(Incoming { incoming, own: self.own, place })
+        let (class, mut server) = (Class::default(), self.server.clone());
+        server.transport_config(Arc::new(transport_config(self.congestion, class.clone())));
+        Some(Incoming { incoming, own: self.own, place, server, class })
     }
 }
 
@@ -313,6 +341,8 @@ pub(crate) struct Incoming {
     incoming: quinn::Incoming,
     own: PeerId,
     place: Place,
+    server: quinn::ServerConfig,
+    class: Class,
 }
 
 impl Incoming {
@@ -325,15 +355,20 @@ impl Incoming {
     /// the next one waiting.
     pub(crate) async fn finish(self) -> Result<Connection, TransportError> {
         let remote = self.remote_addr();
-        let Self { incoming, own, place } = self;
+        let Self { incoming, own, place, server, class } = self;
         let context = Context { remote, own, closed_here: None };
-        let connecting = incoming.accept().map_err(|error| context.connection(error))?;
+        let connecting = incoming.accept_with(Arc::new(server)).map_err(|error| context.connection(error))?;
         let ended = tokio::select! {
             ended = tokio::time::timeout(HANDSHAKE_DEADLINE, connecting) => ended,
             () = place.given_up() => return Err(TransportError::Crowded { remote }),
         };
         match ended {
-            Ok(Ok(connection)) => Connection::new(connection, own),
+            Ok(Ok(connection)) => {
+                if tls::is_to_yield(&connection) {
+                    class.set_background();
+                }
+                Connection::new(connection, own, class)
+            }
             Ok(Err(ConnectionError::TimedOut)) | Err(_) => {
                 Err(TransportError::NoAnswer { remote, after: HANDSHAKE_DEADLINE })
             }

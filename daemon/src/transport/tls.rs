@@ -6,8 +6,9 @@ use std::sync::Arc;
 use p2p_protocol::{
     PeerId,
     succession::{Succession, key_of_spki},
-    wire::ALPN,
+    wire::{ALPN, ALPN_BACKGROUND},
 };
+use quinn::crypto::rustls::HandshakeData;
 use rustls::{
     DigitallySignedStruct, DistinguishedName, Error, PeerIncompatible, SignatureScheme,
     client::{
@@ -79,13 +80,26 @@ pub(super) fn server_config(identity: &Identity) -> Result<rustls::ServerConfig,
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(verifier)
         .with_single_cert(chain(identity), key(identity))?;
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.alpn_protocols = vec![ALPN_BACKGROUND.to_vec(), ALPN.to_vec()];
     // The side for which AES is slow decides.
     config.ignore_client_order = !has_aes_instructions();
     config.max_early_data_size = 0;
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(config)
+}
+
+/// The same settings for a connection on which both sides yield. A peer that does not know of that takes the other name.
+pub(super) fn yielding(client: &rustls::ClientConfig) -> rustls::ClientConfig {
+    let mut config = client.clone();
+    config.alpn_protocols.insert(0, ALPN_BACKGROUND.to_vec());
+    config
+}
+
+/// Whether who has dialled wants it to be such a connection.
+pub(super) fn is_to_yield(connection: &quinn::Connection) -> bool {
+    let agreed = connection.handshake_data().and_then(|any| any.downcast::<HandshakeData>().ok());
+    agreed.is_some_and(|agreed| agreed.protocol.as_deref() == Some(ALPN_BACKGROUND))
 }
 
 /// Who a completed handshake was with. The argument is what quinn calls the peer's identity.

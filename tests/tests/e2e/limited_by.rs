@@ -129,7 +129,7 @@ fn send(source: Platter, destination: Platter, path: u64, limit: [Option<&str>; 
             spooled: false,
             excludes: Vec::new(),
             key: KeyPolicy::Exactly(b.peer_id()),
-            wishes: Wishes { priority: None, limit: limit[0].map(rate) },
+            wishes: Wishes { limit: limit[0].map(rate), ..Wishes::default() },
             detach: false,
         }));
         let said = tokio::join!(limited_by(here), limited_by(there));

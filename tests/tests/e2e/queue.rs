@@ -210,6 +210,67 @@ fn a_restarted_daemon_keeps_to_the_order() {
 }
 
 #[test]
+fn what_is_in_the_background_waits_for_all_others_whatever_its_priority() {
+    let a = Daemon::start_in("a", Place::new().config("max_transfers = 1\n"));
+    let pair = Pair::of(a, Daemon::start("b"));
+    let relay = Relay::to(pair.b.address());
+    let (sending, first) = half_sent(&pair, &relay);
+    sending.kill9();
+    for (name, word) in [("behind", "--background"), ("before", "-q")] {
+        let level = if name == "behind" { "high" } else { "low" };
+        let file = pair.a.new_file(name, 7, 2000);
+        let words = words!["send", file, "--to", pair.b.address(), "--detach", "--priority", level, word];
+        pair.a.cli().run(words).success();
+    }
+    pair.a.cli().json(words!["pause", first]).success();
+    until_true("both are done", || {
+        pair.a.transfers().iter().filter(|line| line["state"] == "done").count() == 2
+    });
+    pair.a.cli().json(words!["cancel", first]).success();
+    assert_eq!(ended(&pair.a), ["before", "behind", "big.bin"]);
+}
+
+/// What both sides' daemons say of the latest transfer: whether it yields.
+fn background(pair: &Pair) -> [bool; 2] {
+    [&pair.a, &pair.b].map(|daemon| daemon.transfers().last().unwrap()["background"] == true)
+}
+
+#[test]
+fn a_transfer_in_the_background_has_a_connection_of_its_own_and_stays_there() {
+    let (mut pair, relay) = Pair::with_relay();
+    relay.set_rate(6 * MIB);
+    let (file, small) = (pair.a.new_file("big.bin", 1, 8 * MIB), pair.a.new_file("small", 2, 2000));
+    let to = relay.address();
+    let mut sending = pair.a.cli().start_json(words!["send", file, "--to", to, "--background"]);
+    let transfer = sending.wait_for_event("started")["transfer"].to_string();
+    sending.wait_for_verified(MIB);
+    assert_eq!(background(&pair), [true, true]);
+    let shown = pair.a.cli().run(words!["show", transfer]).success().text();
+    assert!(shown.contains("--background"), "{shown}");
+    let open = |daemon: &Daemon| {
+        daemon.cli().json(words!["status"]).success().event("status")["connections"].clone()
+    };
+    assert_eq!(open(&pair.a), 1);
+    pair.a.cli().json(words!["send", small, "--to", to]).success();
+    assert_eq!((background(&pair), open(&pair.a)), ([false, false], 2.into()));
+    // A daemon that ends, and another that takes it up.
+    sending.kill9();
+    pair.a.kill9();
+    relay.set_rate(0);
+    pair.a.start_again();
+    pair.a.settled();
+    let detail = pair.a.cli().json(words!["show", transfer]).success();
+    assert_eq!(detail.event("detail")["background"], true, "{detail}");
+    data::assert_same(&file, &pair.b.inbox().join("big.bin"));
+    // Fetched, it is the other side that yields, and it knows.
+    let id = pair.b.cli().run(words!["share", pair.b.inbox().join("big.bin")]).success().text();
+    let output = pair.a.file("copy");
+    pair.a.cli().json(words!["fetch", id, "--from", to, "--background", "-o", output]).success();
+    assert_eq!(background(&pair), [true, true]);
+    data::assert_same(&file, &output);
+}
+
+#[test]
 fn one_target_takes_no_more_than_its_share_of_the_places() {
     let a = Daemon::start_in("a", Place::new().config("max_transfers_per_peer = 1\n"));
     let (pair, c) = (Pair::of(a, Daemon::start("b")), Daemon::start("c"));

@@ -2,7 +2,7 @@
 
 use p2p_protocol::{
     control::{Happening, State, TransferEvent, WaitReason, Wishes},
-    queue::Priority,
+    queue::{Order, Priority},
     rate::Rate,
 };
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,16 @@ pub(crate) struct Wish {
     pub(crate) priority: Priority,
     /// How fast it may go.
     pub(crate) limit: Option<Rate>,
+    /// Whether it yields to whatever else is on its way.
+    #[serde(default)]
+    pub(crate) background: bool,
+}
+
+impl Wish {
+    /// What it comes before.
+    pub(crate) fn order(self) -> Order {
+        Order { background: self.background, priority: self.priority }
+    }
 }
 
 impl Job {
@@ -38,7 +48,13 @@ impl Job {
         self.wish.send_modify(|wish| {
             wish.priority = wishes.priority.unwrap_or(wish.priority);
             wish.limit = wishes.limit.or(wish.limit);
+            wish.background |= wishes.background;
         });
+    }
+
+    /// Whether it yields, as whoever started it wishes.
+    pub(crate) fn set_background(&self, background: bool) {
+        self.wish.send_modify(|wish| wish.background = background);
     }
 
     /// Whether a peer started it.
@@ -49,7 +65,7 @@ impl Job {
     /// Gives it another place in the queue; false if it is over.
     pub(crate) fn prioritise(&self, priority: Priority) -> bool {
         if !self.is_over() {
-            self.ask_for(Wishes { priority: Some(priority), limit: None });
+            self.ask_for(Wishes { priority: Some(priority), ..Wishes::default() });
         }
         !self.is_over()
     }

@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
-use super::{Time, bbr::Bbr};
+use super::{Time, bbr::Bbr, ledbat::Ledbat};
 
 const MTU: u16 = 1452;
 const INITIAL_WINDOW: u64 = 32 * 1452;
@@ -52,6 +52,7 @@ enum Event {
 enum Control {
     Ours(Box<Bbr>),
     Cubic(Cubic),
+    Yielding(Box<Ledbat>),
 }
 
 impl Control {
@@ -59,6 +60,7 @@ impl Control {
         match self {
             Self::Ours(bbr) => bbr.window(),
             Self::Cubic(cubic) => (cubic.window * f64::from(MTU)) as u64,
+            Self::Yielding(ledbat) => ledbat.window(),
         }
     }
 
@@ -75,6 +77,10 @@ impl Control {
                 bbr.on_end_acks(now, in_flight, false);
             }
             Self::Cubic(cubic) => cubic.on_ack(now, now - sent),
+            Self::Yielding(ledbat) => {
+                ledbat.on_ack(now, sent, MTU.into());
+                ledbat.on_end_acks(now, false);
+            }
         }
     }
 
@@ -82,6 +88,7 @@ impl Control {
         match self {
             Self::Ours(bbr) => bbr.on_loss(MTU.into(), false),
             Self::Cubic(cubic) => cubic.on_loss(now, sent),
+            Self::Yielding(ledbat) => ledbat.on_loss(now, sent, false),
         }
     }
 }
@@ -155,6 +162,7 @@ struct Flow {
     tokens: f64,
     refilled: Time,
     asleep: bool,
+    ended: bool,
     srtt: f64,
     rtts: Vec<f64>,
 }
@@ -203,6 +211,10 @@ impl Simulation {
         self.add(begins, Control::Cubic(Cubic::new()));
     }
 
+    fn yielding(&mut self, begins: Time) {
+        self.add(begins, Control::Yielding(Box::new(Ledbat::new(begins, MTU, INITIAL_WINDOW))));
+    }
+
     fn add(&mut self, begins: Time, control: Control) {
         let flow = self.flows.len();
         self.flows.push(Flow {
@@ -214,6 +226,7 @@ impl Simulation {
             tokens: 0.0,
             refilled: begins,
             asleep: false,
+            ended: false,
             srtt: self.path.rtt.as_secs_f64(),
             rtts: Vec::new(),
         });
@@ -272,7 +285,7 @@ impl Simulation {
         loop {
             let it = &mut self.flows[flow];
             let window = it.control.window();
-            if it.in_flight + size >= window {
+            if it.ended || it.in_flight + size >= window {
                 return;
             }
             let pace = 1.25 * window as f64 / it.srtt;
@@ -350,6 +363,8 @@ fn steady(path: Path) -> (f64, f64, f64) {
     let flow = &simulation.flows[0];
     (share, flow.lost as f64 / flow.sent as f64 - path.loss, simulation.inflation(0))
 }
+
+mod yielding;
 
 #[test]
 fn a_flow_fills_the_path_and_builds_no_queue_whatever_the_path_loses_by_itself() {

@@ -267,3 +267,21 @@ fn the_identity_is_what_its_certificate_says() {
     assert_eq!(tls::peer_id(&[]), None);
     assert_eq!(tls::peer_id(&[CertificateDer::from(&b"0"[..])]), None);
 }
+
+#[tokio::test]
+async fn both_sides_know_whether_a_connection_yields_and_one_that_never_heard_of_it_takes_it_too() {
+    let (client, identity) = (endpoint(), Identity::ephemeral());
+    let older = with_server(&identity, |server| {
+        server.alpn_protocols = vec![p2p_protocol::wire::ALPN.to_vec()];
+    });
+    for (server, background, understood) in
+        [(endpoint(), false, false), (endpoint(), true, true), (older, true, false)]
+    {
+        let address = server.local_addrs()[0];
+        let (dialled, accepted) = tokio::join!(client.connect_as(address, background), accept(&server));
+        let (dialled, accepted) = (dialled.unwrap(), accepted.unwrap());
+        assert_eq!((dialled.is_background(), accepted.is_background()), (background, understood));
+        move_chunk(&dialled, &accepted, 0, payload(300_000)).await;
+        move_chunk(&accepted, &dialled, 0, payload(300_000)).await;
+    }
+}
