@@ -348,6 +348,9 @@ pub(crate) struct Fetch {
     /// Where from, which a ticket says itself; given again, the next is tried when one fails
     #[arg(long, value_name = "TARGET", add = complete::targets())]
     pub(crate) from: Vec<String>,
+    /// Take this of a folder alone: a path in it, or a pattern as in a .gitignore; may be given again
+    #[arg(long, value_name = "PATH|PATTERN", conflicts_with = "update")]
+    pub(crate) only: Vec<String>,
     /// Where to: a file, an existing folder, or - for standard output (default: the inbox)
     #[arg(short, long, value_name = "PATH")]
     pub(crate) output: Option<PathBuf>,

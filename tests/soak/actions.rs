@@ -72,6 +72,7 @@ impl World {
             from: vec![address],
             output,
             key: KeyPolicy::AcceptNew,
+            only: Vec::new(),
             wishes: Wishes::default(),
             detach: true,
         };

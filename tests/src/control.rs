@@ -66,6 +66,7 @@ pub fn fetch(file_id: FileId, from: &str) -> Request {
         from,
         output: Output::Inbox,
         key,
+        only: Vec::new(),
         wishes: Wishes::default(),
         detach: true,
     })

@@ -54,7 +54,7 @@ impl What {
 }
 
 fn request(typed: Fetch, what: What) -> Result<FetchRequest, CliError> {
-    let Fetch { what: _, token_file: _, from, output, update, key, how, detach, patience: _ } = typed;
+    let Fetch { what: _, token_file: _, from, only, output, update, key, how, detach, patience: _ } = typed;
     let (file_id, from, ticket) = match what {
         What::File(_) if from.is_empty() => {
             return Err(
@@ -77,7 +77,8 @@ fn request(typed: Fetch, what: What) -> Result<FetchRequest, CliError> {
             "-o - writes to this command's standard output, so it cannot be detached",
         ));
     }
-    Ok(FetchRequest { file_id, from, ticket, output, key: KeyPolicy::from(&key), wishes: how.into(), detach })
+    let key = KeyPolicy::from(&key);
+    Ok(FetchRequest { file_id, from, ticket, output, key, only, wishes: how.into(), detach })
 }
 
 /// The copy whose place is to be taken. What is there must be it, or nothing.
@@ -130,6 +131,7 @@ mod tests {
             ticket: None,
             output: Output::Inbox,
             key: KeyPolicy::Known,
+            only: Vec::new(),
             wishes: Wishes::default(),
             detach: false,
         };

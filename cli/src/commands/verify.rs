@@ -64,6 +64,7 @@ pub(crate) async fn repair(
             from,
             output,
             key,
+            only: Vec::new(),
             wishes: Wishes::default(),
             detach: false,
         }),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use p2p_protocol::{
-    Manifest, PeerId,
+    Manifest, Part, PeerId,
     limits::{FIRST_FRAME_DEADLINE, MAX_FIRST_FRAME_LEN, MAX_STRANGER_REQUESTS},
     policy::{Permit, Refusal, admit},
     reason::{ChunkFailure, Failure, PeerMisbehaved, RefuseReason, close},
@@ -17,6 +17,7 @@ use super::{
     budget::Allowance,
     error::RunError,
     folder,
+    goal::as_provider_counts,
     job::{Job, now_ms},
     limiter::Flow,
     links::{ChunkQueue, Link, Opened},
@@ -283,7 +284,7 @@ impl Sessions {
         let ending = Ending::Publish { name, afterwards: Arc::new(afterwards) };
         let chunks = link.expect_chunks(control.id);
         let published = self
-            .receive_into(job, link, control, chunks, permit, partial, None, ending, fetchable, stop)
+            .receive_into(job, link, control, chunks, permit, partial, None, None, ending, fetchable, stop)
             .await?;
         // Published is only what has a name.
         if let Some(id) = job.file_id() {
@@ -308,7 +309,8 @@ impl Sessions {
             key,
             file_id: permit.file_id(),
             geometry: permit.geometry(),
-            allocated: permit.allocated(),
+            // Of a part, no more than that has.
+            allocated: manifest.as_ref().map_or(u64::MAX, |list| list.size()).min(permit.allocated()),
             executable: permit.executable(),
             modified_ns: permit.modified_ns(),
             manifest,
@@ -329,13 +331,14 @@ impl Sessions {
         chunks: ChunkQueue,
         permit: &Permit,
         partial: Arc<Partial>,
+        part: Option<&Part>,
         eager: Option<Allowance>,
         ending: Ending,
         fetchable: bool,
         stop: CancellationToken,
     ) -> Result<Published, RunError> {
         if eager.is_none() {
-            self.take_over(job, control, &partial, &stop).await?;
+            self.take_over(job, control, &partial, part, &stop).await?;
             let mut here = partial.verified();
             here.union(&partial.claimed());
             let layout = partial.layout();
@@ -345,7 +348,10 @@ impl Sessions {
                 have: here.wire().into_iter().next().unwrap_or_default(),
             };
             let accept = match layout.plan() {
-                Some(plan) => Message::AcceptFolder(AcceptFolder { files: plan.files().ranges(), accept }),
+                Some(plan) => {
+                    let files = as_provider_counts(plan.files(), part)?;
+                    Message::AcceptFolder(AcceptFolder { files, accept })
+                }
                 None => Message::Accept(accept),
             };
             say(control, &accept).await?;
@@ -365,6 +371,7 @@ impl Sessions {
             control,
             chunks,
             partial,
+            part_of: part.map(Part::whole),
             eager,
             name,
             ending,

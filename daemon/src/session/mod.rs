@@ -12,6 +12,7 @@ mod early;
 mod error;
 mod folder;
 mod follow;
+mod goal;
 mod hooks;
 mod inbox;
 mod incoming;
@@ -68,7 +69,7 @@ pub(crate) use registry::{Registry, forward};
 use crate::{
     config::{Accept, Hooks, Load},
     peers::Peers,
-    store::{Excludes, Remark, Share, Store, StoreError},
+    store::{Excludes, Remark, Share, Store, StoreError, check_only},
     transport::{ControlStream, Endpoint, TransportError},
     workers::Workers,
 };
@@ -270,6 +271,12 @@ impl Sessions {
         request: FetchRequest,
     ) -> Result<(Begun, Option<mpsc::Receiver<Bytes>>), RunError> {
         let request = self.with_ticket(request).await?;
+        check_only(&request.only)?;
+        if !request.only.is_empty() && matches!(request.output, Output::Update(_)) {
+            let message =
+                "a part does not take the place of a whole folder; name another place, or leave --update out";
+            return Err(RunError::new(Failure::Usage, message));
+        }
         for target in &request.from {
             self.links.check_target(target)?;
         }

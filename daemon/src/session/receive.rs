@@ -61,6 +61,8 @@ pub(crate) struct Receiving<'a> {
     pub(crate) control: &'a mut ControlStream,
     pub(crate) chunks: ChunkQueue,
     pub(crate) partial: Arc<Partial>,
+    /// What the provider has, where the partial is of a part of that.
+    pub(crate) part_of: Option<FileId>,
     /// Room for what an eager fetch has asked for, where it was one.
     pub(crate) eager: Option<Allowance>,
     /// The name that the provider gave.
@@ -154,6 +156,7 @@ pub(crate) async fn receive(run: Receiving<'_>) -> Result<Published, RunError> {
         control,
         mut chunks,
         partial,
+        part_of,
         eager,
         name,
         ending,
@@ -199,7 +202,7 @@ pub(crate) async fn receive(run: Receiving<'_>) -> Result<Published, RunError> {
     let begun = Instant::now();
     let start = ReceiverStart {
         layout: partial.layout().clone(),
-        file_id: partial.file_id(),
+        file_id: part_of.or(partial.file_id()),
         verified: partial.verified(),
         doubtful: partial.doubtful(),
         claimed: partial.claimed(),

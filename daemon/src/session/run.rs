@@ -383,8 +383,7 @@ impl Sessions {
         control: &mut ControlStream,
         stop: &CancellationToken,
     ) -> Result<(), RunError> {
-        let key = PartialKey::Fetched(id);
-        let eager = self.take_eager(link, id, output).await?;
+        let eager = self.take_eager(job, link, id, output).await?;
         let chunks = link.expect_chunks(control.id);
         say(control, &asking(job, link, Fetch { file_id: id, eager: eager.is_some() })?).await?;
         let offer = match hear(job, control, stop).await? {
@@ -407,21 +406,25 @@ impl Sessions {
                 ..RunError::new(Failure::Usage, message)
             });
         }
+        let mut goal = self.goal(job, control, &permit, &folder, id, stop).await?;
         if let Some(name) = &name
-            && let Some(path) = self.is_there(&folder, name, id, &permit).await?
+            && let Some(path) = self.is_there(&folder, name, &goal).await?
         {
             // It may have come from elsewhere while this fetch was interrupted, and nobody opens the partial again.
             self.clean_up(job).await;
             let fetch_from = fetchable_again(job, target);
-            let here = Finished { path, fetchable: false, fetch_from, eager: eager.is_some() };
+            let part = goal.part_of().map(|_| (goal.id, goal.size));
+            let here = Finished { path, fetchable: false, fetch_from, eager: eager.is_some(), part };
             finish_at_once(job, link, control, &permit, id, here).await?;
             // A crash may have left a partial that nothing will ask for any more.
             self.clean_up(job).await;
             return Ok(());
         }
-        let listed = self.listed(job, control, &permit, &folder, key, stop).await?;
-        let manifest = listed.as_ref().map(|listed| listed.manifest.clone());
-        let opened = self.open_partial(folder.clone(), key, &permit, manifest, name.as_ref()).await?;
+        if goal.listed.is_none() {
+            goal.listed = self.listed(job, control, &permit, &folder, goal.key(), stop).await?;
+        }
+        let manifest = goal.listed.as_ref().map(|listed| listed.manifest.clone());
+        let opened = self.open_partial(folder.clone(), goal.key(), &permit, manifest, name.as_ref()).await?;
         let partial = opened.map_err(|error| self.explain(error, &folder))?;
         if eager.is_some() && !partial.is_new() {
             // Somebody else has begun it meanwhile; the next try will say what is here.
@@ -439,26 +442,31 @@ impl Sessions {
                 (Ending::Stdout(feed), Some(partial.clone()))
             }
         };
+        let (part, stop) = (goal.part.as_ref(), stop.clone());
         let published = self
-            .receive_into(job, link, control, chunks, &permit, partial, eager, ending, false, stop.clone())
+            .receive_into(job, link, control, chunks, &permit, partial, part, eager, ending, false, stop)
             .await?;
         if let Some(spooled) = spooled {
             blocking(&self.workers, move || spooled.discard()).await??;
         }
         let path = published.path.display().to_string();
-        job.done(id, path, permit.geometry().size(), fetchable_again(job, target));
+        job.done(goal.id, path, goal.size, fetchable_again(job, target));
         Ok(())
     }
 
     /// Room for an eager fetch, where nothing is here that the provider would have to know of.
     async fn take_eager(
         &self,
+        job: &Job,
         link: &Link,
         id: FileId,
         output: &Output,
     ) -> Result<Option<Allowance>, RunError> {
         let (store, key, folder) =
             (self.store.clone(), PartialKey::Fetched(id), self.folder_of(output).await?);
+        if matches!(job.spec(), Spec::Fetch { only, .. } if !only.is_empty()) {
+            return Ok(None);
+        }
         let there = match output {
             Output::Update(bytes) => Some(path_of(bytes)),
             Output::Path(bytes) if path_of(bytes) != folder => Some(path_of(bytes)),

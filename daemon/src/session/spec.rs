@@ -39,6 +39,9 @@ pub(crate) enum Spec {
         /// What gives the right to it. Its secret is kept for as long as the transfer is.
         #[serde(default)]
         ticket: Option<TokenText>,
+        /// Paths and patterns of what of a folder is wanted; all of it, where there are none.
+        #[serde(default)]
+        only: Vec<String>,
     },
     /// A peer sends a file here.
     Receive {
@@ -72,8 +75,8 @@ impl From<SendRequest> for Spec {
 
 impl From<FetchRequest> for Spec {
     fn from(request: FetchRequest) -> Self {
-        let FetchRequest { file_id, from, ticket, output, key, wishes: _, detach: _ } = request;
-        Self::Fetch { file_id, from, output, key, ticket }
+        let FetchRequest { file_id, from, ticket, output, key, only, wishes: _, detach: _ } = request;
+        Self::Fetch { file_id, from, output, key, ticket, only }
     }
 }
 
@@ -88,6 +91,14 @@ impl Spec {
         }
     }
 
+    /// What was asked for, which a part of it is not.
+    pub(crate) fn asked_for(&self) -> Option<FileId> {
+        match self {
+            Self::Fetch { file_id, .. } => Some(*file_id),
+            _ => None,
+        }
+    }
+
     /// Whether a second request for the same thing joins the running transfer instead of making another.
     /// It has to ask no more of keys and name no other peers than the running one does.
     pub(crate) fn same_work(&self, other: &Self) -> bool {
@@ -99,10 +110,10 @@ impl Spec {
             (Self::Fetch { output: Output::Stdout, .. }, _)
             | (_, Self::Fetch { output: Output::Stdout, .. }) => false,
             (
-                Self::Fetch { file_id: a, output: b, from, key, ticket: c },
-                Self::Fetch { file_id: x, output: y, from: also, key: wanted, ticket: z },
+                Self::Fetch { file_id: a, output: b, from, key, ticket: c, only: d },
+                Self::Fetch { file_id: w, output: x, from: also, key: wanted, ticket: y, only: z },
             ) => {
-                (a, b, c) == (x, y, z)
+                (a, b, c, d) == (w, x, y, z)
                     && also.iter().all(|peer| from.contains(peer))
                     && satisfies(*key, *wanted)
             }
@@ -160,6 +171,7 @@ mod tests {
             output,
             key: KeyPolicy::Known,
             ticket: None,
+            only: Vec::new(),
         };
         let running = fetch(&["a", "b"], Output::Inbox);
         assert!(running.same_work(&fetch(&["b"], Output::Inbox)));

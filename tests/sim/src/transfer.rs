@@ -101,6 +101,7 @@ impl Transfer {
                 from: vec![self.target.clone()],
                 output: Output::Inbox,
                 key: KeyPolicy::Known,
+                only: Vec::new(),
                 wishes: Wishes::default(),
                 detach: false,
             }),

@@ -22,6 +22,7 @@ mod load;
 mod names;
 mod network;
 mod output;
+mod parts;
 mod queue;
 mod rules;
 mod scarcity;
