@@ -12,7 +12,7 @@ mod status;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ChunkRange, FileId, PeerId,
+    ByteRange, ChunkRange, FileId, PeerId,
     queue::Priority,
     rate::{Change, InForce, Rate},
     reason::{ChunkFailure, Failure},
@@ -186,6 +186,8 @@ pub struct FetchRequest {
     pub key: KeyPolicy,
     /// Paths and patterns of what of a folder is wanted; all of it, where there are none.
     pub only: Vec<String>,
+    /// The bytes of a file that are wanted, where that is not all of it.
+    pub range: Option<ByteRange>,
     /// How it is to be done.
     pub wishes: Wishes,
     /// Whether to answer with the transfer's number alone.

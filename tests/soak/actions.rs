@@ -73,6 +73,7 @@ impl World {
             output,
             key: KeyPolicy::AcceptNew,
             only: Vec::new(),
+            range: None,
             wishes: Wishes::default(),
             detach: true,
         };

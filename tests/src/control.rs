@@ -67,6 +67,7 @@ pub fn fetch(file_id: FileId, from: &str) -> Request {
         output: Output::Inbox,
         key,
         only: Vec::new(),
+        range: None,
         wishes: Wishes::default(),
         detach: true,
     })

@@ -266,6 +266,7 @@ fn every_reason_has_its_number() {
         AbortReason::ShuttingDown,
         AbortReason::OfferAgain,
         AbortReason::Paused,
+        AbortReason::Enough,
     ]);
     assert_numbers(&[
         ChunkFailure::Corrupt,

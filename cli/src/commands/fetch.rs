@@ -54,7 +54,8 @@ impl What {
 }
 
 fn request(typed: Fetch, what: What) -> Result<FetchRequest, CliError> {
-    let Fetch { what: _, token_file: _, from, only, output, update, key, how, detach, patience: _ } = typed;
+    let Fetch { what: _, token_file: _, from, only, range, output, update, key, how, detach, patience: _ } =
+        typed;
     let (file_id, from, ticket) = match what {
         What::File(_) if from.is_empty() => {
             return Err(
@@ -78,7 +79,7 @@ fn request(typed: Fetch, what: What) -> Result<FetchRequest, CliError> {
         ));
     }
     let key = KeyPolicy::from(&key);
-    Ok(FetchRequest { file_id, from, ticket, output, key, only, wishes: how.into(), detach })
+    Ok(FetchRequest { file_id, from, ticket, output, key, only, range, wishes: how.into(), detach })
 }
 
 /// The copy whose place is to be taken. What is there must be it, or nothing.
@@ -132,6 +133,7 @@ mod tests {
             output: Output::Inbox,
             key: KeyPolicy::Known,
             only: Vec::new(),
+            range: None,
             wishes: Wishes::default(),
             detach: false,
         };

@@ -65,6 +65,7 @@ pub(crate) async fn repair(
             output,
             key,
             only: Vec::new(),
+            range: None,
             wishes: Wishes::default(),
             detach: false,
         }),

@@ -17,11 +17,11 @@ use super::{
     budget::Allowance,
     error::RunError,
     folder,
-    goal::as_provider_counts,
+    goal::{Goal, as_provider_counts},
     job::{Job, now_ms},
     limiter::Flow,
     links::{ChunkQueue, Link, Opened},
-    provide::{Opening, Providing, provide},
+    provide::{End, Opening, Providing, provide},
     receipts::Receipt,
     receive::{Ending, Receiving, receive},
     run::answer,
@@ -268,7 +268,7 @@ impl Sessions {
         };
         let listed = self.listed(job, control, permit, &inbox, key, &stop).await?;
         let manifest = listed.as_ref().map(|listed| listed.manifest.clone());
-        let partial = match self.open_partial(inbox, key, permit, manifest, Some(&name)).await? {
+        let partial = match self.open_partial(inbox, key, permit, manifest, Some(&name), u64::MAX).await? {
             Ok(partial) => partial,
             Err(error) => {
                 tracing::warn!(%peer, %error, "an offer cannot be stored");
@@ -301,6 +301,7 @@ impl Sessions {
         permit: &Permit,
         manifest: Option<Arc<Manifest>>,
         name: Option<&PublishName>,
+        room: u64,
     ) -> Result<Result<Arc<Partial>, StoreError>, RunError> {
         let alike = name.map_or_else(Vec::new, |name| name.alike(&folder));
         let older = name.and_then(|name| name.older(&folder));
@@ -309,8 +310,7 @@ impl Sessions {
             key,
             file_id: permit.file_id(),
             geometry: permit.geometry(),
-            // Of a part, no more than that has.
-            allocated: manifest.as_ref().map_or(u64::MAX, |list| list.size()).min(permit.allocated()),
+            allocated: permit.allocated().min(room),
             executable: permit.executable(),
             modified_ns: permit.modified_ns(),
             manifest,
@@ -331,12 +331,13 @@ impl Sessions {
         chunks: ChunkQueue,
         permit: &Permit,
         partial: Arc<Partial>,
-        part: Option<&Part>,
+        goal: Option<&Goal>,
         eager: Option<Allowance>,
         ending: Ending,
         fetchable: bool,
         stop: CancellationToken,
     ) -> Result<Published, RunError> {
+        let part = goal.and_then(|goal| goal.part.as_ref());
         if eager.is_none() {
             self.take_over(job, control, &partial, part, &stop).await?;
             let mut here = partial.verified();
@@ -372,6 +373,7 @@ impl Sessions {
             chunks,
             partial,
             part_of: part.map(Part::whole),
+            bytes: goal.and_then(|goal| goal.bytes.clone()),
             eager,
             name,
             ending,
@@ -467,14 +469,18 @@ impl Sessions {
             None => Opening::Accepted(answer(job, control, &stop).await?),
         };
         let (registry, size, name) = (&*self.registry, source.size(), source.name());
+        let shown = name.clone();
         let public = if self.peers.is_trusted(&link.peer()) { &self.outgoing } else { &self.outgoing_public };
         let memory = public.clone();
         let flow = Flow::new(job, self.limiter.up());
         let workers = self.workers.clone();
         let providing =
             Providing { job, registry, workers, link, control, source, name, opening, memory, flow, stop };
-        let done = provide(providing).await?;
-        job.done(share.file_id, done.name, size, None);
+        match provide(providing).await? {
+            End::Done(done) => job.done(share.file_id, done.name, size, None),
+            // It had asked for some bytes of it, and took what these lie in.
+            End::Enough => job.done(share.file_id, shown, job.verified_bytes(), None),
+        }
         Ok(())
     }
 }

@@ -389,7 +389,7 @@ impl Job {
         state.path = Some(path.clone());
         let moved_bytes = state.progress.moved_bytes;
         let millis = now_ms().saturating_sub(self.created_ms);
-        let (transfer, part_of) = (self.number, self.spec.asked_for().filter(|whole| *whole != file_id));
+        let (transfer, part_of) = (self.number, self.spec.part_of(file_id));
         self.note(&mut state, Happening::Done, |entry| {
             (entry.bytes, entry.moved_bytes) = (Some(bytes), Some(moved_bytes));
             (entry.millis, entry.detail) = (Some(millis), Some(path.clone()));

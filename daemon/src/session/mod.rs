@@ -272,9 +272,16 @@ impl Sessions {
     ) -> Result<(Begun, Option<mpsc::Receiver<Bytes>>), RunError> {
         let request = self.with_ticket(request).await?;
         check_only(&request.only)?;
-        if !request.only.is_empty() && matches!(request.output, Output::Update(_)) {
+        let is_part = !request.only.is_empty() || request.range.is_some();
+        if request.range.is_some() && request.output == Output::Inbox {
+            return Err(RunError::new(
+                Failure::Usage,
+                "some bytes of a file have no name; say where to, with -o",
+            ));
+        }
+        if is_part && matches!(request.output, Output::Update(_)) {
             let message =
-                "a part does not take the place of a whole folder; name another place, or leave --update out";
+                "a part does not take the place of the whole; name another place, or leave --update out";
             return Err(RunError::new(Failure::Usage, message));
         }
         for target in &request.from {

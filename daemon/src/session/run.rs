@@ -24,14 +24,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Sessions, blocking,
-    budget::Allowance,
     error::RunError,
     folder,
+    goal::named_as_part,
     job::Job,
     limiter::Flow,
     links::Link,
     part,
-    provide::{Opening, Providing, closed_early, provide},
+    provide::{End, Opening, Providing, closed_early, provide},
     receipts::{Finished, finish_at_once},
     receive::Ending,
     say,
@@ -41,7 +41,7 @@ use super::{
     while_wanted,
 };
 use crate::{
-    store::{Excludes, PartialKey, Share, Source, StoreError},
+    store::{Excludes, Share, Source, StoreError},
     transport::{ControlStream, TransportError},
 };
 
@@ -208,7 +208,8 @@ impl Sessions {
             provide(run).await
         };
         match conversation.await {
-            Ok(done) => {
+            Ok(End::Enough) => Err(PeerMisbehaved::UnexpectedMessage("Abort").into()),
+            Ok(End::Done(done)) => {
                 control.sender.finish();
                 let fetch_from = done.fetchable.then(|| target.to_owned());
                 self.note_delivered(link.peer(), done.file_id, source.size());
@@ -407,7 +408,8 @@ impl Sessions {
             });
         }
         let mut goal = self.goal(job, control, &permit, &folder, id, stop).await?;
-        if let Some(name) = &name
+        let name = named_as_part(name, goal.bytes.as_ref());
+        if let (Some(name), None) = (&name, &goal.bytes)
             && let Some(path) = self.is_there(&folder, name, &goal).await?
         {
             // It may have come from elsewhere while this fetch was interrupted, and nobody opens the partial again.
@@ -424,7 +426,9 @@ impl Sessions {
             goal.listed = self.listed(job, control, &permit, &folder, goal.key(), stop).await?;
         }
         let manifest = goal.listed.as_ref().map(|listed| listed.manifest.clone());
-        let opened = self.open_partial(folder.clone(), goal.key(), &permit, manifest, name.as_ref()).await?;
+        let opened = self
+            .open_partial(folder.clone(), goal.key(), &permit, manifest, name.as_ref(), goal.room())
+            .await?;
         let partial = opened.map_err(|error| self.explain(error, &folder))?;
         if eager.is_some() && !partial.is_new() {
             // Somebody else has begun it meanwhile; the next try will say what is here.
@@ -438,13 +442,26 @@ impl Sessions {
             None => {
                 let client = self.stdout_clients().get(&job.number()).cloned();
                 let client = client.ok_or_else(RunError::client_gone)?;
-                let feed = StdoutFeed::start(self.workers.clone(), client, partial.clone());
+                let feed =
+                    StdoutFeed::start(self.workers.clone(), client, partial.clone(), goal.bytes.clone());
                 (Ending::Stdout(feed), Some(partial.clone()))
             }
         };
-        let (part, stop) = (goal.part.as_ref(), stop.clone());
+        let stop = stop.clone();
         let published = self
-            .receive_into(job, link, control, chunks, &permit, partial, part, eager, ending, false, stop)
+            .receive_into(
+                job,
+                link,
+                control,
+                chunks,
+                &permit,
+                partial,
+                Some(&goal),
+                eager,
+                ending,
+                false,
+                stop,
+            )
             .await?;
         if let Some(spooled) = spooled {
             blocking(&self.workers, move || spooled.discard()).await??;
@@ -452,34 +469,6 @@ impl Sessions {
         let path = published.path.display().to_string();
         job.done(goal.id, path, goal.size, fetchable_again(job, target));
         Ok(())
-    }
-
-    /// Room for an eager fetch, where nothing is here that the provider would have to know of.
-    async fn take_eager(
-        &self,
-        job: &Job,
-        link: &Link,
-        id: FileId,
-        output: &Output,
-    ) -> Result<Option<Allowance>, RunError> {
-        let (store, key, folder) =
-            (self.store.clone(), PartialKey::Fetched(id), self.folder_of(output).await?);
-        if matches!(job.spec(), Spec::Fetch { only, .. } if !only.is_empty()) {
-            return Ok(None);
-        }
-        let there = match output {
-            Output::Update(bytes) => Some(path_of(bytes)),
-            Output::Path(bytes) if path_of(bytes) != folder => Some(path_of(bytes)),
-            _ => None,
-        };
-        let nothing = blocking(&self.workers, move || {
-            Ok::<_, StoreError>(
-                !store.has_partial(&folder, &key)?
-                    && !store.catalog().knows_content(id)?
-                    && there.is_none_or(|path| path.symlink_metadata().is_err()),
-            )
-        });
-        Ok(if nothing.await?? { Allowance::try_take_eager(link.pool(), &self.pool) } else { None })
     }
 }
 

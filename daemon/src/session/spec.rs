@@ -1,7 +1,7 @@
 //! What a transfer is about, apart from how it goes.
 
 use p2p_protocol::{
-    FileId, PeerId, ResumeKey,
+    ByteRange, FileId, PeerId, ResumeKey,
     control::{Direction, FetchRequest, KeyPolicy, Output, SendRequest, TokenText},
 };
 use serde::{Deserialize, Serialize};
@@ -42,6 +42,9 @@ pub(crate) enum Spec {
         /// Paths and patterns of what of a folder is wanted; all of it, where there are none.
         #[serde(default)]
         only: Vec<String>,
+        /// The bytes of a file that are wanted.
+        #[serde(default)]
+        range: Option<ByteRange>,
     },
     /// A peer sends a file here.
     Receive {
@@ -75,8 +78,8 @@ impl From<SendRequest> for Spec {
 
 impl From<FetchRequest> for Spec {
     fn from(request: FetchRequest) -> Self {
-        let FetchRequest { file_id, from, ticket, output, key, only, wishes: _, detach: _ } = request;
-        Self::Fetch { file_id, from, output, key, ticket, only }
+        let FetchRequest { file_id, from, ticket, output, key, only, range, wishes: _, detach: _ } = request;
+        Self::Fetch { file_id, from, output, key, ticket, only, range }
     }
 }
 
@@ -91,10 +94,17 @@ impl Spec {
         }
     }
 
-    /// What was asked for, which a part of it is not.
-    pub(crate) fn asked_for(&self) -> Option<FileId> {
+    /// Whether less is wanted than the whole of a file or folder.
+    pub(crate) fn is_choosy(&self) -> bool {
+        matches!(self, Self::Fetch { only, range, .. } if !only.is_empty() || range.is_some())
+    }
+
+    /// What this content, which came of it, is a part of.
+    pub(crate) fn part_of(&self, content: FileId) -> Option<FileId> {
         match self {
-            Self::Fetch { file_id, .. } => Some(*file_id),
+            Self::Fetch { file_id, range, .. } => {
+                Some(*file_id).filter(|id| range.is_some() || *id != content)
+            }
             _ => None,
         }
     }
@@ -110,10 +120,10 @@ impl Spec {
             (Self::Fetch { output: Output::Stdout, .. }, _)
             | (_, Self::Fetch { output: Output::Stdout, .. }) => false,
             (
-                Self::Fetch { file_id: a, output: b, from, key, ticket: c, only: d },
-                Self::Fetch { file_id: w, output: x, from: also, key: wanted, ticket: y, only: z },
+                Self::Fetch { file_id: a, output: b, from, key, ticket: c, only: d, range: e },
+                Self::Fetch { file_id: v, output: w, from: also, key: wanted, ticket: x, only: y, range: z },
             ) => {
-                (a, b, c, d) == (w, x, y, z)
+                (a, b, c, d, e) == (v, w, x, y, z)
                     && also.iter().all(|peer| from.contains(peer))
                     && satisfies(*key, *wanted)
             }
@@ -172,6 +182,7 @@ mod tests {
             key: KeyPolicy::Known,
             ticket: None,
             only: Vec::new(),
+            range: None,
         };
         let running = fetch(&["a", "b"], Output::Inbox);
         assert!(running.same_work(&fetch(&["b"], Output::Inbox)));

@@ -124,6 +124,6 @@ pub(super) fn asking(job: &Job, link: &Link, fetch: Fetch) -> Result<Message, Ru
 
 /// Where what was fetched can be had again by its File ID: not where it took a ticket, or is a part of something.
 pub(super) fn fetchable_again(job: &Job, target: &str) -> Option<String> {
-    let once = matches!(job.spec(), Spec::Fetch { ticket, only, .. } if ticket.is_some() || !only.is_empty());
+    let once = job.spec().is_choosy() || matches!(job.spec(), Spec::Fetch { ticket: Some(_), .. });
     (!once).then(|| target.to_owned())
 }

@@ -24,6 +24,7 @@
 
 mod catalog;
 mod checkpoint;
+mod cut;
 mod data;
 mod draft;
 mod error;

@@ -102,6 +102,7 @@ impl Transfer {
                 output: Output::Inbox,
                 key: KeyPolicy::Known,
                 only: Vec::new(),
+                range: None,
                 wishes: Wishes::default(),
                 detach: false,
             }),

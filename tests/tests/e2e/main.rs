@@ -24,6 +24,7 @@ mod network;
 mod output;
 mod parts;
 mod queue;
+mod ranges;
 mod rules;
 mod scarcity;
 mod secrets;
