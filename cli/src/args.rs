@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use p2p_protocol::{
-    FileId, PeerId,
+    ByteRange, FileId, PeerId,
     control::Wishes,
     queue::Priority,
     rate::Rate,
@@ -358,6 +358,12 @@ pub(crate) struct Fetch {
     /// Where from, which a ticket says itself; given again, the next is tried when one fails
     #[arg(long, value_name = "TARGET", add = complete::targets())]
     pub(crate) from: Vec<String>,
+    /// Take this of a folder alone: a path in it, or a pattern as in a .gitignore; may be given again
+    #[arg(long, value_name = "PATH|PATTERN", conflicts_with = "update")]
+    pub(crate) only: Vec<String>,
+    /// Take these bytes of a file alone: A-B with both ends, A- to the end, or -N for the last N
+    #[arg(long, value_name = "A-B", allow_hyphen_values = true, requires = "output", conflicts_with_all = ["only", "update"])]
+    pub(crate) range: Option<ByteRange>,
     /// Where to: a file, an existing folder, or - for standard output (default: the inbox)
     #[arg(short, long, value_name = "PATH")]
     pub(crate) output: Option<PathBuf>,

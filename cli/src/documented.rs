@@ -156,7 +156,16 @@ fn lines() -> Vec<Value> {
         Line::LeftOut { transfer, path: "run/socket", reason: "a socket" },
         Line::SameName { transfer, paths: &["Makefile".to_owned(), "makefile".to_owned()] },
         Line::Retrying { transfer, attempt: 2, in_s: 1.0, reason: "gone" },
-        Line::Done { transfer, file_id: ID, path, bytes: 1, moved_bytes: 1, seconds: 1.0, fetch: None },
+        Line::Done {
+            transfer,
+            file_id: ID,
+            path,
+            bytes: 1,
+            moved_bytes: 1,
+            seconds: 1.0,
+            fetch: None,
+            part_of: None,
+        },
         Line::Failed {
             transfer: None,
             code: "refused",

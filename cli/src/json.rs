@@ -97,6 +97,8 @@ pub(crate) enum Line<'a> {
         moved_bytes: u64,
         seconds: f64,
         fetch: Option<&'a str>,
+        #[serde(serialize_with = "some_text")]
+        part_of: Option<FileId>,
     },
     Failed {
         transfer: Option<u64>,

@@ -163,6 +163,7 @@ fn done(moved_bytes: u64) -> Event {
         moved_bytes,
         millis: 99_000,
         fetch_from: Some("fifi".into()),
+        part_of: None,
     })
 }
 

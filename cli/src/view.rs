@@ -238,7 +238,16 @@ impl<'a> View<'a> {
                 }
                 self.words("waiting to try again", "");
             }
-            TransferEvent::Done { transfer, file_id, path, bytes, moved_bytes, millis: _, fetch_from } => {
+            TransferEvent::Done {
+                transfer,
+                file_id,
+                path,
+                bytes,
+                moved_bytes,
+                millis: _,
+                fetch_from,
+                part_of,
+            } => {
                 let moved_bytes = self.meter.moved(moved_bytes, self.made);
                 let time = self.since.elapsed();
                 let fetch =
@@ -252,8 +261,9 @@ impl<'a> View<'a> {
                     moved_bytes,
                     seconds: time.as_millis() as f64 / 1000.0,
                     fetch: fetch.as_deref(),
+                    part_of,
                 })?;
-                self.on_done(&Done { file_id, path, bytes, moved_bytes, time, fetch });
+                self.on_done(&Done { file_id, path, bytes, moved_bytes, time, fetch, part_of });
                 return Ok(Step::Done { bytes, moved_bytes });
             }
             TransferEvent::Failed { transfer, failure, message, key } => {
@@ -322,7 +332,7 @@ impl<'a> View<'a> {
 
     fn on_done(&self, done: &Done) {
         let out = &self.ctx.out;
-        let Done { file_id, path, bytes, moved_bytes, time, fetch } = done;
+        let Done { file_id, path, bytes, moved_bytes, time, fetch, part_of } = done;
         let (label, name) = match &self.started {
             Some(Started { direction: Direction::Send, name, .. }) => ("sent", name.as_str()),
             Some(Started { direction: Direction::Fetch, name, .. }) => ("fetched", name.as_str()),
@@ -330,7 +340,8 @@ impl<'a> View<'a> {
             Some(Started { direction: Direction::Serve, name, .. }) => ("given", name.as_str()),
             None => ("done", path.as_str()),
         };
-        let mut line = format!(" {name}: {}", format::bytes(*bytes));
+        let what = if part_of.is_some() { "a part of " } else { "" };
+        let mut line = format!(" {what}{name}: {}", format::bytes(*bytes));
         if *moved_bytes > 0 {
             line.push_str(&format!(" in {}", format::duration(*time)));
             if let Some(rate) = format::mean_rate(*moved_bytes, *time) {
@@ -406,4 +417,5 @@ struct Done {
     moved_bytes: u64,
     time: Duration,
     fetch: Option<String>,
+    part_of: Option<FileId>,
 }

@@ -109,6 +109,11 @@ impl ChunkSet {
         self.0 -= &other.0;
     }
 
+    /// Keeps only what is in another set too.
+    pub fn intersect(&mut self, other: &Self) {
+        self.0 &= &other.0;
+    }
+
     /// The chunks of `0..count` that are not in the set.
     pub fn missing(&self, count: u32) -> Self {
         let mut missing = Self::full(count);

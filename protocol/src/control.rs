@@ -15,7 +15,7 @@ mod tests;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Batch, ChunkRange, FileId, PeerId,
+    Batch, ByteRange, ChunkRange, FileId, PeerId,
     queue::Priority,
     rate::{Change, InForce, Rate},
     reason::{ChunkFailure, Failure},
@@ -34,7 +34,7 @@ pub use progress::Progress;
 pub use status::{Confinement, Probe, Status, Writing};
 
 /// Version of this conversation. It changes with every change of the types below.
-pub const VERSION: u16 = 15;
+pub const VERSION: u16 = 16;
 
 /// The fixed bytes that open each direction, so that programs of different versions part with a clear word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,6 +199,10 @@ pub struct FetchRequest {
     pub output: Output,
     /// What to do about the key found at a target.
     pub key: KeyPolicy,
+    /// Paths and patterns of what of a folder is wanted; all of it, where there are none.
+    pub only: Vec<String>,
+    /// The bytes of a file that are wanted, where that is not all of it.
+    pub range: Option<ByteRange>,
     /// How it is to be done.
     pub wishes: Wishes,
     /// Whether to answer with the transfer's number alone.
@@ -465,6 +469,9 @@ pub enum TransferEvent {
         millis: u64,
         /// Where this copy can be fetched again, if it can.
         fetch_from: Option<String>,
+        /// The folder that it is a part of.
+        #[serde(default)]
+        part_of: Option<FileId>,
     },
     /// The transfer ended without success.
     Failed {

@@ -116,6 +116,12 @@ impl Geometry {
         self.offset(chunk)..self.offset(chunk) + self.len_of(chunk)
     }
 
+    /// The chunks that hold these bytes.
+    pub fn chunks_with(&self, bytes: Range<u64>) -> Range<u32> {
+        let end = bytes.end.min(self.size).div_ceil(self.chunk_len());
+        (bytes.start >> self.chunk_log2).min(end) as u32..end as u32
+    }
+
     /// Number of pages of chaining values. A file of no or one chunk has no list, so no page.
     pub fn pages(&self) -> u32 {
         match self.chunks() {

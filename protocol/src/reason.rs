@@ -107,6 +107,9 @@ pub enum AbortReason {
     /// Its owner holds it back; it can go on later.
     #[error("the peer has paused it")]
     Paused,
+    /// The receiver wanted some bytes of a file, and has them: for a provider that was asked, this is success.
+    #[error("the peer took a part and wants no more")]
+    Enough,
 }
 
 /// Why one chunk was not accepted. Append only: the order is the wire's.
@@ -335,7 +338,7 @@ impl AbortReason {
             Self::Cancelled => Failure::Cancelled,
             Self::SourceChanged | Self::Integrity => Failure::Integrity,
             Self::SourceUnreadable | Self::Storage => Failure::Storage,
-            Self::Protocol => Failure::Other,
+            Self::Protocol | Self::Enough => Failure::Other,
             Self::Stalled | Self::ShuttingDown | Self::Paused => Failure::Unreachable,
             Self::OfferAgain => Failure::Conflict,
         }

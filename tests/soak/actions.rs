@@ -72,6 +72,8 @@ impl World {
             from: vec![address],
             output,
             key: KeyPolicy::AcceptNew,
+            only: Vec::new(),
+            range: None,
             wishes: Wishes::default(),
             detach: true,
         };

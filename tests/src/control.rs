@@ -66,6 +66,8 @@ pub fn fetch(file_id: FileId, from: &str) -> Request {
         from,
         output: Output::Inbox,
         key,
+        only: Vec::new(),
+        range: None,
         wishes: Wishes::default(),
         detach: true,
     })

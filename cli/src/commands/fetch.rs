@@ -58,8 +58,20 @@ impl What {
 }
 
 fn request(typed: Fetch, what: What) -> Result<FetchRequest, CliError> {
-    let Fetch { what: _, token_file: _, from, output, update, dry_run: _, key, how, detach, patience: _ } =
-        typed;
+    let Fetch {
+        what: _,
+        token_file: _,
+        from,
+        only,
+        range,
+        output,
+        update,
+        dry_run: _,
+        key,
+        how,
+        detach,
+        patience: _,
+    } = typed;
     let (file_id, from, ticket) = match what {
         What::File(_) if from.is_empty() => {
             return Err(
@@ -82,7 +94,8 @@ fn request(typed: Fetch, what: What) -> Result<FetchRequest, CliError> {
             "-o - writes to this command's standard output, so it cannot be detached",
         ));
     }
-    Ok(FetchRequest { file_id, from, ticket, output, key: KeyPolicy::from(&key), wishes: how.into(), detach })
+    let key = KeyPolicy::from(&key);
+    Ok(FetchRequest { file_id, from, ticket, output, key, only, range, wishes: how.into(), detach })
 }
 
 /// The copy whose place is to be taken. What is there must be it, or nothing.
@@ -135,6 +148,8 @@ mod tests {
             ticket: None,
             output: Output::Inbox,
             key: KeyPolicy::Known,
+            only: Vec::new(),
+            range: None,
             wishes: Wishes::default(),
             detach: false,
         };

@@ -64,6 +64,8 @@ pub(crate) async fn repair(
             from,
             output,
             key,
+            only: Vec::new(),
+            range: None,
             wishes: Wishes::default(),
             detach: false,
         }),

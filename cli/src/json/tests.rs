@@ -63,12 +63,13 @@ fn lines_are_those_of_the_contract() {
         moved_bytes: 4,
         seconds: 0.5,
         fetch: Some("p2p fetch x --from y"),
+        part_of: None,
     };
     assert_eq!(
         line(&done),
         format!(
             "{{\"event\":\"done\",\"transfer\":7,\"file_id\":\"{file_id}\",\"path\":\"a.iso\",\"bytes\":9,\
-             \"moved_bytes\":4,\"seconds\":0.5,\"fetch\":\"p2p fetch x --from y\"}}\n"
+             \"moved_bytes\":4,\"seconds\":0.5,\"fetch\":\"p2p fetch x --from y\",\"part_of\":null}}\n"
         )
     );
     let failed =

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use p2p_protocol::{
-    Along, Batch, FileId, Geometry, Manifest, PeerId,
+    Along, Batch, FileId, Geometry, Manifest, Part, PeerId,
     limits::{FIRST_FRAME_DEADLINE, MAX_FIRST_FRAME_LEN, MAX_STRANGER_REQUESTS},
     policy::{Permit, Refusal, Rights, Situation, admit},
     reason::{ChunkFailure, Failure, PeerMisbehaved, RefuseReason, close},
@@ -18,10 +18,11 @@ use super::{
     budget::Allowance,
     error::RunError,
     folder,
+    goal::{Goal, as_provider_counts},
     job::{Job, now_ms},
     limiter::Flow,
     links::{ChunkQueue, Link, Opened},
-    provide::{Opening, Providing, provide},
+    provide::{End, Opening, Providing, provide},
     receipts::Receipt,
     receive::{Ending, Receiving, receive},
     run::answer,
@@ -283,7 +284,7 @@ impl Sessions {
         };
         let listed = self.listed(job, control, permit, &inbox, key, &stop).await?;
         let manifest = listed.as_ref().map(|listed| listed.manifest.clone());
-        let partial = match self.open_partial(inbox, key, permit, manifest, Some(&name)).await? {
+        let partial = match self.open_partial(inbox, key, permit, manifest, Some(&name), u64::MAX).await? {
             Ok(partial) => partial,
             Err(error) => {
                 tracing::warn!(%peer, %error, "an offer cannot be stored");
@@ -299,7 +300,7 @@ impl Sessions {
         let ending = Ending::Publish { name, afterwards: Arc::new(afterwards) };
         let chunks = link.expect_chunks(control.id);
         let published = self
-            .receive_into(job, link, control, chunks, permit, partial, None, ending, fetchable, stop)
+            .receive_into(job, link, control, chunks, permit, partial, None, None, ending, fetchable, stop)
             .await?;
         // Published is only what has a name.
         if let Some(id) = job.file_id() {
@@ -316,6 +317,7 @@ impl Sessions {
         permit: &Permit,
         manifest: Option<Arc<Manifest>>,
         name: Option<&PublishName>,
+        room: u64,
     ) -> Result<Result<Arc<Partial>, StoreError>, RunError> {
         let alike = name.map_or_else(Vec::new, |name| name.alike(&folder));
         let older = name.and_then(|name| name.older(&folder));
@@ -324,7 +326,7 @@ impl Sessions {
             key,
             file_id: permit.file_id(),
             geometry: permit.geometry(),
-            allocated: permit.allocated(),
+            allocated: permit.allocated().min(room),
             executable: permit.executable(),
             modified_ns: permit.modified_ns(),
             manifest,
@@ -345,13 +347,15 @@ impl Sessions {
         chunks: ChunkQueue,
         permit: &Permit,
         partial: Arc<Partial>,
+        goal: Option<&Goal>,
         eager: Option<Allowance>,
         ending: Ending,
         fetchable: bool,
         stop: CancellationToken,
     ) -> Result<Published, RunError> {
+        let part = goal.and_then(|goal| goal.part.as_ref());
         if eager.is_none() {
-            self.take_over(job, control, &partial, &stop).await?;
+            self.take_over(job, control, &partial, part, &stop).await?;
             let mut here = partial.verified();
             here.union(&partial.claimed());
             let layout = partial.layout();
@@ -361,7 +365,10 @@ impl Sessions {
                 have: here.wire().into_iter().next().unwrap_or_default(),
             };
             let accept = match layout.plan() {
-                Some(plan) => Message::AcceptFolder(AcceptFolder { files: plan.files().ranges(), accept }),
+                Some(plan) => {
+                    let files = as_provider_counts(plan.files(), part)?;
+                    Message::AcceptFolder(AcceptFolder { files, accept })
+                }
                 None => Message::Accept(accept),
             };
             say(control, &accept).await?;
@@ -381,6 +388,8 @@ impl Sessions {
             control,
             chunks,
             partial,
+            part_of: part.map(Part::whole),
+            bytes: goal.and_then(|goal| goal.bytes.clone()),
             eager,
             name,
             ending,
@@ -497,14 +506,18 @@ impl Sessions {
             None => Opening::Accepted(answer(job, control, &stop).await?),
         };
         let (registry, size, name) = (&*self.registry, source.size(), source.name());
+        let shown = name.clone();
         let public = if self.peers.is_trusted(&link.peer()) { &self.outgoing } else { &self.outgoing_public };
         let memory = public.clone();
         let flow = Flow::new(job, self.limiter.up());
         let workers = self.workers.clone();
         let providing =
             Providing { job, registry, workers, link, control, source, name, opening, memory, flow, stop };
-        let done = provide(providing).await?;
-        job.done(share.file_id, done.name, size, None);
+        match provide(providing).await? {
+            End::Done(done) => job.done(share.file_id, done.name, size, None),
+            // It had asked for some bytes of it, and took what these lie in.
+            End::Enough => job.done(share.file_id, shown, job.verified_bytes(), None),
+        }
         Ok(())
     }
 }

@@ -20,7 +20,11 @@ impl Sessions {
                 let keys = named.into_iter().chain([PartialKey::Unsealed(*key, *peer)]);
                 (self.inbox_of(peer), keys.collect())
             }
-            Spec::Fetch { file_id, output, .. } => match self.folder_of(output).await {
+            Spec::Fetch { file_id, output, only, .. } => match self.folder_of(output).await {
+                // Of a part of a folder there is none before it is known what that is.
+                Ok(folder) if !only.is_empty() => {
+                    (folder, job.file_id().map(PartialKey::Fetched).into_iter().collect())
+                }
                 Ok(folder) => (folder, vec![PartialKey::Fetched(*file_id)]),
                 Err(error) => {
                     tracing::warn!(transfer = job.number(), %error, "a partial could not be looked for");

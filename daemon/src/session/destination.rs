@@ -3,13 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use p2p_protocol::{
-    FileId,
     control::Output,
     policy::Permit,
     reason::{AbortReason, Failure},
 };
 
-use super::{Sessions, blocking, error::RunError, run::path_of};
+use super::{Sessions, blocking, error::RunError, goal::Goal, run::path_of};
 use crate::store::{PublishName, StoreError, Trust};
 
 impl Sessions {
@@ -73,14 +72,13 @@ impl Sessions {
         &self,
         folder: &Path,
         name: &PublishName,
-        id: FileId,
-        permit: &Permit,
+        goal: &Goal,
     ) -> Result<Option<PathBuf>, RunError> {
         let path = name.path_in(folder);
         // A copy that is to be mended is read, whatever is known of it.
         let trust = if name.older(folder).is_some() { Trust::Nothing } else { Trust::Cache };
-        let (store, size) = (self.store.clone(), permit.geometry().size());
-        let is_folder = permit.manifest_len().is_some();
+        let (store, Goal { id, size, is_folder, .. }) = (self.store.clone(), goal);
+        let (id, size, is_folder) = (*id, *size, *is_folder);
         Ok(blocking(&self.workers, move || {
             Ok::<_, StoreError>(store.holds(&path, id, size, is_folder, trust)?.then_some(path))
         })

@@ -25,6 +25,7 @@ use super::{
     blocking,
     error::RunError,
     folder::{Listed, say_manifest},
+    goal::{Goal, named_as_part},
     links::Link,
     probe::Called,
     run::{closed_by, hear, offer_of, path_of},
@@ -104,7 +105,9 @@ impl Sessions {
         };
         let would = match self.has_received(peer, id, &permit).await? {
             Some(_) => WouldTake { files: 0, bytes: 0 },
-            None => self.would_take(&permit, listed.as_ref(), inbox, key, &name).await?,
+            None => {
+                self.would_take(&permit, listed.as_ref(), inbox, key, &name, permit.geometry().size()).await?
+            }
         };
         say(control, &Message::WouldTake(would)).await
     }
@@ -128,34 +131,50 @@ impl Sessions {
         target: &str,
     ) -> Result<Planned, RunError> {
         let (called, id) = (self.call_with(target, fetch.key).await?, fetch.file_id);
-        let mut asked = self.ask_about(&called, id).await?;
+        let mut asked = self.ask_about(&called, id, Spec::from(fetch.clone())).await?;
         let (folder, name) = self.destination(&fetch.output, &asked.permit).await?;
-        let planned = |asked: &Asked, would: WouldTake, path: Option<PathBuf>, files: u64| Planned {
-            file_id: id,
+        let goal = self.goal_of(&mut asked, &folder, id).await.map_err(|error| blame(&called, error))?;
+        let name = named_as_part(name, goal.bytes.as_ref());
+        let files = goal.listed.as_ref().map_or(1, |listed| listed.manifest.files().len() as u64);
+        let all = WouldTake { files, bytes: goal.size };
+        let (geometry, path) = (asked.permit.geometry(), name.as_ref().map(|name| name.path_in(&folder)));
+        let would = match (&name, &goal.bytes) {
+            (_, Some(bytes)) => {
+                let chunks = bytes.start / geometry.chunk_len()..bytes.end.div_ceil(geometry.chunk_len());
+                let bytes = chunks.map(|chunk| geometry.len_of(chunk as u32)).sum();
+                WouldTake { files, bytes }
+            }
+            // What goes to standard output is fetched whole, unless it was begun before.
+            (None, None) => all,
+            (Some(name), None) => match self.is_there(&folder, name, &goal).await? {
+                Some(_) => WouldTake { files: 0, bytes: 0 },
+                None => {
+                    let (listed, room) = (goal.listed.as_ref(), goal.room());
+                    self.would_take(&asked.permit, listed, folder, goal.key(), name, room).await?
+                }
+            },
+        };
+        Ok(Planned {
+            file_id: goal.id,
             name: asked.permit.name().to_string(),
-            is_folder: asked.permit.manifest_len().is_some(),
+            is_folder: goal.is_folder,
             files,
-            bytes: asked.permit.geometry().size(),
+            bytes: goal.size,
             files_to_move: would.files,
             bytes_to_move: would.bytes,
             path: path.map(|path| path.display().to_string()),
-        };
-        let listed = self.list_of(&mut asked, &folder, PartialKey::Fetched(id)).await?;
-        let files = listed.as_ref().map_or(1, |listed| listed.manifest.files().len() as u64);
-        let Some(name) = name else {
-            // What goes to standard output is fetched whole, unless it was begun before.
-            let all = WouldTake { files, bytes: asked.permit.geometry().size() };
-            return Ok(planned(&asked, all, None, files));
-        };
-        let path = name.path_in(&folder);
-        let would = match self.is_there(&folder, &name, id, &asked.permit).await? {
-            Some(_) => WouldTake { files: 0, bytes: 0 },
-            None => {
-                self.would_take(&asked.permit, listed.as_ref(), folder, PartialKey::Fetched(id), &name)
-                    .await?
-            }
-        };
-        Ok(planned(&asked, would, Some(path), files))
+        })
+    }
+
+    /// What would be here in the end, and what is in it; with that all is asked.
+    async fn goal_of(&self, asked: &mut Asked, folder: &Path, id: FileId) -> Result<Goal, RunError> {
+        let Asked { job, stop, control, permit } = asked;
+        let mut goal = self.goal(job, control, permit, folder, id, stop).await?;
+        if goal.listed.is_none() {
+            goal.listed = self.listed(job, control, permit, folder, goal.key(), stop).await?;
+        }
+        control.sender.finish();
+        Ok(goal)
     }
 
     /// What a send of this would move, and what its owner should know of it.
@@ -206,12 +225,12 @@ impl Sessions {
     ) -> Result<Vec<FolderEntry>, RunError> {
         let called = self.call(target).await?;
         let asked = async {
-            let mut asked = self.ask_about(&called, id).await?;
-            let nowhere = self.store.spool();
-            self.list_of(&mut asked, &nowhere, PartialKey::Fetched(id)).await
+            let spec = Spec::Serve { peer: called.link.peer(), file_id: id };
+            let mut asked = self.ask_about(&called, id, spec).await?;
+            self.goal_of(&mut asked, &self.store.spool(), id).await.map_err(|error| blame(&called, error))
         };
-        let listed = timeout(DEADLINE, asked).await.map_err(|_| no_answer(target))??;
-        let Some(Listed { manifest, .. }) = listed else {
+        let goal = timeout(DEADLINE, asked).await.map_err(|_| no_answer(target))??;
+        let Some(Listed { manifest, .. }) = goal.listed else {
             let message = format!("{id} is a file, and has no entries");
             return Err(RunError::new(Failure::Usage, message));
         };
@@ -219,8 +238,7 @@ impl Sessions {
     }
 
     /// Asks what a fetch would bring.
-    async fn ask_about<'a>(&self, called: &'a Called, id: FileId) -> Result<Asked<'a>, RunError> {
-        let spec = Spec::Serve { peer: called.link.peer(), file_id: id };
+    async fn ask_about(&self, called: &Called, id: FileId, spec: Spec) -> Result<Asked, RunError> {
         let (job, stop) = nobody(spec, &self.shutdown);
         let conversation = async {
             let mut control = called.link.connection().open_control().await?;
@@ -232,19 +250,7 @@ impl Sessions {
             Ok((control, admit_asked(id, &offer)?))
         };
         let (control, permit) = conversation.await.map_err(|error: RunError| blame(called, error))?;
-        Ok(Asked { called, job, stop, control, permit })
-    }
-
-    async fn list_of(
-        &self,
-        asked: &mut Asked<'_>,
-        folder: &Path,
-        key: PartialKey,
-    ) -> Result<Option<Listed>, RunError> {
-        let Asked { called, job, stop, control, permit } = asked;
-        let listed = self.listed(job, control, permit, folder, key, stop).await;
-        control.sender.finish();
-        listed.map_err(|error| blame(called, error))
+        Ok(Asked { job, stop, control, permit })
     }
 
     /// What is missing here of something that is not here as a whole.
@@ -255,13 +261,14 @@ impl Sessions {
         folder: PathBuf,
         key: PartialKey,
         name: &PublishName,
+        room: u64,
     ) -> Result<WouldTake, RunError> {
         let manifest = listed.map(|listed| listed.manifest.clone());
         let (store, place) = (self.store.clone(), folder.clone());
         let begun = blocking(&self.workers, move || store.has_partial(&place, &key)).await??;
         if begun {
             // One that another transfer writes to just now is counted as if nothing were here.
-            match self.open_partial(folder.clone(), key, permit, manifest.clone(), Some(name)).await? {
+            match self.open_partial(folder.clone(), key, permit, manifest.clone(), Some(name), room).await? {
                 Ok(partial) => {
                     let layout = partial.layout();
                     let mut here = partial.verified();
@@ -290,8 +297,7 @@ impl Sessions {
 }
 
 /// What a peer has said of something that it would give.
-struct Asked<'a> {
-    called: &'a Called,
+struct Asked {
     job: Arc<Job>,
     stop: CancellationToken,
     control: ControlStream,

@@ -4,7 +4,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use p2p_protocol::{
-    ChunkRange, ChunkSet, Cv, Manifest,
+    ChunkRange, ChunkSet, Cv, Manifest, Part,
     control::WaitReason,
     limits::{
         GROUP_LEN, MANIFEST_PART_LEN, MAX_RANGES, MAX_VALUES_ASKED, PAGE_CHUNKS, TRANSFER_PROGRESS_DEADLINE,
@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Sessions, blocking,
     error::RunError,
+    goal::as_provider_counts,
     job::Job,
     run::{closed_by, hear},
     say, while_wanted,
@@ -111,7 +112,7 @@ fn entries_with_values(manifest: &Manifest, files: &[ChunkRange]) -> Result<Vec<
 /// A folder's entries, and the memory that is counted for them for as long as they are held.
 pub(super) struct Listed {
     pub(super) manifest: Arc<Manifest>,
-    _memory: OwnedSemaphorePermit,
+    pub(super) _memory: OwnedSemaphorePermit,
 }
 
 impl Sessions {
@@ -157,6 +158,7 @@ impl Sessions {
         job: &Job,
         control: &mut ControlStream,
         partial: &Arc<Partial>,
+        part: Option<&Part>,
         stop: &CancellationToken,
     ) -> Result<(), RunError> {
         let found = partial.clone();
@@ -168,7 +170,7 @@ impl Sessions {
         }
         job.wait(WaitReason::Hashing);
         let asked: ChunkSet = older.iter().map(Older::number).collect();
-        say(control, &Message::NeedValues(asked.ranges())).await?;
+        say(control, &Message::NeedValues(as_provider_counts(&asked, part)?)).await?;
         for older in older {
             let mut values = Vec::new();
             while (values.len() as u64) < older.groups() {

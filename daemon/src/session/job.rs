@@ -114,7 +114,8 @@ impl Job {
     pub(crate) fn new(number: u64, spec: Spec, name: String, target: String) -> Arc<Self> {
         let (file_id, peer) = match &spec {
             Spec::Send { .. } => (None, None),
-            Spec::Fetch { file_id, .. } => (Some(*file_id), None),
+            // A part has a File ID of its own, which follows from what is in the folder.
+            Spec::Fetch { file_id, only, .. } => (Some(*file_id).filter(|_| only.is_empty()), None),
             Spec::Receive { peer, file_id } | Spec::Serve { peer, file_id } => (Some(*file_id), Some(*peer)),
             Spec::ReceiveUnsealed { peer, .. } => (None, Some(*peer)),
         };
@@ -408,7 +409,7 @@ impl Job {
         state.path = Some(path.clone());
         let moved_bytes = state.progress.moved_bytes;
         let millis = now_ms().saturating_sub(self.created_ms);
-        let transfer = self.number;
+        let (transfer, part_of) = (self.number, self.spec.part_of(file_id));
         self.note(&mut state, Happening::Done, |entry| {
             (entry.bytes, entry.moved_bytes) = (Some(bytes), Some(moved_bytes));
             (entry.millis, entry.detail) = (Some(millis), Some(path.clone()));
@@ -416,7 +417,7 @@ impl Job {
         state.end(
             State::Done,
             None,
-            TransferEvent::Done { transfer, file_id, path, bytes, moved_bytes, millis, fetch_from },
+            TransferEvent::Done { transfer, file_id, path, bytes, moved_bytes, millis, fetch_from, part_of },
         );
     }
 

@@ -16,7 +16,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::job::{Job, Wish};
+use super::{
+    budget::Allowance,
+    job::{Job, Wish},
+    links::Link,
+};
 
 /// The clock is looked at this often, where limits depend on the hour.
 const LOOK_AT_CLOCK: Duration = Duration::from_secs(5);
@@ -213,6 +217,19 @@ impl Flow {
     pub(crate) fn rate(&self) -> Option<Rate> {
         self.own.set(self.wish.borrow().limit);
         [self.own.rate(), self.shared.rate()].into_iter().flatten().min()
+    }
+
+    /// Chunks that may be unverified now: no more than there is memory for, nor than a limit lets in while words take their way.
+    pub(super) fn credit(
+        &self,
+        allowance: &Allowance,
+        link: &Link,
+        chunk_len: u64,
+        interval: Duration,
+    ) -> u32 {
+        let window = self.window(link.connection().stats().rtt, interval);
+        let limit = window.map_or(u64::from(u32::MAX), |window| window.div_ceil(chunk_len).max(1));
+        allowance.credit().min(limit.min(u32::MAX.into()) as u32)
     }
 
     /// Bytes that may be in flight where there is a limit: what goes within a round trip, and in a moment more.

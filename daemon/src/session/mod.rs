@@ -15,6 +15,7 @@ mod early;
 mod error;
 mod folder;
 mod follow;
+mod goal;
 mod hooks;
 mod inbox;
 mod incoming;
@@ -71,7 +72,7 @@ pub(crate) use registry::{Registry, forward};
 use crate::{
     config::{Accept, Hooks, Load},
     peers::Peers,
-    store::{Excludes, Remark, Share, Store, StoreError},
+    store::{Excludes, Remark, Share, Store, StoreError, check_only},
     transport::{ControlStream, Endpoint, TransportError},
     workers::Workers,
 };
@@ -296,6 +297,19 @@ impl Sessions {
         request: FetchRequest,
     ) -> Result<(Begun, Option<mpsc::Receiver<Bytes>>), RunError> {
         let request = self.with_ticket(request).await?;
+        check_only(&request.only)?;
+        let is_part = !request.only.is_empty() || request.range.is_some();
+        if request.range.is_some() && request.output == Output::Inbox {
+            return Err(RunError::new(
+                Failure::Usage,
+                "some bytes of a file have no name; say where to, with -o",
+            ));
+        }
+        if is_part && matches!(request.output, Output::Update(_)) {
+            let message =
+                "a part does not take the place of the whole; name another place, or leave --update out";
+            return Err(RunError::new(Failure::Usage, message));
+        }
         for target in &request.from {
             self.links.check_target(target)?;
         }

@@ -124,8 +124,16 @@ struct Run<'a> {
     written: HashMap<u32, u64>,
 }
 
+/// How a conversation ended well.
+pub(crate) enum End {
+    /// The content is durable at the receiver.
+    Done(Done),
+    /// The receiver had asked for a part, and has it.
+    Enough,
+}
+
 /// Sends what the receiver wants until it says that all is durable.
-pub(crate) async fn provide(run: Providing<'_>) -> Result<Done, RunError> {
+pub(crate) async fn provide(run: Providing<'_>) -> Result<End, RunError> {
     let Providing { job, registry, workers, link, control, source, name, opening, memory, flow, stop } = run;
     let (begun, identity) = (Instant::now(), source.file_id());
     let (sender, mut news) = mpsc::channel(64);
@@ -211,7 +219,7 @@ impl Run<'_> {
         control: &mut ControlStream,
         news: &mut mpsc::Receiver<ChunkNews>,
         stop: &CancellationToken,
-    ) -> Result<Done, RunError> {
+    ) -> Result<End, RunError> {
         let cancelled = self.job.cancelled();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -260,7 +268,7 @@ impl Run<'_> {
     }
 
     /// Carries out what the machine asks for, up to the receiver's last word.
-    async fn act(&mut self, control: &mut ControlStream) -> Result<Option<Done>, RunError> {
+    async fn act(&mut self, control: &mut ControlStream) -> Result<Option<End>, RunError> {
         let (source, geometry) = (self.way.source.clone(), self.way.layout.geometry());
         while let Some(action) = self.machine.next_action() {
             match action {
@@ -312,7 +320,8 @@ impl Run<'_> {
                 }
                 ProviderAction::Paused => self.job.wait(WaitReason::Space),
                 ProviderAction::Resumed => self.job.resume(),
-                ProviderAction::Completed(done) => return Ok(Some(done)),
+                ProviderAction::Completed(done) => return Ok(Some(End::Done(done))),
+                ProviderAction::Aborted(AbortReason::Enough) => return Ok(Some(End::Enough)),
                 ProviderAction::Aborted(reason) => return Err(RunError::aborted(reason)),
                 ProviderAction::Stalled => return Err(RunError::stalled()),
             }

@@ -39,6 +39,8 @@ pub(super) struct Finished {
     pub(super) fetch_from: Option<String>,
     /// Whether the offer was taken by an eager fetch already.
     pub(super) eager: bool,
+    /// File ID and size of what is here, where that is a part of what is offered.
+    pub(super) part: Option<(FileId, u64)>,
 }
 
 /// Accepts and completes an offer of what is here already, at no cost.
@@ -52,14 +54,15 @@ pub(super) async fn finish_at_once(
 ) -> Result<(), RunError> {
     let geometry = permit.geometry();
     let chunks = geometry.chunks();
+    let (own, size) = finished.part.unwrap_or((id, geometry.size()));
     let progress = Progress {
-        verified_bytes: geometry.size(),
-        total_bytes: geometry.size(),
+        verified_bytes: size,
+        total_bytes: size,
         chunks_verified: chunks,
         chunks_total: chunks,
         ..Progress::default()
     };
-    job.start(&permit.name().to_string(), link.peer(), Some(id), geometry.chunk_len(), progress);
+    job.start(&permit.name().to_string(), link.peer(), Some(own), geometry.chunk_len(), progress);
     let here = match permit.manifest_len() {
         Some(_) => nothing_of(geometry),
         None if finished.eager => Message::Verified(ChunkSet::full(chunks).ranges()),
@@ -89,10 +92,11 @@ async fn be_done(
     id: FileId,
     finished: Finished,
 ) -> Result<(), RunError> {
-    let Finished { path, fetchable, fetch_from, eager: _ } = finished;
+    let Finished { path, fetchable, fetch_from, eager: _, part } = finished;
+    let (own, size) = part.unwrap_or((id, permit.geometry().size()));
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     say(control, &Message::Done(Done { file_id: id, name, fetchable })).await?;
-    job.done(id, path.display().to_string(), permit.geometry().size(), fetch_from);
+    job.done(own, path.display().to_string(), size, fetch_from);
     Ok(())
 }
 
@@ -146,7 +150,7 @@ impl Sessions {
         stop: &CancellationToken,
     ) -> Result<bool, RunError> {
         let peer = link.peer();
-        let finished = |path| Finished { path, fetchable, fetch_from: None, eager: false };
+        let finished = |path| Finished { path, fetchable, fetch_from: None, eager: false, part: None };
         if let Some(id) = permit.file_id() {
             let Some(path) = self.has_received(peer, id, permit).await? else { return Ok(false) };
 

@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -61,6 +62,10 @@ pub(crate) struct Receiving<'a> {
     pub(crate) control: &'a mut ControlStream,
     pub(crate) chunks: ChunkQueue,
     pub(crate) partial: Arc<Partial>,
+    /// What the provider has, where the partial is of a part of that.
+    pub(crate) part_of: Option<FileId>,
+    /// The bytes of the file that are wanted, where that is not all of it.
+    pub(crate) bytes: Option<Range<u64>>,
     /// Room for what an eager fetch has asked for, where it was one.
     pub(crate) eager: Option<Allowance>,
     /// The name that the provider gave.
@@ -115,6 +120,7 @@ struct Run<'a> {
     workers: Workers,
     link: &'a Arc<Link>,
     partial: Arc<Partial>,
+    bytes: Option<Range<u64>>,
     writes: Arc<Semaphore>,
     allowance: Allowance,
     flow: Arc<Flow>,
@@ -154,6 +160,8 @@ pub(crate) async fn receive(run: Receiving<'_>) -> Result<Published, RunError> {
         control,
         mut chunks,
         partial,
+        part_of,
+        bytes,
         eager,
         name,
         ending,
@@ -199,13 +207,14 @@ pub(crate) async fn receive(run: Receiving<'_>) -> Result<Published, RunError> {
     let begun = Instant::now();
     let start = ReceiverStart {
         layout: partial.layout().clone(),
-        file_id: partial.file_id(),
+        file_id: part_of.or(partial.file_id()),
         verified: partial.verified(),
         doubtful: partial.doubtful(),
         claimed: partial.claimed(),
         values,
-        credit: credit(&allowance, &flow, link, chunk_len),
+        credit: flow.credit(&allowance, link, chunk_len, TICK),
         eager: is_eager,
+        wanted: bytes.clone().map(|bytes| partial.layout().geometry().chunks_with(bytes).collect()),
     };
     let (sender, mut news) = mpsc::channel(64);
     let mut run = Run {
@@ -215,6 +224,7 @@ pub(crate) async fn receive(run: Receiving<'_>) -> Result<Published, RunError> {
         link,
         machine: Receiver::new(start, begun.elapsed()),
         partial,
+        bytes,
         writes: Arc::new(Semaphore::new(WRITES_AT_ONCE)),
         allowance,
         flow,
@@ -248,13 +258,6 @@ pub(crate) async fn receive(run: Receiving<'_>) -> Result<Published, RunError> {
         Some(published) => Ok(published),
         None => result,
     }
-}
-
-/// Chunks that may be unverified now: no more than there is memory for, nor than a limit lets in while words take their way.
-fn credit(allowance: &Allowance, flow: &Flow, link: &Link, chunk_len: u64) -> u32 {
-    let window = flow.window(link.connection().stats().rtt, TICK);
-    let limit = window.map_or(u64::from(u32::MAX), |window| window.div_ceil(chunk_len).max(1));
-    allowance.credit().min(limit.min(u32::MAX.into()) as u32)
 }
 
 impl Run<'_> {
@@ -502,7 +505,7 @@ impl Run<'_> {
         self.show();
         self.registry.save_if_due(self.job);
         let chunk_len = self.partial.layout().chunk_len();
-        self.input(ReceiverInput::Credit(credit(&self.allowance, &self.flow, self.link, chunk_len)))?;
+        self.input(ReceiverInput::Credit(self.flow.credit(&self.allowance, self.link, chunk_len, TICK)))?;
         self.input(ReceiverInput::Tick)
     }
 
@@ -541,9 +544,13 @@ impl Run<'_> {
         let partial = self.partial.clone();
         match &mut self.ending {
             Ending::Publish { name, afterwards } => {
-                let (name, afterwards) = (name.clone(), afterwards.clone());
+                let (name, afterwards, bytes) = (name.clone(), afterwards.clone(), self.bytes.clone());
                 self.work(move || {
-                    News::Published(partial.publish(&name).inspect(|published| {
+                    let published = match bytes {
+                        Some(bytes) => partial.publish_bytes(&name, bytes),
+                        None => partial.publish(&name),
+                    };
+                    News::Published(published.inspect(|published| {
                         let Some(id) = partial.file_id() else { return };
                         // The catalog is a cache: without the note the file is there all the same.
                         if let Err(error) = afterwards(id, published) {

@@ -24,14 +24,14 @@ use super::{
     Sessions,
     accept::admit_asked,
     blocking,
-    budget::Allowance,
     error::RunError,
     folder,
+    goal::named_as_part,
     job::Job,
     limiter::Flow,
     links::Link,
     part,
-    provide::{Opening, Providing, closed_early, provide},
+    provide::{End, Opening, Providing, closed_early, provide},
     receipts::{Finished, finish_at_once},
     receive::Ending,
     say,
@@ -41,7 +41,7 @@ use super::{
     while_wanted,
 };
 use crate::{
-    store::{Excludes, PartialKey, Share, Source, StoreError},
+    store::{Excludes, Share, Source, StoreError},
     transport::{ControlStream, TransportError},
 };
 
@@ -212,7 +212,8 @@ impl Sessions {
             provide(run).await
         };
         match conversation.await {
-            Ok(done) => {
+            Ok(End::Enough) => Err(PeerMisbehaved::UnexpectedMessage("Abort").into()),
+            Ok(End::Done(done)) => {
                 control.sender.finish();
                 let fetch_from = done.fetchable.then(|| target.to_owned());
                 self.note_delivered(link.peer(), done.file_id, source.size());
@@ -387,8 +388,7 @@ impl Sessions {
         control: &mut ControlStream,
         stop: &CancellationToken,
     ) -> Result<(), RunError> {
-        let key = PartialKey::Fetched(id);
-        let eager = self.take_eager(link, id, output).await?;
+        let eager = self.take_eager(job, link, id, output).await?;
         let chunks = link.expect_chunks(control.id);
         say(control, &asking(job, link, Fetch { file_id: id, eager: eager.is_some() })?).await?;
         let offer = match hear(job, control, stop).await? {
@@ -406,21 +406,28 @@ impl Sessions {
                 ..RunError::new(Failure::Usage, message)
             });
         }
-        if let Some(name) = &name
-            && let Some(path) = self.is_there(&folder, name, id, &permit).await?
+        let mut goal = self.goal(job, control, &permit, &folder, id, stop).await?;
+        let name = named_as_part(name, goal.bytes.as_ref());
+        if let (Some(name), None) = (&name, &goal.bytes)
+            && let Some(path) = self.is_there(&folder, name, &goal).await?
         {
             // It may have come from elsewhere while this fetch was interrupted, and nobody opens the partial again.
             self.clean_up(job).await;
             let fetch_from = fetchable_again(job, target);
-            let here = Finished { path, fetchable: false, fetch_from, eager: eager.is_some() };
+            let part = goal.part_of().map(|_| (goal.id, goal.size));
+            let here = Finished { path, fetchable: false, fetch_from, eager: eager.is_some(), part };
             finish_at_once(job, link, control, &permit, id, here).await?;
             // A crash may have left a partial that nothing will ask for any more.
             self.clean_up(job).await;
             return Ok(());
         }
-        let listed = self.listed(job, control, &permit, &folder, key, stop).await?;
-        let manifest = listed.as_ref().map(|listed| listed.manifest.clone());
-        let opened = self.open_partial(folder.clone(), key, &permit, manifest, name.as_ref()).await?;
+        if goal.listed.is_none() {
+            goal.listed = self.listed(job, control, &permit, &folder, goal.key(), stop).await?;
+        }
+        let manifest = goal.listed.as_ref().map(|listed| listed.manifest.clone());
+        let opened = self
+            .open_partial(folder.clone(), goal.key(), &permit, manifest, name.as_ref(), goal.room())
+            .await?;
         let partial = opened.map_err(|error| self.explain(error, &folder))?;
         if eager.is_some() && !partial.is_new() {
             // Somebody else has begun it meanwhile; the next try will say what is here.
@@ -434,43 +441,33 @@ impl Sessions {
             None => {
                 let client = self.stdout_clients().get(&job.number()).cloned();
                 let client = client.ok_or_else(RunError::client_gone)?;
-                let feed = StdoutFeed::start(self.workers.clone(), client, partial.clone());
+                let feed =
+                    StdoutFeed::start(self.workers.clone(), client, partial.clone(), goal.bytes.clone());
                 (Ending::Stdout(feed), Some(partial.clone()))
             }
         };
+        let stop = stop.clone();
         let published = self
-            .receive_into(job, link, control, chunks, &permit, partial, eager, ending, false, stop.clone())
+            .receive_into(
+                job,
+                link,
+                control,
+                chunks,
+                &permit,
+                partial,
+                Some(&goal),
+                eager,
+                ending,
+                false,
+                stop,
+            )
             .await?;
         if let Some(spooled) = spooled {
             blocking(&self.workers, move || spooled.discard()).await??;
         }
         let path = published.path.display().to_string();
-        job.done(id, path, permit.geometry().size(), fetchable_again(job, target));
+        job.done(goal.id, path, goal.size, fetchable_again(job, target));
         Ok(())
-    }
-
-    /// Room for an eager fetch, where nothing is here that the provider would have to know of.
-    async fn take_eager(
-        &self,
-        link: &Link,
-        id: FileId,
-        output: &Output,
-    ) -> Result<Option<Allowance>, RunError> {
-        let (store, key, folder) =
-            (self.store.clone(), PartialKey::Fetched(id), self.folder_of(output).await?);
-        let there = match output {
-            Output::Update(bytes) => Some(path_of(bytes)),
-            Output::Path(bytes) if path_of(bytes) != folder => Some(path_of(bytes)),
-            _ => None,
-        };
-        let nothing = blocking(&self.workers, move || {
-            Ok::<_, StoreError>(
-                !store.has_partial(&folder, &key)?
-                    && !store.catalog().knows_content(id)?
-                    && there.is_none_or(|path| path.symlink_metadata().is_err()),
-            )
-        });
-        Ok(if nothing.await?? { Allowance::try_take_eager(link.pool(), &self.pool) } else { None })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use p2p_protocol::{
-    FileId, PeerId, ResumeKey,
+    ByteRange, FileId, PeerId, ResumeKey,
     control::{Direction, FetchRequest, KeyPolicy, Output, SendRequest, TokenText},
 };
 use serde::{Deserialize, Serialize};
@@ -43,6 +43,12 @@ pub(crate) enum Spec {
         /// What gives the right to it. Its secret is kept for as long as the transfer is.
         #[serde(default)]
         ticket: Option<TokenText>,
+        /// Paths and patterns of what of a folder is wanted; all of it, where there are none.
+        #[serde(default)]
+        only: Vec<String>,
+        /// The bytes of a file that are wanted.
+        #[serde(default)]
+        range: Option<ByteRange>,
     },
     /// A peer sends a file here.
     Receive {
@@ -76,8 +82,8 @@ impl From<SendRequest> for Spec {
 
 impl From<FetchRequest> for Spec {
     fn from(request: FetchRequest) -> Self {
-        let FetchRequest { file_id, from, ticket, output, key, wishes: _, detach: _ } = request;
-        Self::Fetch { file_id, from, output, key, ticket }
+        let FetchRequest { file_id, from, ticket, output, key, only, range, wishes: _, detach: _ } = request;
+        Self::Fetch { file_id, from, output, key, ticket, only, range }
     }
 }
 
@@ -92,6 +98,21 @@ impl Spec {
         }
     }
 
+    /// Whether less is wanted than the whole of a file or folder.
+    pub(crate) fn is_choosy(&self) -> bool {
+        matches!(self, Self::Fetch { only, range, .. } if !only.is_empty() || range.is_some())
+    }
+
+    /// What this content, which came of it, is a part of.
+    pub(crate) fn part_of(&self, content: FileId) -> Option<FileId> {
+        match self {
+            Self::Fetch { file_id, range, .. } => {
+                Some(*file_id).filter(|id| range.is_some() || *id != content)
+            }
+            _ => None,
+        }
+    }
+
     /// Whether a second request for the same thing joins the running transfer instead of making another.
     /// It has to ask no more of keys and name no other peers than the running one does.
     pub(crate) fn same_work(&self, other: &Self) -> bool {
@@ -103,10 +124,10 @@ impl Spec {
             (Self::Fetch { output: Output::Stdout, .. }, _)
             | (_, Self::Fetch { output: Output::Stdout, .. }) => false,
             (
-                Self::Fetch { file_id: a, output: b, from, key, ticket: c },
-                Self::Fetch { file_id: x, output: y, from: also, key: wanted, ticket: z },
+                Self::Fetch { file_id: a, output: b, from, key, ticket: c, only: d, range: e },
+                Self::Fetch { file_id: v, output: w, from: also, key: wanted, ticket: x, only: y, range: z },
             ) => {
-                (a, b, c) == (x, y, z)
+                (a, b, c, d, e) == (v, w, x, y, z)
                     && also.iter().all(|peer| from.contains(peer))
                     && satisfies(*key, *wanted)
             }
@@ -172,6 +193,8 @@ mod tests {
             output,
             key: KeyPolicy::Known,
             ticket: None,
+            only: Vec::new(),
+            range: None,
         };
         let running = fetch(&["a", "b"], Output::Inbox);
         assert!(running.same_work(&fetch(&["b"], Output::Inbox)));

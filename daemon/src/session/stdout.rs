@@ -1,8 +1,11 @@
 //! A fetched file on its way to a client's standard output: verified chunks only, in order, as they come.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -42,9 +45,14 @@ pub(crate) struct StdoutFeed {
 }
 
 impl StdoutFeed {
-    pub(crate) fn start(workers: Workers, client: Arc<StdoutClient>, partial: Arc<Partial>) -> Self {
+    pub(crate) fn start(
+        workers: Workers,
+        client: Arc<StdoutClient>,
+        partial: Arc<Partial>,
+        bytes: Option<Range<u64>>,
+    ) -> Self {
         let (ready, prefix) = watch::channel(0);
-        let task = tokio::spawn(feed(workers, client, partial, prefix));
+        let task = tokio::spawn(feed(workers, client, partial, bytes, prefix));
         Self { ready, task: Some(task) }
     }
 
@@ -85,25 +93,32 @@ async fn feed(
     workers: Workers,
     client: Arc<StdoutClient>,
     partial: Arc<Partial>,
+    bytes: Option<Range<u64>>,
     mut prefix: watch::Receiver<u32>,
 ) -> Result<(), RunError> {
-    let chunks = partial.layout().chunks();
+    let geometry = partial.layout().geometry();
+    let bytes = bytes.unwrap_or(0..geometry.size());
+    let chunks = geometry.chunks_with(bytes.clone());
+    client.next.fetch_max(chunks.start, Ordering::Relaxed);
     loop {
         let next = client.next.load(Ordering::Relaxed);
-        if next >= chunks {
+        if next >= chunks.end {
             return Ok(());
         }
         if prefix.wait_for(|ready| *ready > next).await.is_err() {
             return Err(RunError::stopped());
         }
         let source = partial.clone();
-        let bytes = match blocking(&workers, move || source.read(next)).await? {
-            Ok(bytes) => bytes,
+        let read = match blocking(&workers, move || source.read(next)).await? {
+            Ok(read) => read,
             // Lost meanwhile, by a sync that failed: it will come again.
             Err(_) if *prefix.borrow() <= next => continue,
             Err(error) => return Err(error.into()),
         };
-        if client.bytes.send(bytes).await.is_err() {
+        let (start, end) = (geometry.offset(next), geometry.bytes_of(next).end);
+        let read =
+            read.slice((bytes.start.max(start) - start) as usize..(bytes.end.min(end) - start) as usize);
+        if client.bytes.send(read).await.is_err() {
             return Err(RunError::client_gone());
         }
         client.next.store(next + 1, Ordering::Relaxed);

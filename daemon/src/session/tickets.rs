@@ -128,8 +128,8 @@ pub(super) fn asking(job: &Job, link: &Link, fetch: Fetch) -> Result<Message, Ru
     Ok(Message::Redeem(Redeem { ticket: token.id(), proof, fetch }))
 }
 
-/// Where what was fetched can be had again by its File ID: not where it took a ticket.
+/// Where what was fetched can be had again by its File ID: not where it took a ticket, or is a part of something.
 pub(super) fn fetchable_again(job: &Job, target: &str) -> Option<String> {
-    let by_ticket = matches!(job.spec(), Spec::Fetch { ticket: Some(_), .. });
-    (!by_ticket).then(|| target.to_owned())
+    let once = job.spec().is_choosy() || matches!(job.spec(), Spec::Fetch { ticket: Some(_), .. });
+    (!once).then(|| target.to_owned())
 }

@@ -9,13 +9,13 @@ const MAX_LEN: usize = 256 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ExcludeError {
     /// One of them cannot be read.
-    #[error("{pattern:?} is no pattern to exclude by: {why}")]
+    #[error("{pattern:?} is no pattern: {why}")]
     Pattern { pattern: String, why: String },
     /// They are too many.
-    #[error("patterns to exclude by may have {MAX_LEN} bytes in all")]
+    #[error("patterns may have {MAX_LEN} bytes in all")]
     TooLong,
     /// Each makes sense, and all together do not.
-    #[error("the patterns to exclude by cannot be used together: {0}")]
+    #[error("the patterns cannot be used together: {0}")]
     Together(String),
 }
 
@@ -31,24 +31,7 @@ impl Excludes {
 
     /// What these lines say; a later one goes before an earlier one.
     pub(crate) fn new(patterns: &[String]) -> Result<Self, ExcludeError> {
-        if patterns.is_empty() {
-            return Ok(Self::none());
-        }
-        if patterns.iter().map(String::len).sum::<usize>() > MAX_LEN {
-            return Err(ExcludeError::TooLong);
-        }
-        let mut builder = GitignoreBuilder::new("");
-        for pattern in patterns {
-            if is_open(pattern) {
-                let why = "a [ has no ]; write \\[ for the character itself".to_owned();
-                return Err(ExcludeError::Pattern { pattern: pattern.clone(), why });
-            }
-            builder.add_line(None, pattern).map_err(|error| ExcludeError::Pattern {
-                pattern: pattern.clone(),
-                why: error.to_string(),
-            })?;
-        }
-        builder.build().map(Self).map_err(|error| ExcludeError::Together(error.to_string()))
+        if patterns.is_empty() { Ok(Self::none()) } else { matcher(patterns).map(Self) }
     }
 
     /// Whether nothing is.
@@ -88,6 +71,24 @@ fn is_open(pattern: &str) -> bool {
         }
     }
     false
+}
+
+/// What these lines match; a later one goes before an earlier one.
+pub(super) fn matcher(patterns: &[String]) -> Result<Gitignore, ExcludeError> {
+    if patterns.iter().map(String::len).sum::<usize>() > MAX_LEN {
+        return Err(ExcludeError::TooLong);
+    }
+    let mut builder = GitignoreBuilder::new("");
+    for pattern in patterns {
+        if is_open(pattern) {
+            let why = "a [ has no ]; write \\[ for the character itself".to_owned();
+            return Err(ExcludeError::Pattern { pattern: pattern.clone(), why });
+        }
+        builder
+            .add_line(None, pattern)
+            .map_err(|error| ExcludeError::Pattern { pattern: pattern.clone(), why: error.to_string() })?;
+    }
+    builder.build().map_err(|error| ExcludeError::Together(error.to_string()))
 }
 
 #[cfg(test)]

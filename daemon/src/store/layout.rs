@@ -16,6 +16,8 @@ pub(crate) const PART: &str = ".part";
 pub(crate) const LOG: &str = ".log";
 /// Ending of the file that says what folder a partial is of.
 pub(crate) const TREE: &str = ".tree";
+/// Ending of a file with some of the bytes of a partial, on its way to a name of its own.
+pub(crate) const CUT: &str = ".cut";
 /// Ending of a file of chaining values.
 pub(crate) const CVS: &str = ".cvs";
 

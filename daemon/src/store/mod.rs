@@ -24,6 +24,7 @@
 
 mod catalog;
 mod checkpoint;
+mod cut;
 mod data;
 mod draft;
 mod error;
@@ -39,6 +40,7 @@ mod layout;
 mod list;
 mod log;
 mod older;
+mod only;
 mod partial;
 mod publish;
 mod recover;
@@ -66,6 +68,7 @@ pub(crate) use file_source::ChunkData;
 pub(crate) use import::Trust;
 pub(crate) use layout::PartialKey;
 pub(crate) use older::Older;
+pub(crate) use only::{OnlyError, check_only, part_of};
 pub(crate) use partial::Partial;
 pub(crate) use publish::{PublishName, Published};
 pub(crate) use recover::PartialSpec;

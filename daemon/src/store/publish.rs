@@ -35,7 +35,7 @@ use crate::disk::{PRIVATE_FOLDER, is_unsupported};
 /// Variants of a name under which an earlier copy of a folder is looked for.
 const ALIKE: u32 = 4;
 /// Numbers that are tried before a name is given up.
-const MOST_NUMBERED: u32 = 10_000;
+pub(super) const MOST_NUMBERED: u32 = 10_000;
 
 /// The name that content is to get in its folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,7 +82,7 @@ impl PublishName {
     }
 
     /// The name itself for 0, else a numbered variant.
-    fn variant(&self, n: u32) -> OsString {
+    pub(super) fn variant(&self, n: u32) -> OsString {
         match (self, n) {
             (Self::Free(name), 0) => name.as_str().into(),
             (Self::Free(name), n) => name.numbered(n).as_str().into(),
@@ -94,7 +94,7 @@ impl PublishName {
         }
     }
 
-    fn is_one_component(&self) -> bool {
+    pub(super) fn is_one_component(&self) -> bool {
         match self {
             Self::Free(_) => true,
             Self::Exactly(name) | Self::Instead(name) => {

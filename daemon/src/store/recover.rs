@@ -26,7 +26,7 @@ use super::{
     data::{Data, blocks_of},
     error::StoreError,
     folder::{Folder, is_still, lock, open_file},
-    layout::{CVS, LOG, PART, PARTIALS, PartialKey, TREE},
+    layout::{CUT, CVS, LOG, PART, PARTIALS, PartialKey, TREE},
     log::{Contents, Header, Log},
     partial::{Partial, Parts, State},
     staging::Staging,
@@ -260,7 +260,7 @@ pub(super) fn remove_files(
     partials: &Dir,
     stem: &str,
 ) -> Result<(), StoreError> {
-    for ending in [PART, CVS, TREE, LOG] {
+    for ending in [PART, CUT, CVS, TREE, LOG] {
         let name = format!("{stem}{ending}");
         let failed = |what| StoreError::io(what, &folder.path.join(PARTIALS).join(&name));
         match remove_all(&**store.disk(), partials, OsStr::new(&name)) {

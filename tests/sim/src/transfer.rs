@@ -101,6 +101,8 @@ impl Transfer {
                 from: vec![self.target.clone()],
                 output: Output::Inbox,
                 key: KeyPolicy::Known,
+                only: Vec::new(),
+                range: None,
                 wishes: Wishes::default(),
                 detach: false,
             }),

@@ -187,6 +187,7 @@ impl Run {
         }
         let named = (!unsealed).then_some(file.id);
         let start = ReceiverStart {
+            wanted: None,
             layout: file.geometry.into(),
             file_id: named,
             verified,

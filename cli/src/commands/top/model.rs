@@ -15,7 +15,7 @@ pub(super) enum Step {
     /// Nothing but another picture.
     Stay,
     /// The daemon is asked for this.
-    Ask(Request),
+    Ask(Box<Request>),
     /// That was all.
     Quit,
 }
@@ -87,7 +87,7 @@ impl Model {
         }
         if let Some(transfer) = self.asking.take() {
             return match key.code {
-                KeyCode::Char('y' | 'Y') => Step::Ask(Request::Cancel(transfer)),
+                KeyCode::Char('y' | 'Y') => Step::Ask(Box::new(Request::Cancel(transfer))),
                 _ => Step::Stay,
             };
         }
@@ -108,16 +108,16 @@ impl Model {
         let (number, priority) = (current.transfer, current.priority);
         match code {
             KeyCode::Char('p' | ' ') if current.waiting == Some(WaitReason::Paused) => {
-                Step::Ask(Request::Resume(number))
+                Step::Ask(Box::new(Request::Resume(number)))
             }
-            KeyCode::Char('p' | ' ') => Step::Ask(Request::Pause(number)),
-            KeyCode::Char('r') => Step::Ask(Request::Resume(number)),
+            KeyCode::Char('p' | ' ') => Step::Ask(Box::new(Request::Pause(number))),
+            KeyCode::Char('r') => Step::Ask(Box::new(Request::Resume(number))),
             KeyCode::Char('c' | 'd') | KeyCode::Delete => {
                 self.asking = Some(number);
                 Step::Stay
             }
-            KeyCode::Char('+' | '=') => Step::Ask(Request::Prioritise(number, before(priority))),
-            KeyCode::Char('-') => Step::Ask(Request::Prioritise(number, after(priority))),
+            KeyCode::Char('+' | '=') => Step::Ask(Box::new(Request::Prioritise(number, before(priority)))),
+            KeyCode::Char('-') => Step::Ask(Box::new(Request::Prioritise(number, after(priority)))),
             _ => Step::Stay,
         }
     }
@@ -180,11 +180,11 @@ mod tests {
     fn keys_are_about_the_selected_transfer() {
         let paused = Summary { waiting: Some(WaitReason::Paused), ..waiting(2, Priority::High) };
         let mut model = model(vec![example(1, State::Active), paused]);
-        assert_eq!(press(&mut model, 'p'), Step::Ask(Request::Pause(1)));
-        assert_eq!(press(&mut model, '+'), Step::Ask(Request::Prioritise(1, Priority::High)));
+        assert_eq!(press(&mut model, 'p'), Step::Ask(Box::new(Request::Pause(1))));
+        assert_eq!(press(&mut model, '+'), Step::Ask(Box::new(Request::Prioritise(1, Priority::High))));
         assert_eq!(press(&mut model, 'j'), Step::Stay);
-        assert_eq!(press(&mut model, 'p'), Step::Ask(Request::Resume(2)));
-        assert_eq!(press(&mut model, '-'), Step::Ask(Request::Prioritise(2, Priority::Normal)));
+        assert_eq!(press(&mut model, 'p'), Step::Ask(Box::new(Request::Resume(2))));
+        assert_eq!(press(&mut model, '-'), Step::Ask(Box::new(Request::Prioritise(2, Priority::Normal))));
         press(&mut model, 'j');
         assert_eq!(model.selected, Some(2), "there is none below");
         model.take(vec![example(1, State::Active)], Vec::new(), status());
@@ -200,7 +200,7 @@ mod tests {
         assert_eq!(press(&mut model, 'n'), Step::Stay);
         assert_eq!(press(&mut model, 'y'), Step::Stay);
         press(&mut model, 'c');
-        assert_eq!(press(&mut model, 'y'), Step::Ask(Request::Cancel(1)));
+        assert_eq!(press(&mut model, 'y'), Step::Ask(Box::new(Request::Cancel(1))));
         let mut ended = example(1, State::Done);
         ended.ended_ms = Some(1);
         model.take(vec![ended], Vec::new(), status());

@@ -5,6 +5,7 @@
 //! the content is published; what differs is hashed against the list, and fetched again if it has to be.
 
 mod credit;
+mod shown;
 mod signals;
 mod unproven;
 
@@ -17,14 +18,13 @@ use self::unproven::Unproven;
 use super::{Now, eager_want, pages::Pages, stats::RateMeter};
 use crate::{
     ChunkRange, ChunkSet, FileId, Geometry, Layout,
-    control::Progress,
     limits::{
         MAX_CHUNK_FAILURES, MAX_STREAMS_PER_TRANSFER, MAX_TEXT_LEN, MAX_UNASKED_CHUNKS, RECHECKS_AT_ONCE,
         RESERVE_AHEAD, SPACE_POLL, TRANSFER_PROGRESS_DEADLINE, WANT_WINDOW,
     },
     plan::Span,
     proof::proves,
-    reason::{ChunkFailure, PeerMisbehaved},
+    reason::{AbortReason, ChunkFailure, PeerMisbehaved},
     tree::{Expected, TreeError},
     wire::{
         chunk::ChunkHeader,
@@ -55,6 +55,8 @@ pub struct Receiver {
     rechecking: BTreeSet<u32>,
     /// Chunks that are neither verified, nor doubtful, nor wanted.
     todo: ChunkSet,
+    /// The chunks that are to be here in the end, where these are not all.
+    alone: Option<ChunkSet>,
     /// Wanted chunks, each with whether its stream was admitted.
     wanted: BTreeMap<u32, bool>,
     /// Admitted chunks whose page is not here yet.
@@ -81,8 +83,8 @@ pub struct Receiver {
 impl Receiver {
     /// Begins after this side's `Accept`, or, if it was eager, after the offer.
     pub fn new(start: ReceiverStart, now: Now) -> Self {
-        let ReceiverStart { layout, file_id, mut verified, mut doubtful, mut claimed, values, credit, eager } =
-            start;
+        let ReceiverStart { layout, file_id, mut verified, mut doubtful, mut claimed, values, .. } = start;
+        let (credit, eager, wanted_alone) = (start.credit, start.eager, start.wanted);
         let geometry = layout.geometry();
         // The lists of a folder are its manifest, which is here, and the proofs that come with pieces of its files.
         let listed = if layout.plan().is_some() { Geometry::EMPTY } else { geometry };
@@ -99,6 +101,11 @@ impl Receiver {
         claimed.subtract(&verified);
         let mut todo = verified.missing(geometry.chunks());
         todo.subtract(&doubtful);
+        if let Some(alone) = &wanted_alone {
+            todo.intersect(alone);
+            doubtful.intersect(alone);
+            claimed.intersect(alone);
+        }
         let mut blind = ChunkSet::new();
         if file_id.is_none() {
             blind = doubtful.iter().filter(|chunk| unproven.value(*chunk).is_none()).collect();
@@ -118,6 +125,7 @@ impl Receiver {
             claimed,
             rechecking: BTreeSet::new(),
             todo,
+            alone: wanted_alone,
             wanted: BTreeMap::new(),
             held: BTreeSet::new(),
             wanted_bytes: 0,
@@ -253,8 +261,11 @@ impl Receiver {
             ReceiverInput::Credit(credit) => self.credit = credit.clamp(1, MAX_STREAMS_PER_TRANSFER),
             ReceiverInput::Published { mut name, fetchable } => {
                 name.truncate(name.floor_char_boundary(MAX_TEXT_LEN));
-                // Without a File ID nothing was to be published.
-                if let Some(file_id) = self.file_id {
+                if self.alone.is_some() {
+                    self.actions.push_back(ReceiverAction::Send(Message::Abort(AbortReason::Enough)));
+                    self.actions.push_back(ReceiverAction::Completed);
+                } else if let Some(file_id) = self.file_id {
+                    // Without a File ID nothing was to be published.
                     let done = Done { file_id, name, fetchable };
                     self.actions.push_back(ReceiverAction::Send(Message::Done(done)));
                     self.actions.push_back(ReceiverAction::Completed);
@@ -269,47 +280,6 @@ impl Receiver {
     /// The next thing to do, if any.
     pub fn next_action(&mut self) -> Option<ReceiverAction> {
         self.actions.pop_front()
-    }
-
-    /// The numbers for a progress line. `moved_bytes` is left to the caller, who sees the streams.
-    pub fn progress(&self, now: Now) -> Progress {
-        let streams = self.wanted.values().filter(|admitted| **admitted).count() as u32;
-        let shown = self.shown();
-        Progress {
-            verified_bytes: self.layout.spared() + self.layout.bytes_of(&shown),
-            total_bytes: self.layout.size(),
-            chunks_verified: shown.len(),
-            chunks_total: self.geometry.chunks(),
-            chunks_failed: self.failed,
-            moved_bytes: 0,
-            rate: self.rate.rate(now),
-            streams,
-            parallel: streams > 1,
-            limited: false,
-            waits: None,
-        }
-    }
-
-    /// Chunks that are verified.
-    pub fn verified(&self) -> &ChunkSet {
-        &self.verified
-    }
-
-    /// Chunks that are not verified.
-    pub fn missing(&self) -> Vec<ChunkRange> {
-        self.shown().missing(self.geometry.chunks()).ranges()
-    }
-
-    fn shown(&self) -> ChunkSet {
-        let mut shown = self.verified.clone();
-        shown.union(&self.claimed);
-        shown
-    }
-
-    /// Chunks from the first on that are verified without a gap.
-    pub fn verified_prefix(&self) -> u32 {
-        let chunks = self.geometry.chunks();
-        self.verified.first_missing(chunks).unwrap_or(chunks)
     }
 
     fn message(&mut self, message: Message) -> Result<(), PeerMisbehaved> {
@@ -437,7 +407,7 @@ impl Receiver {
             self.paused_since = Some(now);
             self.actions.push_back(ReceiverAction::PollSpace);
         }
-        let all_proven = self.verified.len() == self.geometry.chunks() && self.unproven.is_empty();
+        let all_proven = self.has_all() && self.unproven.is_empty();
         let lists_are_owed = match &self.pages {
             Some(pages) => pages.are_owed() || (pages.lack_top() && !all_proven),
             // The seal is.
@@ -492,7 +462,7 @@ impl Receiver {
         if self.paused_since.is_none() {
             self.want();
             self.reserve();
-            let complete = self.verified.len() == self.geometry.chunks() && self.unproven.is_empty();
+            let complete = self.has_all() && self.unproven.is_empty();
             if complete && self.file_id.is_some() && !self.publishing {
                 self.publishing = true;
                 self.say_verified();

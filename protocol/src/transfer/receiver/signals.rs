@@ -26,6 +26,8 @@ pub struct ReceiverStart {
     pub values: Option<Vec<(u32, Cv)>>,
     /// How many chunks this receiver has memory for at once.
     pub credit: u32,
+    /// The chunks that are to be here in the end, where these are not all.
+    pub wanted: Option<ChunkSet>,
     /// Whether it asked with an eager `Fetch`, and so has said its first words already. Nothing may be here then.
     pub eager: bool,
 }

@@ -74,6 +74,7 @@ impl Folder {
 
     fn receiver(&self) -> Receiver {
         let start = ReceiverStart {
+            wanted: None,
             layout: self.layout(),
             file_id: Some(self.plan.id()),
             verified: ChunkSet::new(),
@@ -195,6 +196,7 @@ fn what_need_not_be_moved_counts_from_the_start() {
     let manifest = folder.plan.manifest().clone();
     let plan = Arc::new(Plan::new(manifest.clone(), &[0, 3].into_iter().collect(), 18).unwrap());
     let start = ReceiverStart {
+        wanted: None,
         layout: Layout::Folder(plan),
         file_id: Some(manifest.id()),
         verified: ChunkSet::new(),

@@ -113,6 +113,7 @@ impl World {
         let provider = Provider::eager(geometry, file_id, Now::ZERO).unwrap();
         let (verified, doubtful, claimed) = (none(), none(), none());
         let start = ReceiverStart {
+            wanted: None,
             layout: geometry.into(),
             file_id: Some(file_id),
             verified,
@@ -198,6 +199,7 @@ impl World {
         let values = unsealed.map(|unsealed| unsealed.values.iter().map(|(c, v)| (*c, *v)).collect());
         let verified = verified.clone();
         let start = ReceiverStart {
+            wanted: None,
             layout: geometry.into(),
             file_id,
             verified,
