@@ -158,8 +158,14 @@ pub(crate) enum Command {
         #[arg(value_enum)]
         level: Level,
     },
-    /// Show or change how fast all transfers together may go, until the daemon ends
+    /// Show or change how fast all transfers together may go, or change it for one
     Limit {
+        /// One transfer's number, instead of all
+        #[arg(value_name = "N", requires = "rate", conflicts_with_all = ["up", "down", "off", "reset"], add = complete::running())]
+        transfer: Option<u64>,
+        /// How fast that one may go, like 10MiB/s, or `off`
+        #[arg(value_name = "RATE", value_parser = crate::format::parse_limit)]
+        rate: Option<Bound>,
         /// From here to peers, like 10MiB/s, or `off`
         #[arg(long, value_name = "RATE", value_parser = crate::format::parse_limit)]
         up: Option<Bound>,

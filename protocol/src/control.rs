@@ -141,6 +141,8 @@ pub enum Request {
     Listing(String),
     /// What happened: one [`Event::Log`] each, oldest first.
     Log(LogRequest),
+    /// Have one transfer go no faster than that, or as fast as it can: [`Event::Ok`].
+    LimitOne(u64, Option<Rate>),
 }
 
 /// The folder in the state folder for content that has no other place: standard input that is to be sent, and what is

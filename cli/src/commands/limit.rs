@@ -34,7 +34,7 @@ pub(super) fn words(in_force: &InForce) -> String {
     let why = match source {
         Source::Config => "",
         Source::Hours => " (at this hour)",
-        Source::Command => " (until the daemon ends, or `p2p limit --reset`)",
+        Source::Command => " (set by `p2p limit`, until `p2p limit --reset`)",
     };
     format!("up {}, down {}{why}", rate(up), rate(down))
 }
