@@ -12,7 +12,9 @@ use p2p_protocol::{
 };
 
 use crate::{
-    commands, complete,
+    commands::{self, Named},
+    complete,
+    format::Bound,
     wanted::{self, Wanted},
 };
 
@@ -81,19 +83,22 @@ pub(crate) enum Command {
     },
     /// List what is shared, and with whom
     Shares,
-    /// List what a peer shares with this machine
+    /// List what a peer shares with this machine, or what is in a folder of that
     Ls {
         /// The peer: a host, host:port, a peer's name or its Peer ID
         #[arg(value_name = "PEER", add = complete::targets())]
         peer: String,
+        /// The folder
+        #[arg(value_name = "FILE_ID", add = complete::file_ids())]
+        file_id: Option<FileId>,
     },
     /// List all transfers
     List,
     /// Show one transfer: its numbers, what is missing, what failed and why
     Show {
-        /// The transfer's number
+        /// The transfer's number; b and a number for all that was offered together with it
         #[arg(value_name = "N", add = complete::transfers())]
-        transfer: u64,
+        transfer: Named,
     },
     /// Show what happened, to one transfer or to all, and to peers
     Log {
@@ -125,11 +130,11 @@ pub(crate) enum Command {
         #[command(flatten)]
         patience: Patience,
     },
-    /// Stop a transfer
+    /// Stop transfers
     Cancel {
-        /// The transfer's number
-        #[arg(value_name = "N", add = complete::running())]
-        transfer: u64,
+        /// The transfers' numbers; b and a number for all that was offered together with it
+        #[arg(required = true, value_name = "N", add = complete::running())]
+        transfers: Vec<Named>,
     },
     /// Take a failed or cancelled transfer up again
     Retry {
@@ -139,21 +144,21 @@ pub(crate) enum Command {
     },
     /// Hold transfers back: what they have is kept, and so is their place in the queue
     Pause {
-        /// The transfers' numbers
+        /// The transfers' numbers; b and a number for all that was offered together with it
         #[arg(required = true, value_name = "N", add = complete::running())]
-        transfers: Vec<u64>,
+        transfers: Vec<Named>,
     },
     /// Let transfers go on that were paused
     Resume {
-        /// The transfers' numbers
+        /// The transfers' numbers; b and a number for all that was offered together with it
         #[arg(required = true, value_name = "N", add = complete::paused())]
-        transfers: Vec<u64>,
+        transfers: Vec<Named>,
     },
     /// Let a transfer come before or after others that wait
     Priority {
-        /// The transfer's number
+        /// The transfer's number; b and a number for all that was offered together with it
         #[arg(value_name = "N", add = complete::running())]
-        transfer: u64,
+        transfer: Named,
         /// What it becomes
         #[arg(value_enum)]
         level: Level,
@@ -297,10 +302,6 @@ impl From<How> for Wishes {
     }
 }
 
-/// A limit on bandwidth as it is typed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Bound(pub(crate) Option<Rate>);
-
 /// What a transfer comes before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Level {
@@ -335,6 +336,9 @@ pub(crate) struct Send {
     pub(crate) name: Option<String>,
     #[command(flatten)]
     pub(crate) excludes: Excludes,
+    /// Say what would move, and move nothing
+    #[arg(long, conflicts_with = "detach")]
+    pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) key: Key,
     #[command(flatten)]
@@ -363,6 +367,9 @@ pub(crate) struct Fetch {
     /// PATH is an older or damaged copy: take its place when all is here, and move only what differs
     #[arg(long, requires = "output")]
     pub(crate) update: bool,
+    /// Say what would move, and move nothing
+    #[arg(long, conflicts_with = "detach")]
+    pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) key: Key,
     #[command(flatten)]

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use clap::{Command, CommandFactory};
 use p2p_protocol::{
-    ChunkRange, FileId, PeerId,
+    Batch, BatchId, ChunkRange, FileId, PeerId,
     control::{
-        Confinement, Direction, Happening, LogEntry, PeerInfo, Progress, Standing, State, Status, TicketInfo,
-        WaitReason, Writing,
+        Confinement, Direction, EntryKind, FolderEntry, Happening, LogEntry, PeerInfo, Planned, Progress,
+        Standing, State, Status, Summary, TicketInfo, WaitReason, Writing,
     },
     queue::Priority,
     rate::{InForce, Limits, Source},
@@ -19,7 +19,9 @@ use serde_json::{Map, Value};
 use crate::{
     args::Typed,
     commands::example,
-    json::{Check, FailedChunk, Line, Missing, Numbers, ServiceLine, Verdict, Wait, Written, encode},
+    json::{
+        BatchLine, Check, FailedChunk, Line, Missing, Numbers, ServiceLine, Verdict, Wait, Written, encode,
+    },
 };
 
 const TEXT: &str = include_str!("../../docs/cli.md");
@@ -72,6 +74,8 @@ fn is_shown_below(line: &Line<'_>) {
         | Line::Limits(_) => {}
         Line::Forgotten { .. }
         | Line::Listed(_)
+        | Line::FolderEntry(_)
+        | Line::Planned(_)
         | Line::Transfer(_)
         | Line::Detail { .. }
         | Line::Peer(_) => {}
@@ -87,8 +91,26 @@ fn is_shown_below(line: &Line<'_>) {
 }
 
 fn lines() -> Vec<Value> {
-    let summary = example(7, State::Active);
+    let batch = Some(Batch { id: BatchId([7; 16]), position: 0, count: 2, total_bytes: Some(1) });
+    let summary = Summary { batch, ..example(7, State::Active) };
     let listed = Shared { file_id: ID, name: String::new(), is_folder: false, size: Some(1) };
+    let folder_entry = FolderEntry {
+        path: "a".into(),
+        kind: EntryKind::File,
+        size: Some(1),
+        file_id: Some(ID),
+        target: Some("a".into()),
+    };
+    let planned = Planned {
+        file_id: ID,
+        name: "a".into(),
+        is_folder: true,
+        files: 1,
+        bytes: 1,
+        files_to_move: 1,
+        bytes_to_move: 1,
+        path: Some("a".into()),
+    };
     let info = PeerInfo {
         id: PEER,
         standing: Standing::Trusted,
@@ -122,7 +144,7 @@ fn lines() -> Vec<Value> {
     let entry = LogEntry::new(1, Happening::Done);
     let range = ChunkRange { start: 0, count: 1 };
     let lines = [
-        Line::Queued { transfer, path: Some("a") },
+        Line::Queued { transfer, path: Some("a"), batch: BatchLine::of(batch) },
         Line::Started {
             transfer,
             direction: Direction::Send,
@@ -130,6 +152,7 @@ fn lines() -> Vec<Value> {
             peer: PEER,
             total_bytes: 1,
             resumed_bytes: 0,
+            batch: BatchLine::of(batch),
         },
         Line::Waiting { transfer, reason: Wait::Reason(WaitReason::Peer) },
         Line::Progress { transfer, numbers: Numbers::from(&Progress::default()) },
@@ -189,6 +212,8 @@ fn lines() -> Vec<Value> {
             failed_chunks: vec![FailedChunk { chunk: 1, reason: "corrupt" }],
         },
         Line::Listed((&listed).into()),
+        Line::FolderEntry((&folder_entry).into()),
+        Line::Planned((&planned).into()),
         Line::Entry((&entry).into()),
         Line::Peer((&info).into()),
         Line::Status((&status).into()),

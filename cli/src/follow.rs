@@ -14,7 +14,7 @@ use crate::{
     context::Context,
     error::{CliError, Kind},
     interrupt::Interrupt,
-    json::Line,
+    json::{BatchLine, Line},
     view::{Step, View, unknown_key_hints},
 };
 
@@ -129,11 +129,11 @@ async fn pump(
             return Ok(Ended::Lost);
         };
         match event {
-            Event::Queued { transfer } => {
+            Event::Queued { transfer, batch } => {
                 view.transfer = Some(transfer);
                 if asked.detach {
                     ctx.out.print(&transfer.to_string())?;
-                    ctx.out.json(&Line::Queued { transfer, path: None })?;
+                    ctx.out.json(&Line::Queued { transfer, path: None, batch: BatchLine::of(batch) })?;
                     ctx.out.say(&format!("see it with: {}", ctx.suggest(&format!("watch {transfer}"))));
                     return Ok(Ended::Done);
                 }

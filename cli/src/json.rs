@@ -1,13 +1,16 @@
 //! The lines of `--json`. Keys may be added; none is renamed, and `event` comes first.
 
+mod batch;
 mod entry;
+mod missing;
+mod planned;
 mod status;
 mod ticket;
 
 use std::io;
 
 use p2p_protocol::{
-    ChunkRange, FileId, PeerId,
+    FileId, PeerId,
     control::{Direction, PeerInfo, Progress, Standing, State, Summary, WaitReason},
     name::printable,
     queue::Priority,
@@ -19,7 +22,10 @@ use p2p_protocol::{
 };
 use serde::{Deserialize, Serialize, Serializer};
 
+pub(crate) use batch::BatchLine;
 pub(crate) use entry::Entry;
+pub(crate) use missing::{FailedChunk, Missing};
+pub(crate) use planned::{EntryLine, PlannedLine};
 pub(crate) use status::{LimitsLine, StatusLine};
 pub(crate) use ticket::TicketLine;
 
@@ -30,11 +36,15 @@ use crate::format;
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(crate) enum Line<'a> {
     Listed(ListedShare<'a>),
+    FolderEntry(EntryLine<'a>),
+    Planned(PlannedLine<'a>),
     Queued {
         transfer: u64,
         /// Where there are several, which of them it is.
         #[serde(skip_serializing_if = "Option::is_none")]
         path: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        batch: Option<BatchLine>,
     },
     Started {
         transfer: u64,
@@ -44,6 +54,8 @@ pub(crate) enum Line<'a> {
         peer: PeerId,
         total_bytes: u64,
         resumed_bytes: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        batch: Option<BatchLine>,
     },
     Waiting {
         transfer: u64,
@@ -422,6 +434,7 @@ pub(crate) struct Transfer<'a> {
     error: Option<&'a str>,
     created_ms: u64,
     ended_ms: Option<u64>,
+    batch: Option<BatchLine>,
 }
 
 impl<'a> From<&'a Summary> for Transfer<'a> {
@@ -444,39 +457,9 @@ impl<'a> From<&'a Summary> for Transfer<'a> {
             error: summary.error.as_deref(),
             created_ms: summary.created_ms,
             ended_ms: summary.ended_ms,
+            batch: BatchLine::of(summary.batch),
         }
     }
-}
-
-/// A run of chunks that are not verified.
-#[derive(Debug, Serialize)]
-pub(crate) struct Missing {
-    first_chunk: u32,
-    chunks: u32,
-    offset: u64,
-    bytes: u64,
-}
-
-impl Missing {
-    /// The bytes of a range, of which the file's end may cut the last chunk.
-    pub(crate) fn new(range: ChunkRange, chunk_bytes: u64, total_bytes: u64) -> Self {
-        let at = |chunk: u64| chunk.saturating_mul(chunk_bytes).min(total_bytes);
-        let offset = at(u64::from(range.start));
-        let end = at(u64::from(range.start) + u64::from(range.count));
-        Self { first_chunk: range.start, chunks: range.count, offset, bytes: end - offset }
-    }
-
-    /// First and last byte, and how many: `None` for a range of nothing.
-    pub(crate) fn span(&self) -> Option<(u64, u64, u64)> {
-        (self.bytes > 0).then(|| (self.offset, self.offset + self.bytes - 1, self.bytes))
-    }
-}
-
-/// A chunk that was not accepted.
-#[derive(Debug, Serialize)]
-pub(crate) struct FailedChunk {
-    pub(crate) chunk: u32,
-    pub(crate) reason: &'static str,
 }
 
 /// Something that a peer shares.

@@ -301,7 +301,7 @@ mod tests {
         let out = captured.output(&global(&[]));
         out.print("data").unwrap();
         out.say("hello \u{1b}[2J");
-        out.json(&Line::Queued { transfer: 1, path: None }).unwrap();
+        out.json(&Line::Queued { transfer: 1, path: None, batch: None }).unwrap();
         out.error(&CliError::usage("one\ntwo").hint("three"));
         assert_eq!(captured.data(), "data\n");
         assert_eq!(captured.people(), "hello \\u{1b}[2J\nerror: one\n       two\n       three\n");
@@ -313,11 +313,11 @@ mod tests {
         let mut out = captured.output(&global(&["--json"]));
         out.print("data").unwrap();
         out.say("hello");
-        out.json(&Line::Queued { transfer: 1, path: None }).unwrap();
+        out.json(&Line::Queued { transfer: 1, path: None, batch: None }).unwrap();
         assert_eq!(captured.data(), "{\"event\":\"queued\",\"transfer\":1}\n");
         assert_eq!(captured.people(), "");
         out.give_data_away();
-        out.json(&Line::Queued { transfer: 2, path: None }).unwrap();
+        out.json(&Line::Queued { transfer: 2, path: None, batch: None }).unwrap();
         assert_eq!(captured.people(), "{\"event\":\"queued\",\"transfer\":2}\n");
     }
 

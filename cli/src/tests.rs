@@ -1,6 +1,7 @@
 //! Whole commands against a daemon that says what the test wants.
 
 mod several;
+mod together;
 
 use std::{
     os::unix::fs::symlink,
@@ -142,6 +143,8 @@ fn started(direction: Direction, resumed_bytes: u64) -> Event {
         peer: PEER,
         total_bytes: 1000,
         resumed_bytes,
+        batch: None,
+        target: "fifi".into(),
     })
 }
 
@@ -167,7 +170,7 @@ fn failed(failure: Failure, key: Option<PeerId>) -> Event {
     Event::Transfer(TransferEvent::Failed { transfer: 7, failure, message: "it \u{1b}[2J broke".into(), key })
 }
 
-const QUEUED: Event = Event::Queued { transfer: 7 };
+const QUEUED: Event = Event::Queued { transfer: 7, batch: None };
 
 #[tokio::test]
 async fn a_send_says_where_it_landed() {
@@ -402,7 +405,7 @@ async fn a_file_on_standard_output_stands_alone_and_survives_the_daemon() {
     let script = vec![
         turn([QUEUED, started(Direction::Fetch, 0), data("hello "), data("wor")]),
         turn([
-            Event::Queued { transfer: 8 },
+            Event::Queued { transfer: 8, batch: None },
             started(Direction::Fetch, 0),
             data("hel"),
             data("lo world"),
@@ -528,9 +531,10 @@ async fn changes_say_that_they_happened() {
     }
     let ran = run(&["retry", "7"], vec![turn([QUEUED])]).await;
     assert_eq!(ran.people, "transfer 7 goes on; see it with: p2p watch 7\n");
-    let ran = run(&["inbox", "accept", "7"], vec![turn([Event::Ok])]).await;
+    let decided = || Event::Summary(commands::example(7, State::Waiting));
+    let ran = run(&["inbox", "accept", "7"], vec![turn([decided()])]).await;
     assert_eq!(ran.people, "offer 7 is accepted; see it with: p2p watch 7\n");
-    let ran = run(&["inbox", "reject", "7", "--json"], vec![turn([Event::Ok])]).await;
+    let ran = run(&["inbox", "reject", "7", "--json"], vec![turn([decided()])]).await;
     assert_eq!(ran.data, "{\"event\":\"rejected\",\"transfer\":7}\n");
 }
 

@@ -12,7 +12,7 @@ use crate::{
     context::Context,
     error::CliError,
     format::{self, shell_word},
-    json::{DaemonGone, Line, Numbers, Wait, chunk_failure},
+    json::{BatchLine, DaemonGone, Line, Numbers, Wait, chunk_failure},
     meter::Meter,
     output::Look,
     progress::Bar,
@@ -60,6 +60,7 @@ struct Started {
     direction: Direction,
     name: String,
     peer: PeerId,
+    target: String,
     resumed_bytes: u64,
 }
 
@@ -174,11 +175,28 @@ impl<'a> View<'a> {
         let out = &self.ctx.out;
         self.transfer = Some(event.transfer());
         match event {
-            TransferEvent::Started { transfer, direction, name, peer, total_bytes, resumed_bytes } => {
-                let line =
-                    Line::Started { transfer, direction, name: &name, peer, total_bytes, resumed_bytes };
+            TransferEvent::Started {
+                transfer,
+                direction,
+                name,
+                peer,
+                total_bytes,
+                resumed_bytes,
+                batch,
+                target,
+            } => {
+                let batch = BatchLine::of(batch);
+                let line = Line::Started {
+                    transfer,
+                    direction,
+                    name: &name,
+                    peer,
+                    total_bytes,
+                    resumed_bytes,
+                    batch,
+                };
                 out.json(&line)?;
-                let started = Started { direction, name, peer, resumed_bytes };
+                let started = Started { direction, name, peer, target, resumed_bytes };
                 self.on_started(&started, total_bytes);
                 self.started = Some(started);
             }
@@ -248,10 +266,10 @@ impl<'a> View<'a> {
     }
 
     fn on_started(&mut self, started: &Started, total_bytes: u64) {
-        let Started { direction, name, peer, resumed_bytes } = started;
+        let Started { direction, name, peer, target, resumed_bytes } = started;
         let total = format::bytes(total_bytes);
         if self.started.is_none() {
-            let other = self.target.clone().unwrap_or_else(|| peer.short());
+            let other = self.target.clone().unwrap_or_else(|| known_as(target, peer));
             let line = match direction {
                 Direction::Send => format!("sending {name} ({total}) to {other}"),
                 Direction::Fetch => format!("fetching {name} ({total}) from {other}"),
@@ -362,6 +380,11 @@ impl<'a> View<'a> {
             _ => error,
         }
     }
+}
+
+/// The other side by its name, or the beginning of its Peer ID.
+fn known_as(target: &str, peer: &PeerId) -> String {
+    if target.is_empty() || target == peer.to_string() { peer.short() } else { target.to_owned() }
 }
 
 /// The two ways to go on where a key is not known.

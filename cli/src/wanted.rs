@@ -25,7 +25,10 @@ pub(crate) fn exists(text: &str) -> Result<Wanted<Exists>, String> {
 }
 
 pub(crate) fn size(text: &str) -> Result<Wanted<Size>, String> {
-    wanted(text, |text| text.parse().map_err(|error: SizeError| error.to_string()))
+    wanted(text, |text| match text.parse() {
+        Ok(Size(0)) => Err("with 0 nothing would be taken: say so with --accept never".to_owned()),
+        size => size.map_err(|error: SizeError| error.to_string()),
+    })
 }
 
 pub(crate) fn seed(text: &str) -> Result<Wanted<bool>, String> {
@@ -53,6 +56,7 @@ mod tests {
         assert_eq!(accept("never"), Ok(Wanted(Some(Acceptance::Never))));
         assert_eq!((accept("default"), exists("default")), (Ok(Wanted(None)), Ok(Wanted(None))));
         assert_eq!(exists("keep-both"), Ok(Wanted(Some(Exists::KeepBoth))));
+        assert!(size("0").is_err() && size("0 MiB").is_err(), "a bound of nothing is a mistake");
         assert_eq!(size("10 GiB"), Ok(Wanted(Some(Size(10 << 30)))));
         assert_eq!((seed("yes"), seed("no")), (Ok(Wanted(Some(true))), Ok(Wanted(Some(false)))));
         assert_eq!(folder("/srv/bob"), Ok(Wanted(Some("/srv/bob".to_owned()))));

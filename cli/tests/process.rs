@@ -46,8 +46,10 @@ fn started() -> Vec<Event> {
         peer: PeerId([1; 32]),
         total_bytes: 1000,
         resumed_bytes: 0,
+        batch: None,
+        target: "fifi".into(),
     };
-    vec![Event::Queued { transfer: 7 }, Event::Transfer(started)]
+    vec![Event::Queued { transfer: 7, batch: None }, Event::Transfer(started)]
 }
 
 /// The program, in a folder of the test's own with a daemon's program of its own beside it.

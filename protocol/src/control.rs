@@ -3,16 +3,19 @@
 //! One request per connection on the local socket. Each side first sends a [`Preamble`]; then the client sends
 //! one [`Request`] frame and the daemon answers with [`Event`] frames until it closes the connection.
 
+mod dry_run;
 mod invite;
 mod log;
 mod peer;
 mod progress;
 mod status;
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ChunkRange, FileId, PeerId,
+    Batch, ChunkRange, FileId, PeerId,
     queue::Priority,
     rate::{Change, InForce, Rate},
     reason::{ChunkFailure, Failure},
@@ -20,17 +23,18 @@ use crate::{
     wire::peer::Shared,
 };
 
+pub use dry_run::{EntryKind, FolderEntry, Planned};
 pub use invite::{
     InvitationInfo, InviteRequest, Invited, JoinRequest, JoinedPeer, TicketInfo, TicketTerms, Ticketed,
     TokenText,
 };
 pub use log::{Happening, LogEntry, LogRequest};
-pub use peer::PeerInfo;
+pub use peer::{PeerInfo, Standing};
 pub use progress::Progress;
 pub use status::{Confinement, Probe, Status, Writing};
 
 /// Version of this conversation. It changes with every change of the types below.
-pub const VERSION: u16 = 13;
+pub const VERSION: u16 = 15;
 
 /// The fixed bytes that open each direction, so that programs of different versions part with a clear word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,9 +96,9 @@ pub enum Request {
     Trust(TrustRequest),
     /// Forget a peer, by Peer ID or name, and end its connections: [`Event::Ok`].
     Forget(String),
-    /// Take an offer that waits for its owner's yes: [`Event::Ok`].
+    /// Take an offer that waits for its owner's yes, with all that was offered together with it: one [`Event::Summary`] each.
     Accept(u64),
-    /// Refuse one: [`Event::Ok`].
+    /// Refuse one, in the same way.
     Reject(u64),
     /// All shares: one [`Event::Shared`] each, oldest first, and one [`Event::Ticket`] for each ticket.
     Shares,
@@ -141,6 +145,17 @@ pub enum Request {
     Listing(String),
     /// What happened: one [`Event::Log`] each, oldest first.
     Log(LogRequest),
+    /// What would move of this: what is to be said of the folder, then [`Event::Planned`].
+    PlanSend(SendRequest),
+    /// The same of this, from the first that has it.
+    PlanFetch(FetchRequest),
+    /// What is in a folder that a target, as typed, shares with this machine: one [`Event::Entry`] each, in order.
+    Entries {
+        /// The target.
+        target: String,
+        /// The folder.
+        file_id: FileId,
+    },
     /// Have one transfer go no faster than that, or as fast as it can: [`Event::Ok`].
     LimitOne(u64, Option<Rate>),
 }
@@ -277,6 +292,8 @@ pub enum Event {
     Queued {
         /// Its number.
         transfer: u64,
+        /// What it is offered together with.
+        batch: Option<Batch>,
     },
     /// Something happened to a transfer.
     Transfer(TransferEvent),
@@ -317,6 +334,10 @@ pub enum Event {
     Listed(Shared),
     /// Something that happened.
     Log(LogEntry),
+    /// What would move.
+    Planned(Planned),
+    /// Something in a folder.
+    Entry(FolderEntry),
 }
 
 /// A request that failed.
@@ -373,6 +394,10 @@ pub enum TransferEvent {
         total_bytes: u64,
         /// Bytes that the receiver has verified already.
         resumed_bytes: u64,
+        /// What it is offered together with.
+        batch: Option<Batch>,
+        /// The other side, as typed or as known by name.
+        target: String,
     },
     /// Nothing moves, for this reason.
     Waiting {
@@ -550,6 +575,9 @@ pub struct Summary {
     pub created_ms: u64,
     /// When it ended, in milliseconds since 1970 UTC.
     pub ended_ms: Option<u64>,
+    /// What it is offered together with.
+    #[serde(default)]
+    pub batch: Option<Batch>,
 }
 
 /// A transfer in full.
@@ -563,38 +591,4 @@ pub struct Detail {
     pub missing: Vec<ChunkRange>,
     /// The last failed chunks: which, and why.
     pub failed_chunks: Vec<(u32, ChunkFailure)>,
-}
-
-/// What a peer is here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Standing {
-    /// Its key is pinned; it may do nothing here.
-    Known,
-    /// It may do what its rights say.
-    Trusted,
-    /// It tried, and was refused.
-    Pending,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_preamble_is_magic_and_version() {
-        let bytes = Preamble { version: 0x0102 }.encode();
-        assert_eq!(&bytes, b"p2pctl\x02\x01");
-        assert_eq!(Preamble::decode(bytes), Some(Preamble { version: 0x0102 }));
-        assert_eq!(Preamble::decode(Preamble::ours().encode()), Some(Preamble { version: VERSION }));
-        assert_eq!(Preamble::decode(*b"p2pctm\x02\x01"), None);
-    }
-
-    #[test]
-    fn every_event_says_which_transfer_it_is_about() {
-        let waiting = TransferEvent::Waiting { transfer: 7, reason: WaitReason::Hashing };
-        let left_out = TransferEvent::LeftOut { transfer: 8, path: String::new(), what: String::new() };
-        assert_eq!((waiting.transfer(), waiting.is_last()), (7, false));
-        assert_eq!((left_out.transfer(), left_out.is_last()), (8, false));
-    }
 }

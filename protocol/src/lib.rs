@@ -6,6 +6,7 @@
 //! `session` module is the only place where such a value becomes an effect.
 
 mod alike;
+pub mod batch;
 pub mod bitmap;
 pub mod control;
 pub mod geometry;
@@ -21,6 +22,7 @@ pub mod queue;
 pub mod rate;
 pub mod reason;
 pub mod rules;
+pub mod shown;
 pub mod succession;
 pub mod throttle;
 pub mod token;
@@ -29,6 +31,7 @@ pub mod tree;
 pub mod waits;
 pub mod wire;
 
+pub use batch::{Along, Answer, Batch, BatchId};
 pub use bitmap::{ChunkRange, ChunkSet};
 pub use geometry::Geometry;
 pub use ids::{FileId, PeerId, ResumeKey};

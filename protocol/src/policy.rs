@@ -2,12 +2,13 @@
 //! offers, so that every rule can be read and tested in one place.
 
 use crate::{
-    FileId, Geometry, ResumeKey, SafeName,
+    Along, FileId, Geometry, ResumeKey, SafeName,
     geometry::GeometryError,
     limits::{MAX_CHUNK_LEN, MAX_MANIFEST_LEN, MAX_UNSEALED_CHUNKS},
     name::NameError,
     reason::{PeerMisbehaved, RefuseReason},
     rules::Bounds,
+    shown::Bytes,
     wire::peer::{Kind, Offer},
 };
 
@@ -33,6 +34,8 @@ pub struct Situation {
     pub max_running: usize,
     /// What the owner has settled for this peer; it does not bear on what was asked for.
     pub bounds: Bounds,
+    /// What is offered along with it: what is settled holds for all of it.
+    pub along: Along,
 }
 
 /// An offer that was found acceptable. Only [`admit`] makes one.
@@ -93,13 +96,13 @@ pub enum Refusal {
     #[error("nothing is taken of this peer")]
     Never,
     /// It is larger than the owner takes of this peer.
-    #[error("larger than the {limit} bytes that are taken of this peer")]
+    #[error("larger than the {} that are taken of this peer", Bytes(*limit))]
     TooLarge {
         /// The most bytes.
         limit: u64,
     },
     /// With it more would lie here of this peer than the owner wants.
-    #[error("only {left} bytes are left of this peer's quota")]
+    #[error("only {} are left of this peer's quota", Bytes(*left))]
     Quota {
         /// The bytes that are left.
         left: u64,
@@ -178,7 +181,7 @@ pub fn admit(situation: Situation, offer: &Offer) -> Result<Permit, Refusal> {
         return Err(Refusal::Unsealed);
     }
     if situation.asked.is_none() {
-        within(situation.bounds, offer.size)?;
+        within(situation.bounds, offer.size, situation.along)?;
     }
     if situation.running >= situation.max_running {
         return Err(Refusal::Busy);
@@ -195,11 +198,11 @@ pub fn admit(situation: Situation, offer: &Offer) -> Result<Permit, Refusal> {
     })
 }
 
-fn within(bounds: Bounds, size: u64) -> Result<(), Refusal> {
+fn within(bounds: Bounds, size: u64, along: Along) -> Result<(), Refusal> {
     match bounds {
         Bounds { never: true, .. } => Err(Refusal::Never),
-        Bounds { largest: Some(limit), .. } if size > limit => Err(Refusal::TooLarge { limit }),
-        Bounds { left: Some(left), .. } if size > left => Err(Refusal::Quota { left }),
+        Bounds { largest: Some(limit), .. } if along.whole(size) > limit => Err(Refusal::TooLarge { limit }),
+        Bounds { left: Some(left), .. } if along.rest(size) > left => Err(Refusal::Quota { left }),
         _ => Ok(()),
     }
 }
@@ -228,7 +231,28 @@ mod tests {
         running: 0,
         max_running: 2,
         bounds: Bounds { never: false, largest: None, left: None },
+        along: Along { here: 0, total: None },
     };
+
+    #[test]
+    fn what_is_offered_together_is_bounded_together() {
+        let within = |largest, left, along| {
+            let bounds = Bounds { largest, left, never: false };
+            admit(Situation { bounds, along, ..TRUSTED }, &offer()).map(|_| ())
+        };
+        // The offer has 10 bytes.
+        let claimed = |total| Along { here: 0, total: Some(total) };
+        assert_eq!(within(Some(30), None, claimed(30)), Ok(()));
+        assert_eq!(within(Some(29), None, claimed(30)), Err(Refusal::TooLarge { limit: 29 }));
+        assert_eq!(within(None, Some(29), claimed(30)), Err(Refusal::Quota { left: 29 }));
+        // What has come counts, whatever was claimed; it is off the quota already.
+        let here = Along { here: 25, total: Some(1) };
+        assert_eq!(within(Some(35), Some(10), here), Ok(()));
+        assert_eq!(within(Some(34), None, here), Err(Refusal::TooLarge { limit: 34 }));
+        assert_eq!(within(None, Some(9), here), Err(Refusal::Quota { left: 9 }));
+        let most = Along { here: u64::MAX, total: Some(u64::MAX) };
+        assert_eq!(within(Some(1), None, most), Err(Refusal::TooLarge { limit: 1 }));
+    }
 
     #[test]
     fn what_the_owner_settled_bounds_what_is_offered_and_not_what_was_asked_for() {

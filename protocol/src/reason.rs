@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::CLAIM_LOCKOUT;
+use crate::{limits::CLAIM_LOCKOUT, shown::Bytes};
 
 /// Why a peer refused an offer or a request. Append only: the order is the wire's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -20,7 +20,7 @@ pub enum RefuseReason {
     #[error("the peer does not accept the file's size")]
     Size,
     /// Not enough free disk space.
-    #[error("the peer's disk has not enough free space: {need} bytes are needed, {free} are free")]
+    #[error("the peer's disk has not enough free space: {} are needed, {} are free", Bytes(*need), Bytes(*free))]
     Space {
         /// Bytes that the file needs.
         need: u64,
@@ -51,13 +51,13 @@ pub enum RefuseReason {
     )]
     NoToken,
     /// It is larger than the owner takes of the sender.
-    #[error("the peer's owner takes nothing larger than {limit} bytes from here")]
+    #[error("the peer's owner takes nothing larger than {} from here", Bytes(*limit))]
     TooLarge {
         /// The most bytes.
         limit: u64,
     },
     /// More than the owner wants to have of the sender.
-    #[error("the peer's owner has set a quota for what comes from here: {left} bytes are left")]
+    #[error("the peer's owner has set a quota for what comes from here: {} of it are left", Bytes(*left))]
     Quota {
         /// The bytes that are left.
         left: u64,
@@ -189,6 +189,9 @@ pub enum PeerMisbehaved {
     /// A list of what may be fetched that is out of order, too long, or does not end.
     #[error("a false list of what is shared")]
     FalseListing,
+    /// Things that are offered together, of which there cannot be so many, or not this one.
+    #[error("an offer of impossible things together")]
+    FalseBatch,
 }
 
 impl PeerMisbehaved {
@@ -215,6 +218,7 @@ impl PeerMisbehaved {
             Self::FalseSeal => 17,
             Self::FalseManifest => 18,
             Self::FalseListing => 19,
+            Self::FalseBatch => 20,
         };
         close::MISBEHAVED + n
     }

@@ -7,7 +7,7 @@ use std::{fs, path::Path};
 
 use data_encoding::HEXLOWER;
 use p2p_protocol::{
-    ChunkRange, Cv, FileId, Manifest, PeerId, ResumeKey,
+    Batch, BatchId, ChunkRange, Cv, FileId, Manifest, PeerId, ResumeKey,
     control::Preamble,
     limits::{MAX_CHUNK_HEADER_LEN, MAX_FRAME_LEN},
     manifest::{Entry, Node},
@@ -20,7 +20,7 @@ use p2p_protocol::{
         codec,
         peer::{
             Accept, AcceptFolder, ChunkFailed, Done, Fetch, Hashing, Join, Joined, Kind, List, Listed,
-            Message, Offer, Page, PauseReason, Redeem, Seal, Shared, Want,
+            Message, Offer, OfferTogether, Page, PauseReason, Peek, Redeem, Seal, Shared, Want, WouldTake,
         },
     },
 };
@@ -45,7 +45,9 @@ fn messages() -> Vec<(Message, String)> {
     let unsealed =
         Offer { file_id: None, resume_key: Some(ResumeKey([7; 16])), modified_ns: None, ..offer.clone() };
     let folder = Offer { kind: Kind::Folder { manifest_len: 5 }, ..offer.clone() };
+    let together = offer.clone();
     let ranges = vec![ChunkRange { start: 1, count: 2 }];
+    let tried = offer.clone();
     let cv = Cv([0x22; 32]);
     vec![
         (
@@ -132,6 +134,23 @@ fn messages() -> Vec<(Message, String)> {
             }),
             format!("18000000 0100000000000000 {ID_HEX} 0100000000000000 61 00 01 0900000000000000 01"),
         ),
+        (Message::Peek(Peek { file_id: ID }), format!("19000000 {ID_HEX}")),
+        (
+            Message::Try(tried),
+            format!(
+                "1a000000 0100000000000000 61 00000000 0201000000000000 0300000000000000 12 01 {ID_HEX} 00 01 01 feffffffffffffff"
+            ),
+        ),
+        (Message::WouldTake(WouldTake { files: 2, bytes: 3 }), "1b000000 0200000000000000 0300000000000000".into()),
+        (
+            Message::OfferTogether(OfferTogether {
+                batch: Batch { id: BatchId([9; 16]), position: 1, count: 3, total_bytes: Some(0x0304) },
+                offer: together,
+            }),
+            format!(
+                "1c000000 09090909090909090909090909090909 01000000 03000000 01 0403000000000000 0100000000000000 61 00000000 0201000000000000 0300000000000000 12 01 {ID_HEX} 00 01 01 feffffffffffffff"
+            ),
+        ),
     ]
 }
 
@@ -186,12 +205,16 @@ fn every_message_is_pinned() {
                 Message::Redeem(_) => 22,
                 Message::List(_) => 23,
                 Message::Listed(_) => 24,
+                Message::Peek(_) => 25,
+                Message::Try(_) => 26,
+                Message::WouldTake(_) => 27,
+                Message::OfferTogether(_) => 28,
             }
         })
         .collect();
     numbers.dedup();
-    assert_eq!(numbers, (0..25).collect::<Vec<u32>>());
-    let unknown = [25, 0, 0, 0];
+    assert_eq!(numbers, (0..29).collect::<Vec<u32>>());
+    let unknown = [29, 0, 0, 0];
     assert_eq!(codec::decode::<Message>(&unknown), Err(PeerMisbehaved::MalformedFrame));
 }
 
@@ -348,6 +371,8 @@ fn close_codes_have_their_numbers() {
         PeerMisbehaved::HaveCount(1),
         PeerMisbehaved::FalseSeal,
         PeerMisbehaved::FalseManifest,
+        PeerMisbehaved::FalseListing,
+        PeerMisbehaved::FalseBatch,
     ];
     for (n, fault) in faults.iter().enumerate() {
         assert_eq!(fault.close_code(), close::MISBEHAVED + n as u32, "{fault}");
@@ -389,7 +414,7 @@ fn identities_and_names_of_the_protocol_are_fixed() {
         hex(&blake3::derive_key("p2p 2026-11-23 peer id from subject public key info", b"spki"))
     );
     assert_eq!(hex(&Preamble { version: 0x0102 }.encode()), packed("70327063746c 0201"));
-    assert_eq!(Preamble::ours().version, 13);
+    assert_eq!(Preamble::ours().version, 15);
 }
 
 #[test]

@@ -37,18 +37,17 @@ fn show(ctx: &Context, checks: &[Check]) -> Result<(), CliError> {
     }
 }
 
+/// What to do where somebody answered, and has proved to have a key that is not known here.
+pub(super) fn unknown_key(ctx: &Context, error: CliError, target: &str) -> CliError {
+    let Some(key) = error.key.filter(|_| error.is(Failure::UnknownKey)) else { return error };
+    let trust = ctx.suggest(&format!("peers trust {key} --address {target}"));
+    error.hint(format!("if `p2p id` says the same there: {trust}"))
+}
+
 /// `p2p doctor PEER`.
 pub(crate) async fn probe(ctx: &Context, target: String) -> Result<(), CliError> {
     let events = ctx.connect_or_start().await?.ask_all(&Request::Probe(target.clone())).await;
-    let events = match events {
-        // Somebody answered, and has proved to have this key.
-        Err(error) if error.is(Failure::UnknownKey) => {
-            let trust = error.key.map(|key| format!("p2p peers trust {key} --address {target}"));
-            let trust = trust.map(|trust| format!("if `p2p id` says the same there: {trust}"));
-            return Err(trust.into_iter().fold(error, CliError::hint));
-        }
-        events => events?,
-    };
+    let events = events.map_err(|error| unknown_key(ctx, error, &target))?;
     let [Event::Probed(found)] = events.as_slice() else {
         return Err(client::unexpected());
     };

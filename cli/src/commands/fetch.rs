@@ -12,14 +12,18 @@ use p2p_protocol::{
 };
 
 use super::{
-    token,
+    dry_run, token,
     transfer::{self, Job},
 };
 use crate::{args::Fetch, context::Context, error::CliError};
 
 pub(crate) async fn run(ctx: &mut Context, mut typed: Fetch) -> Result<(), CliError> {
     let what = What::read(ctx, typed.what.take(), typed.token_file.take()).await?;
+    let dry_run = typed.dry_run;
     let request = request(typed, what)?;
+    if dry_run {
+        return dry_run::fetch(ctx, request).await;
+    }
     if request.output == Output::Stdout {
         ctx.out.give_data_away();
     }
@@ -54,7 +58,8 @@ impl What {
 }
 
 fn request(typed: Fetch, what: What) -> Result<FetchRequest, CliError> {
-    let Fetch { what: _, token_file: _, from, output, update, key, how, detach, patience: _ } = typed;
+    let Fetch { what: _, token_file: _, from, output, update, dry_run: _, key, how, detach, patience: _ } =
+        typed;
     let (file_id, from, ticket) = match what {
         What::File(_) if from.is_empty() => {
             return Err(

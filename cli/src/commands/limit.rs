@@ -5,7 +5,7 @@ use p2p_protocol::{
     rate::{Change, InForce, Limits, Rate, Source},
 };
 
-use crate::{args::Bound, client, context::Context, error::CliError, json::Line};
+use crate::{client, context::Context, error::CliError, format::Bound, json::Line};
 
 /// Changes what is named, and shows what holds then.
 pub(crate) async fn run(

@@ -1,12 +1,12 @@
 //! `p2p list`.
 
 use p2p_protocol::{
-    control::{Event, Request, State, Summary, WaitReason},
+    control::{State, Summary, WaitReason},
     queue::Priority,
 };
 
+use super::together::{self, Words};
 use crate::{
-    client,
     context::Context,
     error::CliError,
     format,
@@ -14,15 +14,7 @@ use crate::{
 };
 
 pub(crate) async fn run(ctx: &Context) -> Result<(), CliError> {
-    let answer = ctx.connect().await?.ask_all(&Request::List).await?;
-    let mut summaries = Vec::new();
-    for event in answer {
-        match event {
-            Event::Summary(summary) => summaries.push(summary),
-            Event::Ok => {}
-            _ => return Err(client::unexpected()),
-        }
-    }
+    let summaries = together::all(ctx).await?;
     summaries.iter().try_for_each(|summary| ctx.out.json(&Line::Transfer(summary.into())))?;
     if summaries.is_empty() {
         ctx.out.say("no transfers yet");
@@ -39,6 +31,7 @@ pub(crate) fn now_ms() -> u64 {
 
 fn table(summaries: &[Summary], now_ms: u64) -> Vec<String> {
     let header = ["N", "WAY", "STATE", "SIZE", "PEER", "WHEN", "NAME"].map(str::to_owned).to_vec();
+    let words = Words::of(summaries);
     let rows = summaries.iter().map(|summary| {
         vec![
             summary.transfer.to_string(),
@@ -47,7 +40,7 @@ fn table(summaries: &[Summary], now_ms: u64) -> Vec<String> {
             size(summary),
             other(summary),
             format::ago(summary.ended_ms.unwrap_or(summary.created_ms), now_ms),
-            summary.name.clone(),
+            words.name(summary),
         ]
     });
     format::table(&std::iter::once(header).chain(rows).collect::<Vec<_>>())
@@ -127,6 +120,7 @@ pub(crate) fn example(transfer: u64, state: State) -> Summary {
         error: None,
         created_ms: 1_000_000,
         ended_ms: None,
+        batch: None,
     }
 }
 

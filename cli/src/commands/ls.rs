@@ -1,14 +1,18 @@
 //! `p2p ls`: what a peer shares with this machine.
 
 use p2p_protocol::{
-    control::{Event, Request},
+    FileId,
+    control::{EntryKind, Event, FolderEntry, Request},
+    name::printable,
     wire::peer::Shared,
 };
 
+use super::doctor::unknown_key;
 use crate::{client, context::Context, error::CliError, format, json::Line};
 
 pub(crate) async fn run(ctx: &Context, peer: &str) -> Result<(), CliError> {
-    let answer = ctx.connect_or_start().await?.ask_all(&Request::Listing(peer.to_owned())).await?;
+    let answer = ctx.connect_or_start().await?.ask_all(&Request::Listing(peer.to_owned())).await;
+    let answer = answer.map_err(|error| unknown_key(ctx, error, peer))?;
     let mut shares = Vec::new();
     for event in answer {
         let Event::Listed(share) = event else { return Err(client::unexpected()) };
@@ -26,6 +30,30 @@ pub(crate) async fn run(ctx: &Context, peer: &str) -> Result<(), CliError> {
     Ok(())
 }
 
+/// What is in a folder that a peer shares.
+pub(crate) async fn folder(ctx: &Context, peer: String, file_id: FileId) -> Result<(), CliError> {
+    let request = Request::Entries { target: peer, file_id };
+    for event in ctx.connect_or_start().await?.ask_all(&request).await? {
+        let Event::Entry(entry) = event else { return Err(client::unexpected()) };
+        ctx.out.json(&Line::FolderEntry((&entry).into()))?;
+        ctx.out.print(&row(&entry))?;
+    }
+    Ok(())
+}
+
+fn row(entry: &FolderEntry) -> String {
+    let (size, path) = (entry.size.map_or_else(|| "-".to_owned(), format::bytes), printable(&entry.path));
+    let target = || printable(entry.target.as_deref().unwrap_or_default());
+    let tail = match entry.kind {
+        EntryKind::Folder => "/".to_owned(),
+        EntryKind::File => String::new(),
+        EntryKind::Executable => "*".to_owned(),
+        EntryKind::Link => format!(" -> {}", target()),
+        EntryKind::HardLink => format!(" = {}", target()),
+    };
+    format!("{size:>9}  {path}{tail}")
+}
+
 fn table(shares: &[Shared]) -> Vec<String> {
     let header = ["FILE ID", "SIZE", "NAME"].map(str::to_owned).to_vec();
     let rows = shares.iter().map(|share| {
@@ -38,9 +66,32 @@ fn table(shares: &[Shared]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use p2p_protocol::FileId;
-
     use super::*;
+
+    #[test]
+    fn what_is_in_a_folder_has_its_marks() {
+        let entry = |path: &str, kind, size, target: Option<&str>| FolderEntry {
+            path: path.into(),
+            kind,
+            size,
+            file_id: None,
+            target: target.map(str::to_owned),
+        };
+        let rows = [
+            entry("a", EntryKind::Folder, None, None),
+            entry("a/b\u{1b}", EntryKind::File, Some(5), None),
+            entry("a/run", EntryKind::Executable, Some(7 << 20), None),
+            entry("c", EntryKind::Link, None, Some("a/run")),
+            entry("d", EntryKind::HardLink, None, Some("a/run")),
+        ];
+        insta::assert_snapshot!(rows.each_ref().map(row).join("\n"), @r"
+              -  a/
+            5 B  a/b\u{1b}
+        7.0 MiB  a/run*
+              -  c -> a/run
+              -  d = a/run
+        ");
+    }
 
     #[test]
     fn shares_line_up() {

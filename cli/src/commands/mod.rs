@@ -4,6 +4,8 @@ mod completions;
 mod daemon_prints;
 mod demo;
 mod doctor;
+mod dry_run;
+
 mod excludes;
 mod fetch;
 mod identity;
@@ -25,6 +27,7 @@ mod show;
 mod source;
 mod status;
 mod stdin;
+mod together;
 mod token;
 mod top;
 mod transfer;
@@ -35,6 +38,7 @@ pub(crate) use inbox::is_offer;
 #[cfg(test)]
 pub(crate) use list::example;
 pub(crate) use log::parse_since;
+pub(crate) use together::Named;
 
 use crate::{
     args::{Command, Config, Patience},
@@ -49,7 +53,8 @@ pub(crate) async fn run(ctx: &mut Context, command: Command) -> Result<(), CliEr
         Command::Send(typed) => send::run(ctx, typed).await,
         Command::Fetch(typed) => fetch::run(ctx, typed).await,
         Command::Share(typed) => share::run(ctx, typed).await,
-        Command::Ls { peer } => ls::run(ctx, &peer).await,
+        Command::Ls { peer, file_id: None } => ls::run(ctx, &peer).await,
+        Command::Ls { peer, file_id: Some(file_id) } => ls::folder(ctx, peer, file_id).await,
         Command::Unshare { ticket: Some(ticket), .. } => share::undo_ticket(ctx, ticket).await,
         Command::Unshare { file_id: Some(file_id), .. } => share::undo(ctx, file_id).await,
         Command::Unshare { .. } => Err(CliError::usage("nothing was named that is to be taken back")),
@@ -61,7 +66,7 @@ pub(crate) async fn run(ctx: &mut Context, command: Command) -> Result<(), CliEr
         Command::Watch { transfer: Some(transfer), .. } => watch::one(ctx, transfer, true).await,
         Command::Watch { transfer: None, .. } => watch::all(ctx).await,
         Command::Wait { transfer, .. } => watch::one(ctx, transfer, false).await,
-        Command::Cancel { transfer } => transfer::cancel(ctx, transfer).await,
+        Command::Cancel { transfers } => transfer::cancel(ctx, &transfers).await,
         Command::Retry { transfer } => transfer::retry(ctx, transfer).await,
         Command::Pause { transfers } => transfer::pause(ctx, &transfers).await,
         Command::Resume { transfers } => transfer::resume(ctx, &transfers).await,

@@ -5,7 +5,7 @@ use std::{os::unix::ffi::OsStrExt, path::Path};
 use p2p_protocol::control::{KeyPolicy, SendRequest};
 
 use super::{
-    excludes, several,
+    dry_run, excludes, several,
     source::{Source, check_name},
     stdin::Spooled,
     transfer::{self, Job},
@@ -14,7 +14,11 @@ use crate::{args::Send, context::Context, error::CliError};
 
 pub(crate) async fn run(ctx: &Context, typed: Send) -> Result<(), CliError> {
     if !is_stdin(&typed) {
+        let dry_run = typed.dry_run;
         let mut requests = requests(typed)?;
+        if dry_run {
+            return dry_run::send(ctx, requests).await;
+        }
         return match (requests.pop(), requests.as_slice()) {
             (Some(request), []) => transfer::run(ctx, Job::Send(request)).await,
             (last, _) => {
@@ -25,6 +29,11 @@ pub(crate) async fn run(ctx: &Context, typed: Send) -> Result<(), CliError> {
     }
     if typed.paths.len() > 1 {
         return Err(CliError::usage("standard input is sent alone").hint("a file called - is named ./-"));
+    }
+    if typed.dry_run {
+        return Err(CliError::usage(
+            "what is in standard input is known when it has been read, which a dry run does not do",
+        ));
     }
     if typed.name.is_none() {
         return Err(CliError::usage("standard input has no name; give it one with --name")
@@ -59,12 +68,15 @@ fn requests(mut typed: Send) -> Result<Vec<SendRequest>, CliError> {
         Ok(SendRequest { name, path: source.into_bytes(), ..plain.clone() })
     });
     let requests: Result<Vec<_>, CliError> = requests.collect();
+    if requests.is_ok() {
+        excludes::need_folder(&plain.excludes, &paths)?;
+    }
     requests.map_err(|error| if paths.len() > 1 { error.hint("nothing was sent") } else { error })
 }
 
 /// What was typed, apart from the source.
 fn plain(typed: Send) -> Result<SendRequest, CliError> {
-    let Send { paths: _, to, name, excludes, key, how, detach, patience: _ } = typed;
+    let Send { paths: _, to, name, excludes, dry_run: _, key, how, detach, patience: _ } = typed;
     let excludes = excludes::patterns(&excludes)?;
     name.as_deref().map(check_name).transpose()?;
     let key = KeyPolicy::from(&key);

@@ -6,7 +6,7 @@ use std::{
 };
 
 use p2p_protocol::{
-    PeerId,
+    Batch, PeerId,
     control::{Event, KeyPolicy, Progress, Request, SendRequest, TransferEvent},
     name::printable,
     reason::Failure,
@@ -20,7 +20,7 @@ use crate::{
     follow::come_back,
     format,
     interrupt::Interrupt,
-    json::Line,
+    json::{BatchLine, Line},
     output::Look,
     progress::Bar,
     view::{Step, View},
@@ -41,11 +41,14 @@ pub(crate) async fn run(ctx: &Context, mut sends: Vec<SendRequest>) -> Result<()
     loop {
         let result = tokio::select! {
             result = several.drive(std::mem::take(&mut sends)) => result,
-            () = interrupt.wait() => Err(several.left(CliError::interrupted(None))),
-            time = ctx.timeout.wait() => Err(several.left(CliError::timed_out(None, time))),
+            () = interrupt.wait() => several.given_up(&CliError::interrupted(None)),
+            time = ctx.timeout.wait() => several.given_up(&CliError::timed_out(None, time)),
         };
         several.clear();
         result?;
+        if several.left.is_some() {
+            break;
+        }
         let Some((key, strangers)) = several.strangers() else { break };
         let Some(target) = strangers.first().map(|(send, _)| send.target.clone()) else { break };
         if is_trusted(ctx, &mut interrupt, &target, &key).await? {
@@ -60,7 +63,7 @@ pub(crate) async fn run(ctx: &Context, mut sends: Vec<SendRequest>) -> Result<()
 }
 
 /// How much worse an end is than others: what another try may mend is better than what needs somebody to do something.
-fn badness(error: &CliError) -> u8 {
+pub(super) fn badness(error: &CliError) -> u8 {
     match error.kind {
         Kind::Failure(Failure::Integrity) => 6,
         Kind::Failure(Failure::Storage) => 5,
@@ -84,6 +87,8 @@ struct Several<'a> {
     bytes: u64,
     moved_bytes: u64,
     worst: Option<CliError>,
+    /// Why the command ends before them.
+    left: Option<CliError>,
     /// Sums up while the others go on.
     bar: Option<Bar>,
 }
@@ -109,6 +114,7 @@ impl<'a> Several<'a> {
             bytes: 0,
             moved_bytes: 0,
             worst: None,
+            left: None,
             bar: None,
         }
     }
@@ -151,9 +157,9 @@ impl<'a> Several<'a> {
         let mut events = client.ask(request).await?;
         while let Some(event) = events.next().await? {
             match event {
-                Event::Queued { transfer } => {
+                Event::Queued { transfer, batch } => {
                     let send = unnumbered.pop_front().ok_or_else(client::unexpected)?;
-                    self.queued(transfer, send)?;
+                    self.queued(transfer, batch, send)?;
                 }
                 Event::Transfer(event) => self.on(event)?,
                 Event::Error(error) => return Err(self.left(CliError::request(error))),
@@ -166,9 +172,9 @@ impl<'a> Several<'a> {
         Ok(())
     }
 
-    fn queued(&mut self, transfer: u64, send: SendRequest) -> Result<(), CliError> {
+    fn queued(&mut self, transfer: u64, batch: Option<Batch>, send: SendRequest) -> Result<(), CliError> {
         let path = String::from_utf8_lossy(&send.path);
-        self.ctx.out.json(&Line::Queued { transfer, path: Some(&path) })?;
+        self.ctx.out.json(&Line::Queued { transfer, path: Some(&path), batch: BatchLine::of(batch) })?;
         if send.detach {
             self.detached += 1;
             return self.ctx.out.print(&transfer.to_string());
@@ -286,6 +292,15 @@ impl<'a> Several<'a> {
             .hint(format!("stop one with: {}", self.ctx.suggest("cancel N")))
     }
 
+    /// The command ends, and what has not ended goes on.
+    fn given_up(&mut self, error: &CliError) -> Result<(), CliError> {
+        if self.ctx.out.is_json() {
+            self.open.keys().for_each(|transfer| self.ctx.out.error(&error.clone().about(Some(*transfer))));
+        }
+        self.left = Some(self.left(error.clone()));
+        Ok(())
+    }
+
     fn clear(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.clear();
@@ -294,13 +309,13 @@ impl<'a> Several<'a> {
     }
 
     fn sum_up(self) -> Result<(), CliError> {
-        let Self { ctx, done, failed, bytes, moved_bytes, worst, .. } = self;
+        let Self { ctx, open, done, failed, bytes, moved_bytes, worst, left, .. } = self;
         if self.detached > 0 {
             ctx.out.say(&format!("see them with: {}", ctx.suggest("watch")));
             return Ok(());
         }
-        let (all, time) = (done + failed, self.since.elapsed());
-        let exit_code = worst.as_ref().map_or(0, CliError::exit_code);
+        let (all, time) = (done + failed + open.len() as u64, self.since.elapsed());
+        let exit_code = left.as_ref().or(worst.as_ref()).map_or(0, CliError::exit_code);
         let seconds = time.as_millis() as f64 / 1000.0;
         ctx.out.json(&Line::Summary {
             transfers: all,
@@ -315,10 +330,13 @@ impl<'a> Several<'a> {
         if let Some(rate) = format::mean_rate(moved_bytes, time) {
             line.push_str(&format!(" ({})", format::rate(rate)));
         }
-        ctx.out.say_as(if failed == 0 { Look::Good } else { Look::Warning }, "sent", &line);
-        match worst {
-            None => Ok(()),
-            Some(_) => Err(CliError::said(exit_code, format!("{failed} of {all} failed"))),
+        ctx.out.say_as(if done == all { Look::Good } else { Look::Warning }, "sent", &line);
+        match (left, worst) {
+            (None, None) => Ok(()),
+            // Each line of JSON was said, and the sum is the last.
+            (Some(left), _) if ctx.out.is_json() => Err(CliError::said(exit_code, left.message)),
+            (Some(left), _) => Err(left),
+            (None, Some(_)) => Err(CliError::said(exit_code, format!("{failed} of {all} failed"))),
         }
     }
 }

@@ -106,6 +106,7 @@ fn request(typed: Share) -> Result<ShareRequest, CliError> {
     not_stdin(&typed.path)?;
     let excludes = excludes::patterns(&typed.excludes)?;
     let path = Source::look(&typed.path)?.into_bytes();
+    excludes::need_folder(&excludes, std::slice::from_ref(&typed.path))?;
     let with = if typed.ticket {
         let expires_s = typed.expires.map(format::whole_seconds);
         ShareWith::Ticket(TicketTerms { uses: typed.uses, expires_s, addresses: typed.address })

@@ -6,7 +6,10 @@ use p2p_protocol::{
     waits::{Shares, Stage},
 };
 
-use super::list::now_ms;
+use super::{
+    list::now_ms,
+    together::{self, Named},
+};
 use crate::{
     client,
     context::Context,
@@ -21,7 +24,12 @@ const INDENT: u32 = 12;
 /// Most ranges of missing chunks that are shown to a person; JSON has all.
 const SHOWN_RANGES: usize = 20;
 
-pub(crate) async fn run(ctx: &Context, transfer: u64) -> Result<(), CliError> {
+pub(crate) async fn run(ctx: &Context, transfer: Named) -> Result<(), CliError> {
+    let numbers = together::numbers(ctx, &[transfer]).await?;
+    together::each(ctx, &numbers, async |transfer| one(ctx, transfer).await).await
+}
+
+async fn one(ctx: &Context, transfer: u64) -> Result<(), CliError> {
     let answer = ctx.connect().await?.ask_all(&Request::Show(transfer)).await;
     let answer = answer.map_err(|error| error.about(Some(transfer)))?;
     let [Event::Detail(detail)] = answer.as_slice() else {
@@ -92,6 +100,13 @@ fn lines(detail: &Detail, now_ms: u64) -> Vec<String> {
     }
     if let Some(file_id) = summary.file_id {
         row("file id", file_id.to_string());
+    }
+    if let Some(batch) = summary.batch {
+        let place = batch.position.saturating_add(1);
+        row(
+            "together",
+            format!("{place} of {} that are one offer: all are b{}", batch.count, summary.transfer),
+        );
     }
     if let Some(path) = &summary.path {
         row("path", path.clone());

@@ -8,13 +8,14 @@ use p2p_protocol::{
     reason::Failure,
 };
 
+use super::together::{self, Named};
 use crate::{
     args::Key,
     context::{Context, Person},
     error::CliError,
     follow::follow,
     interrupt::Interrupt,
-    json::{self, Line},
+    json::{self, BatchLine, Line},
     view::View,
 };
 
@@ -106,10 +107,14 @@ pub(super) async fn is_trusted(
 }
 
 /// `p2p cancel`.
-pub(crate) async fn cancel(ctx: &Context, transfer: u64) -> Result<(), CliError> {
-    ask(ctx, transfer, &Request::Cancel(transfer)).await?;
-    ctx.out.say(&format!("transfer {transfer} is cancelled"));
-    ctx.out.json(&Line::Cancelled { transfer })
+pub(crate) async fn cancel(ctx: &Context, transfers: &[Named]) -> Result<(), CliError> {
+    let numbers = together::numbers(ctx, transfers).await?;
+    let cancel = async |transfer| {
+        ask(ctx, transfer, &Request::Cancel(transfer)).await?;
+        ctx.out.say(&format!("transfer {transfer} is cancelled"));
+        ctx.out.json(&Line::Cancelled { transfer })
+    };
+    together::each(ctx, &numbers, cancel).await
 }
 
 /// `p2p retry`.
@@ -119,40 +124,46 @@ pub(crate) async fn retry(ctx: &Context, transfer: u64) -> Result<(), CliError> 
     let client = ctx.connect_or_start().await?;
     let answer =
         client.ask_all(&Request::Retry(transfer)).await.map_err(|error| error.about(Some(transfer)))?;
-    let Some(Event::Queued { transfer }) = answer.first() else {
+    let Some(Event::Queued { transfer, batch }) = answer.first() else {
         return Err(crate::client::unexpected());
     };
     let watch = ctx.suggest(&format!("watch {transfer}"));
     ctx.out.say(&format!("transfer {transfer} goes on; see it with: {watch}"));
-    ctx.out.json(&Line::Queued { transfer: *transfer, path: None })
+    ctx.out.json(&Line::Queued { transfer: *transfer, path: None, batch: BatchLine::of(*batch) })
 }
 
-/// `p2p pause`: all of them, as far as it goes.
-pub(crate) async fn pause(ctx: &Context, transfers: &[u64]) -> Result<(), CliError> {
-    for &transfer in transfers {
+/// `p2p pause`.
+pub(crate) async fn pause(ctx: &Context, transfers: &[Named]) -> Result<(), CliError> {
+    let numbers = together::numbers(ctx, transfers).await?;
+    let pause = async |transfer| {
         ask(ctx, transfer, &Request::Pause(transfer)).await?;
         let resume = ctx.suggest(&format!("resume {transfer}"));
         ctx.out.say(&format!("transfer {transfer} is paused; let it go on with: {resume}"));
-        ctx.out.json(&Line::Paused { transfer })?;
-    }
-    Ok(())
+        ctx.out.json(&Line::Paused { transfer })
+    };
+    together::each(ctx, &numbers, pause).await
 }
 
 /// `p2p resume`.
-pub(crate) async fn resume(ctx: &Context, transfers: &[u64]) -> Result<(), CliError> {
-    for &transfer in transfers {
+pub(crate) async fn resume(ctx: &Context, transfers: &[Named]) -> Result<(), CliError> {
+    let numbers = together::numbers(ctx, transfers).await?;
+    let resume = async |transfer| {
         ask(ctx, transfer, &Request::Resume(transfer)).await?;
         ctx.out.say(&format!("transfer {transfer} goes on"));
-        ctx.out.json(&Line::Resumed { transfer })?;
-    }
-    Ok(())
+        ctx.out.json(&Line::Resumed { transfer })
+    };
+    together::each(ctx, &numbers, resume).await
 }
 
 /// `p2p priority`.
-pub(crate) async fn prioritise(ctx: &Context, transfer: u64, priority: Priority) -> Result<(), CliError> {
-    ask(ctx, transfer, &Request::Prioritise(transfer, priority)).await?;
-    ctx.out.say(&format!("transfer {transfer} has {} priority now", json::priority(priority)));
-    ctx.out.json(&Line::Priority { transfer, priority })
+pub(crate) async fn prioritise(ctx: &Context, transfer: Named, priority: Priority) -> Result<(), CliError> {
+    let numbers = together::numbers(ctx, &[transfer]).await?;
+    let prioritise = async |transfer| {
+        ask(ctx, transfer, &Request::Prioritise(transfer, priority)).await?;
+        ctx.out.say(&format!("transfer {transfer} has {} priority now", json::priority(priority)));
+        ctx.out.json(&Line::Priority { transfer, priority })
+    };
+    together::each(ctx, &numbers, prioritise).await
 }
 
 async fn ask(ctx: &Context, transfer: u64, request: &Request) -> Result<(), CliError> {

@@ -16,7 +16,7 @@ pub(crate) struct Entry<'a> {
     name: &'a str,
     #[serde(serialize_with = "super::some_text")]
     peer: Option<PeerId>,
-    target: &'a str,
+    target: Option<&'a str>,
     bytes: Option<u64>,
     moved_bytes: Option<u64>,
     seconds: Option<f64>,
@@ -33,7 +33,7 @@ impl<'a> From<&'a LogEntry> for Entry<'a> {
             direction: entry.direction,
             name: &entry.name,
             peer: entry.peer,
-            target: &entry.target,
+            target: Some(entry.target.as_str()).filter(|target| !target.is_empty()),
             bytes: entry.bytes,
             moved_bytes: entry.moved_bytes,
             seconds: entry.millis.map(|millis| millis as f64 / 1000.0),

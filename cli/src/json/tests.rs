@@ -1,3 +1,5 @@
+use p2p_protocol::ChunkRange;
+
 use super::*;
 
 fn line(line: &Line<'_>) -> String {
@@ -14,6 +16,7 @@ fn lines_are_those_of_the_contract() {
         peer,
         total_bytes: 1 << 30,
         resumed_bytes: 0,
+        batch: None,
     };
     assert_eq!(
         line(&started),

@@ -10,7 +10,7 @@ async fn send_two(words: &[&str], script: Vec<Turn>, person: Person) -> Ran {
 }
 
 fn of(transfer: u64, event: Event) -> Event {
-    let Event::Transfer(mut event) = event else { return Event::Queued { transfer } };
+    let Event::Transfer(mut event) = event else { return Event::Queued { transfer, batch: None } };
     match &mut event {
         TransferEvent::Started { transfer: number, .. }
         | TransferEvent::Done { transfer: number, .. }
@@ -73,7 +73,11 @@ async fn the_worst_end_is_the_commands() {
 async fn an_unknown_key_is_asked_about_once() {
     let unknown = || failed(Failure::UnknownKey, Some(PEER));
     let refused = turn([QUEUED, of(8, QUEUED), unknown(), of(8, unknown())]);
-    let again = [9, 10].map(|transfer| Event::Queued { transfer }).into_iter().chain(sent(9)).chain(sent(10));
+    let again = [9, 10]
+        .map(|transfer| Event::Queued { transfer, batch: None })
+        .into_iter()
+        .chain(sent(9))
+        .chain(sent(10));
     let ran = send_two(&[], vec![refused.clone(), turn(again)], Person::Says("y")).await;
     assert_eq!((ran.code, ran.people.matches("[y/N]").count()), (0, 1), "{}", ran.people);
     match ran.asked.as_slice() {
@@ -93,6 +97,26 @@ async fn those_that_are_open_are_watched_on_when_the_daemon_comes_back() {
     assert_eq!(ran.code, 0, "{}", ran.people);
     assert_eq!(ran.asked[1], Request::WatchEach(vec![7]));
     assert!(ran.people.contains("sent: 2 of 2"), "{}", ran.people);
+}
+
+#[tokio::test]
+async fn a_command_whose_time_is_over_sums_up_too() {
+    let script = || vec![turn([QUEUED, of(8, QUEUED)].into_iter().chain(sent(8)))];
+    let patient = |ctx: &mut Context, _: &Path| ctx.patience = Duration::from_secs(1000);
+    let other = tempfile::NamedTempFile::new().unwrap();
+    let words = ["send", "PATH", other.path().to_str().unwrap(), "--to", "fifi", "--timeout", "1s"];
+    let ran = run_with(&[&words[..], &["--json"]].concat(), script(), patient).await;
+    let lines = ran.json();
+    let [.., timeout, summary] = lines.as_slice() else { panic!("{}", ran.data) };
+    assert_eq!((&timeout["event"], &timeout["transfer"]), (&"timeout".into(), &7.into()));
+    assert_eq!((&summary["transfers"], &summary["done"]), (&2.into(), &1.into()));
+    assert_eq!((ran.code, &summary["exit_code"]), (1, &1.into()));
+    let ran = run_with(&words, script(), patient).await;
+    assert!(
+        ran.people.contains("sent: 1 of 2") && ran.people.contains("1 transfer goes on"),
+        "{}",
+        ran.people
+    );
 }
 
 #[tokio::test]

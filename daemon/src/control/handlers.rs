@@ -4,15 +4,16 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use p2p_protocol::{
-    PeerId,
+    FileId, PeerId,
     control::{
-        Confinement, Event, Request, SendRequest, ShareRequest, ShareWith, Status, TransferEvent, WaitReason,
+        Confinement, Event, Request, SendRequest, ShareRequest, ShareWith, Status, Summary, TransferEvent,
+        WaitReason,
     },
     limits::CONTROL_QUEUE,
 };
 use tokio::{sync::mpsc, time::Instant};
 
-use crate::session::{Begun, RunError, Sessions, Word, forward};
+use crate::session::{Begun, Job, RunError, Sessions, Word, forward};
 
 /// Carries out requests.
 pub(crate) struct Handlers {
@@ -104,8 +105,8 @@ impl Handlers {
             }
             Request::Cancel(number) => events.answer(sessions.cancel(number).await.map(|()| Event::Ok)).await,
             Request::Retry(number) => {
-                let retried = sessions.retry(number).map(|job| Event::Queued { transfer: job.number() });
-                events.answer(retried).await
+                let queued = |job: Arc<Job>| Event::Queued { transfer: job.number(), batch: job.batch() };
+                events.answer(sessions.retry(number).map(queued)).await
             }
             Request::Pause(number) => events.answer(sessions.pause(number).map(|()| Event::Ok)).await,
             Request::Resume(number) => events.answer(sessions.unpause(number).map(|()| Event::Ok)).await,
@@ -118,7 +119,7 @@ impl Handlers {
             Request::LimitOne(number, limit) => {
                 events.answer(sessions.limit(number, limit).map(|()| Event::Ok)).await
             }
-            Request::Log(request) => match sessions.registry().log(request) {
+            Request::Log(request) => match sessions.log(request) {
                 Ok(entries) => {
                     for entry in entries {
                         events.say(Event::Log(entry)).await?;
@@ -134,12 +135,8 @@ impl Handlers {
                 Ok(())
             }
             Request::Trust(trust) => events.answer(sessions.trust(trust).await.map(|()| Event::Ok)).await,
-            Request::Accept(number) => {
-                events.answer(sessions.decide(number, Word::Yes).await.map(|()| Event::Ok)).await
-            }
-            Request::Reject(number) => {
-                events.answer(sessions.decide(number, Word::No).await.map(|()| Event::Ok)).await
-            }
+            Request::Accept(number) => decided(sessions.decide(number, Word::Yes).await, events).await,
+            Request::Reject(number) => decided(sessions.decide(number, Word::No).await, events).await,
             Request::Shares => match sessions.shares().await {
                 Ok(shares) => {
                     for (file_id, path, audience) in shares {
@@ -155,6 +152,27 @@ impl Handlers {
                         }
                         Err(error) => events.answer(Err(error)).await,
                     }
+                }
+                Err(error) => events.answer(Err(error)).await,
+            },
+            Request::PlanSend(send) => match sessions.plan_send(send).await {
+                Ok((remarks, planned)) => {
+                    for remark in remarks {
+                        events.say(Event::Transfer(remark.event(0))).await?;
+                    }
+                    events.say(Event::Planned(planned)).await
+                }
+                Err(error) => events.answer(Err(error)).await,
+            },
+            Request::PlanFetch(fetch) => {
+                events.answer(sessions.plan_fetch(fetch).await.map(Event::Planned)).await
+            }
+            Request::Entries { target, file_id } => match sessions.entries(&target, file_id).await {
+                Ok(entries) => {
+                    for entry in entries {
+                        events.say(Event::Entry(entry)).await?;
+                    }
+                    Ok(())
                 }
                 Err(error) => events.answer(Err(error)).await,
             },
@@ -213,35 +231,31 @@ impl Handlers {
     }
 
     /// Begins all of them before a word is said of any: a client that goes away does not leave half of its work undone.
+    /// Begins all of them before a word is said of any: a client that goes away does not leave half of its work undone.
     async fn send_each(&self, sends: Vec<SendRequest>, events: &Events) -> Result<(), Gone> {
-        let (mut numbers, mut watches) = (Vec::new(), BTreeMap::new());
-        let mut refused = None;
-        for send in sends {
-            let detach = send.detach;
-            match self.sessions.send(send) {
-                Ok(begun) => {
-                    numbers.push(begun.transfer);
-                    if !detach {
-                        watches.entry(begun.transfer).or_insert(begun.events);
-                    }
-                }
-                Err(error) => {
-                    refused = Some(error);
-                    break;
-                }
+        let detached: Vec<bool> = sends.iter().map(|send| send.detach).collect();
+        let (begun, result) = self.sessions.send_each(sends).await;
+        let mut watches = BTreeMap::new();
+        for (Begun { transfer, events: watch, batch }, detach) in begun.into_iter().zip(detached) {
+            events.say(Event::Queued { transfer, batch }).await?;
+            if !detach {
+                watches.entry(transfer).or_insert(watch);
             }
         }
-        for transfer in numbers {
-            events.say(Event::Queued { transfer }).await?;
-        }
-        match refused {
-            Some(error) => events.answer(Err(error)).await,
-            None => follow(merge(watches), events).await,
+        match result {
+            Err(error) => events.answer(Err(error)).await,
+            Ok(()) => follow(merge(watches), events).await,
         }
     }
 
     async fn share(&self, share: ShareRequest, events: &Events) -> Result<(), Gone> {
         let (client, with) = (events.0.clone(), share.with.clone());
+        // Nothing is shared for a ticket that cannot be.
+        if let ShareWith::Ticket(terms) = &with
+            && let Err(error) = self.sessions.check_terms(FileId([0; 32]), terms)
+        {
+            return events.answer(Err(error)).await;
+        }
         let keep_on = move || !client.is_closed();
         events
             .say(Event::Transfer(TransferEvent::Waiting { transfer: 0, reason: WaitReason::Hashing }))
@@ -263,8 +277,20 @@ impl Handlers {
     }
 }
 
+async fn decided(result: Result<Vec<Summary>, RunError>, events: &Events) -> Result<(), Gone> {
+    match result {
+        Ok(decided) => {
+            for summary in decided {
+                events.say(Event::Summary(summary)).await?;
+            }
+            Ok(())
+        }
+        Err(error) => events.answer(Err(error)).await,
+    }
+}
+
 async fn follow_new(begun: Begun, detach: bool, events: &Events) -> Result<(), Gone> {
-    events.say(Event::Queued { transfer: begun.transfer }).await?;
+    events.say(Event::Queued { transfer: begun.transfer, batch: begun.batch }).await?;
     if detach { Ok(()) } else { follow(begun.events, events).await }
 }
 
@@ -294,8 +320,8 @@ fn merge(watches: BTreeMap<u64, mpsc::Receiver<TransferEvent>>) -> mpsc::Receive
 
 /// Data and events of a file that goes to the client's standard output.
 async fn feed(begun: Begun, mut bytes: mpsc::Receiver<Bytes>, events: &Events) -> Result<(), Gone> {
-    let Begun { transfer, events: mut watch } = begun;
-    events.say(Event::Queued { transfer }).await?;
+    let Begun { transfer, events: mut watch, batch } = begun;
+    events.say(Event::Queued { transfer, batch }).await?;
     loop {
         tokio::select! {
             biased;

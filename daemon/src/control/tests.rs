@@ -123,12 +123,12 @@ async fn a_request_is_carried_out_and_all_its_events_arrive_in_order() {
     let server = Server::start(patient(), |request, events| async move {
         let Request::Show(count) = request else { panic!("{request:?}") };
         for transfer in 0..count {
-            let _ = events.send(Event::Queued { transfer }).await;
+            let _ = events.send(Event::Queued { transfer, batch: None }).await;
         }
     });
     for count in [0, 1, 1000] {
         let answers = server.answers(&Request::Show(count)).await;
-        assert!(answers.into_iter().eq((0..count).map(|transfer| Event::Queued { transfer })));
+        assert!(answers.into_iter().eq((0..count).map(|transfer| Event::Queued { transfer, batch: None })));
     }
 }
 
@@ -378,7 +378,7 @@ async fn a_shutdown_closes_every_connection_and_removes_the_socket() {
 async fn many_clients_at_once_are_all_served() {
     let server = Arc::new(Server::start(patient(), |request, events| async move {
         let Request::Cancel(transfer) = request else { panic!("{request:?}") };
-        let _ = events.send(Event::Queued { transfer }).await;
+        let _ = events.send(Event::Queued { transfer, batch: None }).await;
     }));
     let clients: Vec<_> = (0..100)
         .map(|n| {
@@ -388,6 +388,6 @@ async fn many_clients_at_once_are_all_served() {
         .collect();
     for client in clients {
         let (transfer, answers) = client.await.unwrap();
-        assert_eq!(answers, [Event::Queued { transfer }]);
+        assert_eq!(answers, [Event::Queued { transfer, batch: None }]);
     }
 }

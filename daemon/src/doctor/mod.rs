@@ -1,5 +1,6 @@
 //! What could keep a daemon with these settings from working well, found before it does: for `p2p doctor`.
 
+mod hooks;
 mod places;
 mod system;
 
@@ -54,6 +55,7 @@ pub(crate) fn examine(settings: &Settings) -> Vec<Finding> {
     findings.push(system::descriptors());
     findings.push(system::clock());
     findings.push(system::confinement(settings));
+    findings.extend(hooks::programs(&settings.hooks.value));
     findings
 }
 

@@ -26,6 +26,8 @@ pub(super) struct Book {
     /// The key that was found at a place when it was dialled.
     pub(super) pins: BTreeMap<Place, PeerId>,
     pub(super) invitations: Invitations,
+    /// The number of the latest invitation, which may be gone: none is given twice.
+    pub(super) last_invitation: u64,
     /// Keys that peers had before, and which they have now.
     pub(super) succeeded: BTreeMap<PeerId, PeerId>,
 }

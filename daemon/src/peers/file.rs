@@ -50,10 +50,17 @@ const HEADER: &str = "\
 # `p2p peers`, `p2p peers trust`, `p2p peers rule` and `p2p peers forget` read and change this. By hand, change it only while no daemon runs.
 ";
 
+fn is_none_yet(number: &u64) -> bool {
+    *number == 0
+}
+
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
     version: Spanned<u32>,
+    /// The number of the latest invitation, which may be gone.
+    #[serde(default, skip_serializing_if = "is_none_yet")]
+    last_invitation: u64,
     #[serde(default, rename = "peer", skip_serializing_if = "Vec::is_empty")]
     peers: Vec<PeerTable>,
     #[serde(default, rename = "pin", skip_serializing_if = "Vec::is_empty")]
@@ -307,6 +314,7 @@ fn decode(text: &str) -> Result<(Book, Pending), Mistake> {
         }
     }
     book.invitations = Invitations::decode(&document.invitations)?;
+    book.last_invitation = document.last_invitation.max(book.invitations.last_number());
     for table in &document.succeeded {
         if book.succeeded.insert(peer_id(&table.id)?, peer_id(&table.by)?).is_some() {
             return Err(Mistake::new(&table.id, "this key is in the file twice"));
@@ -357,6 +365,7 @@ fn encode(book: &Book, pending: &Pending) -> Result<String, toml::ser::Error> {
             .iter()
             .map(|(place, id)| PinTable { target: text(place.to_string()), id: text(id.to_string()) })
             .collect(),
+        last_invitation: book.last_invitation,
         invitations: book.invitations.encode(),
         succeeded: book
             .succeeded

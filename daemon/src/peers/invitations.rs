@@ -102,6 +102,11 @@ impl Invitations {
         used.filter(|by| gone.contains(by)).for_each(|by| *by = new);
     }
 
+    /// The largest number of one that is there.
+    pub(super) fn last_number(&self) -> u64 {
+        self.0.values().map(|invitation| invitation.number).max().unwrap_or(0)
+    }
+
     pub(super) fn decode(tables: &[InvitationTable]) -> Result<Self, Mistake> {
         let mut all = Self::default();
         for table in tables {
@@ -220,8 +225,8 @@ impl Peers {
             if all.0.len() >= MAX_INVITATIONS {
                 return Err(PeersError::TooManyInvitations);
             }
-            let number =
-                all.0.values().map(|invitation| invitation.number).max().unwrap_or(0).saturating_add(1);
+            let number = book.last_invitation.max(all.last_number()).saturating_add(1);
+            book.last_invitation = number;
             let (created_ms, wrong, used_by) = (now_ms, 0, None);
             all.0
                 .insert(id, Invitation { number, key, rights, name, created_ms, expires_ms, wrong, used_by });
@@ -429,8 +434,8 @@ mod tests {
         assert!(home.peers.invites_anybody(NOW - slack) && !home.peers.invites_anybody(NOW - slack - 1));
         assert!(closed(&token, NOW - slack - 1), "the clock was set back");
         let token = home.invite(7);
-        assert!(matches!(home.peers.uninvite(2), Err(PeersError::NoInvitation(2))));
-        home.peers.uninvite(1).unwrap();
+        assert!(matches!(home.peers.uninvite(9), Err(PeersError::NoInvitation(9))));
+        home.peers.uninvite(last(&home)).unwrap();
         assert!(closed(&token, NOW));
         (0..MAX_INVITATIONS).for_each(|n| drop(home.invite(10 + n as u8)));
         let one_more = Token::new(Grant::Join, OWN, Secret::new([9; 16]), Vec::new());
@@ -439,6 +444,23 @@ mod tests {
         home.peers.invite(&one_more, BOTH, String::new(), NOW + hour, HOUR).unwrap();
         let nothing = home.peers.invite(&one_more, Rights::default(), String::new(), NOW + hour, HOUR);
         assert!(matches!(nothing, Err(PeersError::NoRight)));
+    }
+
+    /// Who takes back number 1 means what was number 1 then.
+    #[test]
+    fn a_number_is_given_once() {
+        let mut home = Home::new();
+        home.invite(5);
+        home.invite(6);
+        assert_eq!(last(&home), 2);
+        home.peers.uninvite(2).unwrap();
+        home.restart();
+        home.invite(7);
+        assert_eq!(last(&home), 3);
+    }
+
+    fn last(home: &Home) -> u64 {
+        home.peers.invitations(NOW).iter().map(|invitation| invitation.number).max().unwrap()
     }
 
     #[test]

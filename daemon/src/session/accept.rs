@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use p2p_protocol::{
-    Geometry, Manifest, PeerId,
+    Along, Batch, FileId, Geometry, Manifest, PeerId,
     limits::{FIRST_FRAME_DEADLINE, MAX_FIRST_FRAME_LEN, MAX_STRANGER_REQUESTS},
-    policy::{Permit, Refusal, admit},
+    policy::{Permit, Refusal, Rights, Situation, admit},
     reason::{ChunkFailure, Failure, PeerMisbehaved, RefuseReason, close},
+    rules::Bounds,
     token::{ClaimId, Proof},
-    wire::peer::{Accept, AcceptFolder, ChunkFailed, Fetch, Message, Offer, Redeem},
+    wire::peer::{Accept, AcceptFolder, ChunkFailed, Fetch, Message, Offer, OfferTogether, Redeem},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -28,7 +29,7 @@ use super::{
     spec::Spec,
 };
 use crate::{
-    store::{Partial, PartialKey, PartialSpec, PublishName, Published, Share, StoreError},
+    store::{Partial, PartialKey, PartialSpec, PublishName, Published, Share, Source, StoreError},
     transport::{ControlStream, Incoming},
 };
 
@@ -138,13 +139,18 @@ impl Sessions {
             () = self.shutdown.cancelled() => return Err(RunError::stopped()),
         };
         match first? {
-            Some(Message::Offer(offer)) => self.offered(link, control, &offer).await,
+            Some(Message::Offer(offer)) => self.offered(link, control, &offer, None).await,
+            Some(Message::OfferTogether(OfferTogether { batch, offer })) => {
+                self.offered(link, control, &offer, Some(batch)).await
+            }
             Some(Message::Fetch(fetch)) => self.serve(link, control, fetch, None).await,
             Some(Message::Redeem(Redeem { ticket, proof, fetch })) => {
                 self.serve(link, control, fetch, Some((ticket, proof))).await
             }
             Some(Message::Join(join)) => self.redeem(link, control, join).await,
             Some(Message::List(list)) => self.list(link, control, list).await,
+            Some(Message::Peek(peek)) => self.peeked(link, control, peek).await,
+            Some(Message::Try(offer)) => self.tried(link, control, &offer).await,
             Some(other) => Err(PeerMisbehaved::UnexpectedMessage(other.name()).into()),
             None => Ok(()),
         }
@@ -193,12 +199,17 @@ impl Sessions {
         link: &Arc<Link>,
         control: &mut ControlStream,
         offer: &Offer,
+        batch: Option<Batch>,
     ) -> Result<(), RunError> {
         let peer = link.peer();
+        if batch.is_some_and(|batch| !batch.is_possible()) {
+            return Err(PeerMisbehaved::FalseBatch.into());
+        }
         if !self.peers.is_trusted(&peer) {
             return self.turn_away(link, control, RefuseReason::NotAllowed).await;
         }
-        let permit = match admit(self.situation(&peer, offer).await?, offer) {
+        let (batch, along) = self.along(&peer, offer, batch);
+        let permit = match admit(self.situation(&peer, offer, along).await?, offer) {
             Ok(permit) => permit,
             Err(refusal) => return refuse(link, control, refusal).await,
         };
@@ -219,6 +230,7 @@ impl Sessions {
         if job.is_over() || stop.is_cancelled() {
             return say(control, &Message::Refuse(RefuseReason::Busy)).await;
         }
+        job.offered(batch, permit.geometry());
         let result = self.receive_offer(&job, link, control, &permit, key, stop).await;
         if let Err(error) = &result {
             self.end_receiving(&job, error).await;
@@ -229,7 +241,7 @@ impl Sessions {
 
     /// What the partial of an offer is found by. One that was begun before the File ID was known goes on under the key
     /// that it was begun under.
-    async fn key_of(&self, peer: PeerId, permit: &Permit) -> Result<PartialKey, RunError> {
+    pub(super) async fn key_of(&self, peer: PeerId, permit: &Permit) -> Result<PartialKey, RunError> {
         let (id, key) = match (permit.file_id(), permit.resume_key()) {
             (Some(id), Some(key)) => (id, key),
             (Some(id), None) => return Ok(PartialKey::Sent(id, peer)),
@@ -411,13 +423,7 @@ impl Sessions {
             },
             (granted, _) => granted,
         };
-        let Some(share) = granted else {
-            tracing::info!(%peer, file_id = %id, "asked for what it may not have or what is not here");
-            if self.peers.is_trusted(&peer) {
-                return say(control, &Message::Refuse(RefuseReason::NotFound)).await;
-            }
-            return self.turn_away(link, control, RefuseReason::NotFound).await;
-        };
+        let Some(share) = granted else { return self.not_for_you(link, control, id).await };
         let name = share.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let job = self.job_of_peer(link, Spec::Serve { peer, file_id: id }, name, control).await?;
         let stop = job.supersede(&self.shutdown);
@@ -430,17 +436,31 @@ impl Sessions {
         result
     }
 
-    async fn serve_share(
+    /// One answer to whoever asks for what is not here and for what is not for it.
+    pub(super) async fn not_for_you(
+        &self,
+        link: &Link,
+        control: &mut ControlStream,
+        id: FileId,
+    ) -> Result<(), RunError> {
+        let peer = link.peer();
+        tracing::info!(%peer, file_id = %id, "asked for what it may not have or what is not here");
+        if self.peers.is_trusted(&peer) {
+            return say(control, &Message::Refuse(RefuseReason::NotFound)).await;
+        }
+        self.turn_away(link, control, RefuseReason::NotFound).await
+    }
+
+    /// Opens a share for a peer that asked for it, and tells it where that cannot be.
+    pub(super) async fn reopen_for(
         &self,
         job: &Arc<Job>,
-        link: &Arc<Link>,
         control: &mut ControlStream,
         share: &Share,
-        eager: bool,
-        stop: CancellationToken,
-    ) -> Result<(), RunError> {
-        let source = match self.reopen(job, share, &stop).await {
-            Ok(source) => source,
+        stop: &CancellationToken,
+    ) -> Result<Arc<Source>, RunError> {
+        match self.reopen(job, share, stop).await {
+            Ok(source) => Ok(source),
             Err(error) => {
                 // A peer learns no more of a file that cannot be served than that it cannot be had.
                 let reason = match error.failure {
@@ -450,9 +470,21 @@ impl Sessions {
                     _ => RefuseReason::NotFound,
                 };
                 say(control, &Message::Refuse(reason)).await?;
-                return Err(RunError { tell: None, ..error });
+                Err(RunError { tell: None, ..error })
             }
-        };
+        }
+    }
+
+    async fn serve_share(
+        &self,
+        job: &Arc<Job>,
+        link: &Arc<Link>,
+        control: &mut ControlStream,
+        share: &Share,
+        eager: bool,
+        stop: CancellationToken,
+    ) -> Result<(), RunError> {
+        let source = self.reopen_for(job, control, share, &stop).await?;
         let offer = super::run::offer_of(&source, Some(&source.name()), None, link)?;
         let geometry = Geometry::new(offer.size, offer.chunk_log2).map_err(PeerMisbehaved::Geometry)?;
         say(control, &Message::Offer(offer)).await?;
@@ -477,7 +509,22 @@ impl Sessions {
     }
 }
 
-async fn refuse(link: &Link, control: &mut ControlStream, refusal: Refusal) -> Result<(), RunError> {
+/// The judgement on the answer to a fetch, which its owner wants: nothing but the rules of the conversation can be against it.
+pub(super) fn admit_asked(id: FileId, offer: &Offer) -> Result<Permit, RunError> {
+    let (rights, bounds) = (Rights::default(), Bounds::default());
+    let (along, asked) = (Along::default(), Some(id));
+    let situation = Situation { rights, asked, running: 0, max_running: 1, bounds, along };
+    admit(situation, offer).map_err(|refusal| match refusal.misbehaviour() {
+        Some(fault) => fault.into(),
+        None => RunError::new(Failure::Other, refusal.to_string()),
+    })
+}
+
+pub(super) async fn refuse(
+    link: &Link,
+    control: &mut ControlStream,
+    refusal: Refusal,
+) -> Result<(), RunError> {
     tracing::warn!(peer = %link.peer(), %refusal, "an offer was refused");
     say(control, &Message::Refuse(refusal.reason())).await?;
     if let Some(fault) = refusal.misbehaviour() {

@@ -49,12 +49,7 @@ pub(super) async fn answer(
     loop {
         match hear(job, control, stop).await? {
             Message::NeedManifest if !std::mem::replace(&mut said, true) => {
-                let manifest = manifest.clone();
-                let list = blocking(workers, move || manifest.encode()).await?;
-                for part in list.chunks(MANIFEST_PART_LEN) {
-                    let part = Message::Manifest(part.to_vec());
-                    while_wanted(job, stop, say(control, &part)).await??;
-                }
+                say_manifest(job, control, workers, manifest, stop).await?;
             }
             Message::NeedValues(files) if !std::mem::replace(&mut valued, true) => {
                 for entry in entries_with_values(manifest, &files)? {
@@ -76,6 +71,23 @@ pub(super) async fn answer(
             other => return Err(closed_by(other)),
         }
     }
+}
+
+/// Says what is in a folder, part by part.
+pub(super) async fn say_manifest(
+    job: &Job,
+    control: &mut ControlStream,
+    workers: &Workers,
+    manifest: &Arc<Manifest>,
+    stop: &CancellationToken,
+) -> Result<(), RunError> {
+    let manifest = manifest.clone();
+    let list = blocking(workers, move || manifest.encode()).await?;
+    for part in list.chunks(MANIFEST_PART_LEN) {
+        let part = Message::Manifest(part.to_vec());
+        while_wanted(job, stop, say(control, &part)).await??;
+    }
+    Ok(())
 }
 
 /// The entries of the files whose values a receiver asks for, each of which must have some.

@@ -2,22 +2,26 @@
 //!
 //! No transfer waits for one. Only so many run at a time and each only so long; what happens meanwhile waits its turn.
 
-use std::{path::PathBuf, process::Stdio, sync::Arc, time::Duration};
+use std::{collections::VecDeque, path::PathBuf, process::Stdio, sync::Arc, time::Duration};
 
 use p2p_protocol::{
+    BatchId, PeerId,
     control::{Direction, Summary, TransferEvent, WaitReason},
     reason::Failure,
 };
 use tokio::{process::Command, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::{Registry, run::path_of, spec::Spec};
+use super::Registry;
 use crate::config::Hooks;
 
 /// Programs that run at a time.
 const AT_ONCE: usize = 4;
 /// One that runs longer is killed.
 const LONGEST: Duration = Duration::from_secs(60);
+
+/// Batches of which it is remembered that one was told of.
+const REMEMBERED: usize = 256;
 
 /// What a program is run for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +60,7 @@ pub(super) async fn follow(
 ) {
     let mut events = registry.watch_all();
     let places = Arc::new(Semaphore::new(AT_ONCE));
+    let mut told = Told::default();
     loop {
         let event = tokio::select! {
             event = events.recv() => event,
@@ -66,11 +71,14 @@ pub(super) async fn follow(
             continue;
         };
         let summary = job.summary();
+        if occasion == Occasion::Offer && !told.is_news(&summary) {
+            continue;
+        }
         let mut facts = facts(occasion, &summary, &event);
-        if let Spec::Send { path, .. } = job.spec() {
+        if let Some(path) = job.spec().source() {
             // Where it is there is no path of this machine.
             facts.retain(|(name, _)| *name != "P2P_PATH");
-            facts.push(("P2P_PATH", path_of(path).display().to_string()));
+            facts.push(("P2P_PATH", path.display().to_string()));
         }
         facts.push(("P2P_HOME", home.display().to_string()));
         for words in commands(&hooks, occasion, &summary) {
@@ -81,6 +89,24 @@ pub(super) async fn follow(
                 drop(place);
             });
         }
+    }
+}
+
+/// The batches whose owner was told of one that waits, the last ones: all that is offered together is one offer.
+#[derive(Default)]
+struct Told(VecDeque<(Option<PeerId>, BatchId)>);
+
+impl Told {
+    fn is_news(&mut self, summary: &Summary) -> bool {
+        let Some(batch) = summary.batch.map(|batch| (summary.peer, batch.id)) else { return true };
+        if self.0.contains(&batch) {
+            return false;
+        }
+        if self.0.len() >= REMEMBERED {
+            self.0.pop_front();
+        }
+        self.0.push_back(batch);
+        true
     }
 }
 
@@ -104,7 +130,11 @@ fn notice(occasion: Occasion, summary: &Summary) -> Vec<String> {
         (Occasion::Done, Direction::Receive | Direction::Fetch) => "Received",
         (Occasion::Done, Direction::Send | Direction::Serve) => "Sent",
     };
-    let plain = p2p_protocol::name::printable(&format!("{name} ({target})"));
+    let more = match summary.batch.filter(|_| occasion == Occasion::Offer) {
+        Some(batch) => format!(" and {} more", batch.count.saturating_sub(1)),
+        None => String::new(),
+    };
+    let plain = p2p_protocol::name::printable(&format!("{name}{more} ({target})"));
     let body = plain.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     ["notify-send", "--app-name=p2p", "--", title, &body].map(str::to_owned).into()
 }
@@ -121,6 +151,9 @@ fn facts(occasion: Occasion, summary: &Summary, event: &TransferEvent) -> Vec<(&
     // Of what has not begun nothing is known.
     if summary.progress.total_bytes > 0 || occasion != Occasion::Failed {
         facts.push(("P2P_BYTES", summary.progress.total_bytes.to_string()));
+    }
+    if let Some(batch) = summary.batch {
+        facts.extend([("P2P_BATCH", batch.id.to_string()), ("P2P_COUNT", batch.count.to_string())]);
     }
     facts.extend(summary.peer.map(|peer| ("P2P_PEER", peer.to_string())));
     facts.extend(summary.file_id.map(|id| ("P2P_FILE_ID", id.to_string())));
@@ -155,9 +188,12 @@ async fn run(words: &[String], facts: Vec<(&'static str, String)>) {
 
 #[cfg(test)]
 mod tests {
-    use p2p_protocol::{FileId, PeerId};
+    use p2p_protocol::{Batch, FileId};
 
-    use super::{super::job::Job, *};
+    use super::{
+        super::{job::Job, spec::Spec},
+        *,
+    };
     use crate::session::error::RunError;
 
     fn received() -> (Summary, TransferEvent) {
@@ -193,6 +229,24 @@ mod tests {
         assert_eq!(Occasion::of(&received().1), Some(Occasion::Done));
         let waiting = |reason| Occasion::of(&TransferEvent::Waiting { transfer: 5, reason });
         assert_eq!((waiting(WaitReason::Accept), waiting(WaitReason::Space)), (Some(Occasion::Offer), None));
+    }
+
+    #[test]
+    fn what_is_offered_together_is_told_of_once() {
+        let batch = |id| Batch { id: BatchId([id; 16]), position: 1, count: 3, total_bytes: None };
+        let (mut summary, event) = received();
+        let mut told = Told::default();
+        assert!(told.is_news(&summary) && told.is_news(&summary));
+        summary.batch = Some(batch(1));
+        assert!(told.is_news(&summary) && !told.is_news(&summary));
+        assert_eq!(notice(Occasion::Offer, &summary).last().unwrap(), "a $(b).txt and 2 more (bob)");
+        assert!(facts(Occasion::Offer, &summary, &event).contains(&("P2P_COUNT", "3".into())));
+        let other = Summary { peer: Some(PeerId([9; 32])), ..summary.clone() };
+        assert!(told.is_news(&other), "another peer may have chosen the same ID");
+        for id in 0..=255 {
+            told.is_news(&Summary { batch: Some(batch(id)), ..other.clone() });
+        }
+        assert!(told.0.len() <= REMEMBERED);
     }
 
     #[test]

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 
 use p2p_protocol::{
+    Answer,
+    control::Summary,
     policy::Permit,
     reason::{Failure, RefuseReason},
     wire::peer::{Message, PauseReason},
@@ -13,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Sessions,
     error::RunError,
-    job::{Job, Word},
+    job::{Job, Word, now_ms},
     links::Link,
     run::{closed_by, hear},
     say,
@@ -33,6 +35,9 @@ impl Sessions {
         if !self.asks_about(&link.peer()) || job.word() == Word::Yes {
             return Ok(());
         }
+        if let Some(answer) = self.registry.answer_to(job) {
+            return self.answered(job, control, answer).await;
+        }
         // A chunk that comes along with the offer would hold memory for as long; it is stopped, and wanted again.
         link.hold_nothing(control.id);
         job.ask_owner(permit.geometry());
@@ -40,6 +45,12 @@ impl Sessions {
         let (transfer, size) = (job.number(), permit.geometry().size());
         tracing::info!(transfer, peer = %link.peer(), name = %permit.name(), size, "an offer waits for a yes");
         say(control, &Message::Paused(PauseReason::Owner)).await?;
+        // The word on all of it may have come before anybody could see that this waits for it.
+        if let Some(answer) = self.registry.answer_to(job)
+            && job.decide(Word::of(&answer))
+        {
+            return self.answered(job, control, answer).await;
+        }
         let word = tokio::select! {
             word = job.owner_says() => word,
             heard = hear(job, control, stop) => return Err(closed_by(heard?)),
@@ -51,23 +62,46 @@ impl Sessions {
         Err(rejected())
     }
 
-    /// Says yes or no to an offer.
-    pub(crate) async fn decide(&self, number: u64, word: Word) -> Result<(), RunError> {
+    /// Does what its owner said of all that a transfer is offered together with.
+    async fn answered(&self, job: &Job, control: &mut ControlStream, answer: Answer) -> Result<(), RunError> {
+        job.answered(answer);
+        self.registry.save(job);
+        if answer.yes {
+            return Ok(());
+        }
+        say(control, &Message::Refuse(RefuseReason::Rejected)).await?;
+        Err(rejected())
+    }
+
+    /// Says yes or no to an offer, and to all that was offered together with it: what has been decided.
+    pub(crate) async fn decide(&self, number: u64, word: Word) -> Result<Vec<Summary>, RunError> {
         let job = self.job(number)?;
         if !job.decide(word) {
             let message = format!("transfer {number} waits for no decision; `p2p inbox` lists what does");
             return Err(RunError::new(Failure::Conflict, message));
         }
-        if word == Word::No {
-            // Its run tells the sender. Where there is none, nobody has to be told.
-            let _running = job.running.lock().await;
-            if !job.is_over() {
-                self.clean_up(&job).await;
-                job.fail(&rejected());
+        // What comes in this moment finds the answer, or is found by it.
+        let answer = job.batch().map(|batch| Answer { batch, yes: word == Word::Yes, at_ms: now_ms() });
+        answer.into_iter().for_each(|answer| job.answered(answer));
+        let mut decided = vec![job];
+        for other in self.registry.asked_with(&decided[0]) {
+            if other.decide(word) {
+                answer.into_iter().for_each(|answer| other.answered(answer));
+                decided.push(other);
             }
         }
-        self.registry.save(&job);
-        Ok(())
+        for job in &decided {
+            if word == Word::No {
+                // Its run tells the sender. Where there is none, nobody has to be told.
+                let _running = job.running.lock().await;
+                if !job.is_over() {
+                    self.clean_up(job).await;
+                    job.fail(&rejected());
+                }
+            }
+            self.registry.save(job);
+        }
+        Ok(decided.iter().map(|job| job.summary()).collect())
     }
 }
 

@@ -9,6 +9,7 @@
 //!     └──────────────────────── retry ──────────────────────────────┘
 //! ```
 
+mod batch;
 mod history;
 mod wishes;
 mod word;
@@ -20,7 +21,7 @@ use std::{
 };
 
 use p2p_protocol::{
-    ChunkRange, FileId, PeerId,
+    Answer, Batch, ChunkRange, FileId, PeerId,
     control::{Detail, Happening, LogEntry, Progress, State, Summary, TransferEvent, WaitReason},
     reason::{ChunkFailure, Failure},
 };
@@ -83,6 +84,9 @@ struct JobState {
     waiting: Option<WaitReason>,
     /// Whether its owner has to be asked before anything moves.
     asks: bool,
+    /// What it is offered together with, and what its owner said of all of that.
+    batch: Option<Batch>,
+    answer: Option<Answer>,
     error: Option<String>,
     ended_ms: Option<u64>,
     chunk_len: u64,
@@ -114,15 +118,17 @@ impl Job {
             Spec::Receive { peer, file_id } | Spec::Serve { peer, file_id } => (Some(*file_id), Some(*peer)),
             Spec::ReceiveUnsealed { peer, .. } => (None, Some(*peer)),
         };
-        Self::build(number, spec, now_ms(), JobState::waiting(name, target, file_id, peer))
+        let path = spec.source().map(|path| path.display().to_string());
+        let state = JobState { path, ..JobState::waiting(name, target, file_id, peer) };
+        Self::build(number, spec, now_ms(), state)
     }
 
     /// A transfer of an earlier daemon, as its catalog kept it.
     pub(crate) fn restored(
         spec: Spec,
         summary: Summary,
-        last: Option<TransferEvent>,
-        word: Word,
+        (last, chunk_len): (Option<TransferEvent>, u64),
+        (word, answer): (Word, Option<Answer>),
         wish: Wish,
     ) -> Arc<Self> {
         let mut state = JobState::waiting(summary.name, summary.target, summary.file_id, summary.peer);
@@ -134,6 +140,7 @@ impl Job {
         state.ended_ms = summary.ended_ms;
         state.state = if summary.state == State::Active { State::Waiting } else { summary.state };
         state.last = last;
+        (state.batch, state.answer, state.chunk_len) = (summary.batch, answer, chunk_len);
         state.asks = summary.waiting == Some(WaitReason::Accept) && word == Word::Open;
         if !state.is_over() {
             state.waiting = Some(if wish.paused { WaitReason::Paused } else { state.waits_for() });
@@ -188,9 +195,19 @@ impl Job {
         self.lock().progress.verified_bytes
     }
 
+    /// Bytes of a chunk, once known.
+    pub(crate) fn chunk_len(&self) -> u64 {
+        self.lock().chunk_len
+    }
+
     /// Bytes of the whole, once known.
     pub(crate) fn total_bytes(&self) -> u64 {
         self.lock().progress.total_bytes
+    }
+
+    /// The other side, once known.
+    pub(crate) fn peer(&self) -> Option<PeerId> {
+        self.lock().peer
     }
 
     /// The content's identity, once known.
@@ -239,6 +256,7 @@ impl Job {
         if !matches!(state.state, State::Failed | State::Cancelled) {
             return false;
         }
+        state.leave_refused_batch();
         state.state = State::Waiting;
         state.ended_ms = None;
         state.last = None;
@@ -283,6 +301,8 @@ impl Job {
             peer,
             total_bytes: progress.total_bytes,
             resumed_bytes: progress.verified_bytes,
+            batch: state.batch,
+            target: state.target.clone(),
         };
         self.note(&mut state, Happening::Started, |entry| {
             entry.bytes = Some(progress.total_bytes);
@@ -471,6 +491,7 @@ impl Job {
             error: state.error.clone(),
             created_ms: self.created_ms,
             ended_ms: state.ended_ms,
+            batch: state.batch,
         }
     }
 
@@ -510,6 +531,8 @@ impl JobState {
             moved_before: 0,
             waiting: None,
             asks: false,
+            batch: None,
+            answer: None,
             error: None,
             ended_ms: None,
             chunk_len: 0,

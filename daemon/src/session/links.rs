@@ -539,7 +539,7 @@ pub(super) async fn resolve(target: &Target) -> Result<Vec<SocketAddr>, RunError
     match failed {
         Some((host, error)) if addresses.is_empty() => Err(RunError {
             passing: true,
-            ..RunError::new(Failure::Unreachable, format!("{host}: its address cannot be found ({error})"))
+            ..RunError::new(Failure::Unreachable, not_found(target, &host, &error))
         }),
         _ => {
             let mut seen = HashSet::new();
@@ -547,6 +547,16 @@ pub(super) async fn resolve(target: &Target) -> Result<Vec<SocketAddr>, RunError
             Ok(addresses)
         }
     }
+}
+
+/// What is neither a peer that is known nor a host that is found may be either, mistyped.
+fn not_found(target: &Target, host: &str, error: &std::io::Error) -> String {
+    if target.expected.is_some() {
+        return format!("{host}: its address cannot be found ({error})");
+    }
+    format!(
+        "{host} is no peer known here, and no host of that name can be found ({error}); `p2p peers` lists the peers"
+    )
 }
 
 fn no_address(target: &Target) -> RunError {

@@ -5,9 +5,12 @@
 //! two state machines.
 
 mod accept;
+mod batch;
 mod budget;
 mod clean_up;
 mod destination;
+mod dry_run;
+
 mod early;
 mod error;
 mod folder;
@@ -47,10 +50,10 @@ use std::{
 
 use bytes::Bytes;
 use p2p_protocol::{
-    FileId, PeerId,
+    Batch, FileId, PeerId,
     control::{
-        FetchRequest, Happening, LogEntry, Output, PeerInfo, SendRequest, ShareRequest, State, TransferEvent,
-        TrustRequest, Wishes,
+        FetchRequest, Happening, LogEntry, LogRequest, Output, PeerInfo, SendRequest, ShareRequest, State,
+        TransferEvent, TrustRequest, Wishes,
     },
     limits::{DRAIN_DEADLINE, MANIFEST_BUDGET, OUTGOING_BUDGET, STRANGER_BUDGET},
     reason::{AbortReason, Failure, RefuseReason, close},
@@ -94,6 +97,14 @@ pub(crate) struct Begun {
     pub(crate) transfer: u64,
     /// What happens to it; of a new one, from before its first step.
     pub(crate) events: mpsc::Receiver<TransferEvent>,
+    /// What it is offered together with.
+    pub(crate) batch: Option<Batch>,
+}
+
+impl Begun {
+    fn of(job: &Job) -> Self {
+        Self { transfer: job.number(), events: job.watch(), batch: job.batch() }
+    }
 }
 
 /// What is settled before any transfer.
@@ -133,6 +144,8 @@ pub(crate) struct Sessions {
     outgoing_public: Arc<Semaphore>,
     /// Memory for the lists of entries of folders that come.
     manifests: Arc<Semaphore>,
+    /// Questions of peers that are being answered.
+    answers: Semaphore,
     /// Small files that were sent, the last ones: they do not go along with an offer again.
     delivered: Mutex<VecDeque<(PeerId, FileId)>>,
     /// One fetch at a time of each content.
@@ -175,6 +188,7 @@ impl Sessions {
             delivered: Mutex::default(),
             outgoing: Arc::new(Semaphore::new((OUTGOING_BUDGET / provide::MEMORY_UNIT) as usize)),
             manifests: Arc::new(Semaphore::new((MANIFEST_BUDGET / folder::LIST_UNIT) as usize)),
+            answers: Semaphore::new(dry_run::ANSWERED_AT_ONCE),
             outgoing_public: Arc::new(Semaphore::new((STRANGER_BUDGET / provide::MEMORY_UNIT) as usize)),
             fetches: Mutex::default(),
             wrong_claims: WrongClaims::none(),
@@ -256,13 +270,25 @@ impl Sessions {
 
     /// Sends a file, or joins the transfer that does so already.
     pub(crate) fn send(self: &Arc<Self>, request: SendRequest) -> Result<Begun, RunError> {
-        self.links.check_target(&request.target)?;
-        Excludes::new(&request.excludes)?;
+        self.check(&request)?;
+        let (job, is_new) = self.make(request)?;
+        Ok(self.begin(job, is_new))
+    }
+
+    /// Whether there can be such a transfer.
+    fn check(&self, send: &SendRequest) -> Result<(), RunError> {
+        self.links.check_target(&send.target)?;
+        Excludes::new(&send.excludes)?;
+        Ok(())
+    }
+
+    /// The transfer that a request is for, and whether it is new.
+    fn make(&self, request: SendRequest) -> Result<(Arc<Job>, bool), RunError> {
         let path = String::from_utf8_lossy(&request.path).into_owned();
         let own_name = path.rsplit('/').next().unwrap_or_default().to_owned();
         let (name, target) = (request.name.clone().unwrap_or(own_name), request.target.clone());
         let wishes = request.wishes;
-        self.begin(Spec::from(request), name, target, wishes)
+        self.find_or_make(Spec::from(request), name, target, wishes)
     }
 
     /// Fetches a file, or joins the transfer that does so already. The second part is what goes to the
@@ -280,11 +306,12 @@ impl Sessions {
         let wishes = request.wishes;
         let spec = Spec::from(request);
         if !to_stdout {
-            return Ok((self.begin(spec, name, target, wishes)?, None));
+            let (job, is_new) = self.find_or_make(spec, name, target, wishes)?;
+            return Ok((self.begin(job, is_new), None));
         }
         let (job, _) = self.registry.find_or_make(spec, name, target)?;
         job.ask_for(wishes);
-        let begun = Begun { transfer: job.number(), events: job.watch() };
+        let begun = Begun::of(&job);
         let (client, bytes) = StdoutClient::new();
         self.stdout_clients().insert(job.number(), client.clone());
         let reader = job.clone();
@@ -296,24 +323,28 @@ impl Sessions {
         Ok((begun, Some(bytes)))
     }
 
-    fn begin(
-        self: &Arc<Self>,
+    fn find_or_make(
+        &self,
         spec: Spec,
         name: String,
         target: String,
         wishes: Wishes,
-    ) -> Result<Begun, RunError> {
+    ) -> Result<(Arc<Job>, bool), RunError> {
         let (job, is_new) = self.registry.find_or_make(spec, name, target)?;
         if wishes != Wishes::default() {
             job.ask_for(wishes);
             self.links.lanes().reorder(job.number(), job.wish().order());
             self.registry.save(&job);
         }
-        let begun = Begun { transfer: job.number(), events: job.watch() };
+        Ok((job, is_new))
+    }
+
+    fn begin(self: &Arc<Self>, job: Arc<Job>, is_new: bool) -> Begun {
+        let begun = Begun::of(&job);
         if is_new {
             self.spawn_job(job);
         }
-        Ok(begun)
+        begun
     }
 
     /// Makes a file or folder fetchable: its File ID, its path, who can fetch it, and what is worth a word about it. `keep_on` is asked
@@ -356,11 +387,29 @@ impl Sessions {
         Err(RunError::new(Failure::NotFound, format!("{id} is not shared here")))
     }
 
+    /// What happened. Of a transfer that was never there nothing could.
+    pub(crate) fn log(&self, request: LogRequest) -> Result<Vec<LogEntry>, RunError> {
+        let found = self.registry.log(request)?;
+        match request.transfer {
+            Some(number) if found.is_empty() => self.job(number).map(|_| found),
+            _ => Ok(found),
+        }
+    }
+
     /// What is shared, oldest first: each File ID, its path and, in words, who can fetch it.
     pub(crate) async fn shares(&self) -> Result<Vec<(FileId, PathBuf, String)>, RunError> {
         let store = self.store.clone();
-        let shares = blocking(&self.workers, move || store.catalog().shares()).await??;
-        let words = |share: &Share| Audience::of_share(share).words(&self.peers);
+        let read =
+            move || Ok::<_, StoreError>((store.catalog().shares()?, store.catalog().tickets(now_ms())?));
+        let (shares, tickets) = blocking(&self.workers, read).await??;
+        let words = |share: &Share| {
+            let by_ticket = tickets.iter().any(|ticket| ticket.file_id == share.file_id);
+            match Audience::of_share(share) {
+                // Its tickets are used up, or hold no longer.
+                Audience::Peers(named) if named.is_empty() && !by_ticket => "nobody now".to_owned(),
+                audience => audience.words(&self.peers),
+            }
+        };
         Ok(shares.into_iter().map(|share| (share.file_id, share.path.clone(), words(&share))).collect())
     }
 

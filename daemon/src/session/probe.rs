@@ -66,13 +66,22 @@ impl Sessions {
 
     /// A connection to a target, as typed, for a question that somebody sits there and waits for.
     pub(super) async fn call(self: &Arc<Self>, target: &str) -> Result<Called, RunError> {
+        self.call_with(target, KeyPolicy::Known).await
+    }
+
+    /// The same, with a word on the key that is found there.
+    pub(super) async fn call_with(
+        self: &Arc<Self>,
+        target: &str,
+        key: KeyPolicy,
+    ) -> Result<Called, RunError> {
         self.links.check_target(target)?;
         let asked = self.links.lanes().ask(target, 0, Priority::High.into());
         let place = timeout(DEADLINE, asked.place()).await.map_err(|_| {
             RunError::new(Failure::Conflict, format!("as many transfers with {target} run as can; try again"))
         })?;
         let begun = Instant::now();
-        let (link, fresh) = self.links.dial(target, KeyPolicy::Known, &place, false).await?;
+        let (link, fresh) = self.links.dial(target, key, &place, false).await?;
         let connected_in = fresh.then(|| begun.elapsed());
         if fresh {
             tokio::spawn(self.clone().attend(link.clone()));

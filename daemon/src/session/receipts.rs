@@ -148,10 +148,8 @@ impl Sessions {
         let peer = link.peer();
         let finished = |path| Finished { path, fetchable, fetch_from: None, eager: false };
         if let Some(id) = permit.file_id() {
-            let Some(path) = self.receipt(peer, id, permit).await? else { return Ok(false) };
-            if !self.is_still(&path, id, permit).await? {
-                return Ok(false);
-            }
+            let Some(path) = self.has_received(peer, id, permit).await? else { return Ok(false) };
+
             self.clean_up(job).await;
             finish_at_once(job, link, control, permit, id, finished(path)).await?;
         } else {
@@ -170,6 +168,19 @@ impl Sessions {
             be_done(job, control, permit, id, finished(path)).await?;
         }
         Ok(true)
+    }
+
+    /// Where this peer put this content, if it is there still.
+    pub(super) async fn has_received(
+        &self,
+        peer: PeerId,
+        id: FileId,
+        permit: &Permit,
+    ) -> Result<Option<PathBuf>, RunError> {
+        match self.receipt(peer, id, permit).await? {
+            Some(path) if self.is_still(&path, id, permit).await? => Ok(Some(path)),
+            _ => Ok(None),
+        }
     }
 
     /// Where this peer put this content, or what this stands for, under the name that is offered, as far as the size

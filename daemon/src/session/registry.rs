@@ -7,7 +7,7 @@ use std::{
 };
 
 use p2p_protocol::{
-    PeerId,
+    Answer, PeerId,
     control::{Happening, LogEntry, LogRequest, State, Summary, TransferEvent},
     limits::{MAX_INCOMING_PER_PEER, MAX_JOBS},
     reason::Failure,
@@ -40,9 +40,15 @@ struct Saved {
     /// Whether its owner said yes to it.
     #[serde(default)]
     accepted: bool,
+    /// What its owner said of all that it was offered together with.
+    #[serde(default)]
+    answer: Option<Answer>,
     /// What its owner wishes.
     #[serde(default)]
     wish: Wish,
+    /// Bytes of a chunk, once known.
+    #[serde(default)]
+    chunk_len: u64,
 }
 
 /// The transfers.
@@ -70,10 +76,13 @@ impl Registry {
             let parsed =
                 (serde_json::from_str::<Spec>(&row.spec), serde_json::from_str::<Saved>(&row.summary));
             match parsed {
-                (Ok(spec), Ok(Saved { summary, last, accepted, wish })) => {
+                (Ok(spec), Ok(Saved { summary, last, accepted, answer, wish, chunk_len })) => {
                     let summary = Summary { transfer: row.number, ..summary };
                     let word = if accepted { Word::Yes } else { Word::Open };
-                    jobs.insert(row.number, Job::restored(spec, summary, last, word, wish));
+                    jobs.insert(
+                        row.number,
+                        Job::restored(spec, summary, (last, chunk_len), (word, answer), wish),
+                    );
                 }
                 // Written by another version: history, not data, so leaving it out loses nothing.
                 _ => tracing::warn!(
@@ -255,7 +264,7 @@ pub(crate) async fn forward(mut events: mpsc::Receiver<TransferEvent>, to: mpsc:
 }
 
 /// Whether a peer sends something here in this transfer, and not the content that it offers now.
-fn brings_other(job: &Job, peer: &PeerId, offer: &Offer) -> bool {
+pub(super) fn brings_other(job: &Job, peer: &PeerId, offer: &Offer) -> bool {
     match job.spec() {
         Spec::Receive { peer: from, file_id } => from == peer && Some(*file_id) != offer.file_id,
         Spec::ReceiveUnsealed { peer: from, key } => from == peer && Some(*key) != offer.resume_key,
@@ -276,7 +285,8 @@ fn row(job: &Job) -> Result<JobRow, RunError> {
         })
     };
     let (last, accepted) = (job.last_event(), job.word() == Word::Yes);
-    let saved = Saved { summary, last, accepted, wish: job.wish() };
+    let saved =
+        Saved { summary, last, accepted, answer: job.answer(), wish: job.wish(), chunk_len: job.chunk_len() };
     let summary = &saved.summary;
     Ok(JobRow {
         number: summary.transfer,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use p2p_protocol::{
-    PeerId, SafeName,
+    Along, PeerId, SafeName,
     control::PeerInfo,
     policy::{Permit, Situation},
     reason::Failure,
@@ -20,7 +20,12 @@ use crate::store::PublishName;
 
 impl Sessions {
     /// What is true of this machine as a peer offers something.
-    pub(super) async fn situation(&self, peer: &PeerId, offer: &Offer) -> Result<Situation, RunError> {
+    pub(super) async fn situation(
+        &self,
+        peer: &PeerId,
+        offer: &Offer,
+        along: Along,
+    ) -> Result<Situation, RunError> {
         let rules = self.peers.rules(peer);
         let (running, max_running) = self.registry.room_for(peer, offer);
         let used = match rules.quota {
@@ -28,7 +33,7 @@ impl Sessions {
             None => 0,
         };
         let rights = self.peers.rights(peer);
-        Ok(Situation { rights, asked: None, running, max_running, bounds: rules.bounds(used) })
+        Ok(Situation { rights, asked: None, running, max_running, bounds: rules.bounds(used), along })
     }
 
     /// Bytes of what a peer has sent and what is still where it landed.

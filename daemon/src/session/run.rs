@@ -15,15 +15,15 @@ use p2p_protocol::{
         AWAY_RETRY_MAX, HASH_FIRST_LEN, MAX_DELIVERED, MAX_EARLY_LEN, MAX_FRAME_LEN, MAX_FRUITLESS_TRIES,
         MAX_MANIFEST_LEN, RETRY_MAX, RETRY_MIN,
     },
-    policy::{Rights, Situation, admit},
     reason::{AbortReason, Failure, PeerMisbehaved},
-    rules::Bounds,
-    wire::peer::{Accept, Fetch, Kind, Message, Offer, PauseReason},
+    wire::peer::{Accept, Fetch, Kind, Message, Offer, OfferTogether, PauseReason},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Sessions, blocking,
+    Sessions,
+    accept::admit_asked,
+    blocking,
     budget::Allowance,
     error::RunError,
     folder,
@@ -177,7 +177,11 @@ impl Sessions {
         let (shown, id) = (offer.name.clone(), offer.file_id);
         let mut control = open(job, &link, stop).await.map_err(|error| error.on(&link, fresh))?;
         let conversation = async {
-            say(&mut control, &Message::Offer(offer)).await?;
+            let offer = match job.batch() {
+                Some(batch) => Message::OfferTogether(OfferTogether { batch, offer }),
+                None => Message::Offer(offer),
+            };
+            say(&mut control, &offer).await?;
             // The one chunk of a small file goes along, unless it is known to be there.
             let opening = if let Some(manifest) = source.manifest() {
                 Opening::Folder(
@@ -263,7 +267,7 @@ impl Sessions {
     }
 
     /// Hashes a source, unless that is known already.
-    async fn import(
+    pub(super) async fn import(
         &self,
         job: &Arc<Job>,
         path: &Path,
@@ -391,12 +395,7 @@ impl Sessions {
             Message::Offer(offer) => offer,
             other => return Err(closed_by(other)),
         };
-        let (rights, bounds) = (Rights::default(), Bounds::default());
-        let situation = Situation { rights, asked: Some(id), running: 0, max_running: 1, bounds };
-        let permit = admit(situation, &offer).map_err(|refusal| match refusal.misbehaviour() {
-            Some(fault) => RunError::from(fault),
-            None => RunError::new(Failure::Other, refusal.to_string()),
-        })?;
+        let permit = admit_asked(id, &offer)?;
         let (folder, name) = self.destination(output, &permit).await?;
         // An eager fetch says nothing of a folder: it begins with the list of its entries.
         let eager = eager.filter(|_| permit.manifest_len().is_none());

@@ -1,5 +1,7 @@
 //! What is shared, and with whom.
 
+use std::collections::BTreeSet;
+
 use p2p_protocol::{
     FileId, PeerId,
     control::{ShareRequest, ShareWith},
@@ -73,6 +75,9 @@ impl Audience {
             Self::Public => "anyone who can reach this machine's port".into(),
             Self::Peers(named) if named.is_empty() => "nobody without a ticket".into(),
             Self::Peers(named) => {
+                // By the keys that they have now; two may have become one.
+                let named: BTreeSet<PeerId> =
+                    named.iter().map(|id| peers.find(&id.to_string()).unwrap_or(*id)).collect();
                 let names: Vec<String> = named
                     .iter()
                     .map(|id| {

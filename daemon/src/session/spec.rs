@@ -1,10 +1,14 @@
 //! What a transfer is about, apart from how it goes.
 
+use std::path::PathBuf;
+
 use p2p_protocol::{
     FileId, PeerId, ResumeKey,
     control::{Direction, FetchRequest, KeyPolicy, Output, SendRequest, TokenText},
 };
 use serde::{Deserialize, Serialize};
+
+use super::run::path_of;
 
 /// What a transfer is about, in enough detail to take it up again after a restart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,6 +112,14 @@ impl Spec {
             }
             (Self::Receive { .. } | Self::ReceiveUnsealed { .. }, _) => self == other,
             _ => false,
+        }
+    }
+
+    /// Where it is on this machine what is sent because its owner said so.
+    pub(crate) fn source(&self) -> Option<PathBuf> {
+        match self {
+            Self::Send { path, .. } => Some(path_of(path)),
+            _ => None,
         }
     }
 

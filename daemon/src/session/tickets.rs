@@ -28,13 +28,8 @@ impl Sessions {
         file_id: FileId,
         terms: TicketTerms,
     ) -> Result<Ticketed, RunError> {
+        self.check_terms(file_id, &terms)?;
         let TicketTerms { uses, expires_s, addresses } = terms;
-        let holds = expires_s.map(Duration::from_secs);
-        if uses == Some(0) || holds.is_some_and(|holds| holds.is_zero() || holds > MAX_TICKET_AGE) {
-            let days = MAX_TICKET_AGE.as_secs() / (24 * 3600);
-            let message = format!("a ticket is for one machine at least, and holds from 1 s to {days} days");
-            return Err(RunError::new(Failure::Usage, message));
-        }
         let (token, addresses) = self.token(Grant::Fetch(file_id), &addresses)?;
         let created_ms = now_ms();
         let expires_ms = expires_s.map(|seconds| created_ms.saturating_add(seconds.saturating_mul(1000)));
@@ -48,6 +43,17 @@ impl Sessions {
         })?;
         tracing::info!(ticket = number, %file_id, "ticket made");
         Ok(Ticketed { token: text, ticket: TicketInfo { number, ..ticket }, addresses })
+    }
+
+    /// Whether a ticket can be made on these terms, for whatever it is.
+    pub(crate) fn check_terms(&self, file_id: FileId, terms: &TicketTerms) -> Result<(), RunError> {
+        let holds = terms.expires_s.map(Duration::from_secs);
+        if terms.uses == Some(0) || holds.is_some_and(|holds| holds.is_zero() || holds > MAX_TICKET_AGE) {
+            let days = MAX_TICKET_AGE.as_secs() / (24 * 3600);
+            let message = format!("a ticket is for one machine at least, and holds from 1 s to {days} days");
+            return Err(RunError::new(Failure::Usage, message));
+        }
+        self.token(Grant::Fetch(file_id), &terms.addresses).map(drop)
     }
 
     /// All tickets that hold.

@@ -6,7 +6,9 @@ use std::{
     sync::Arc,
 };
 
-use p2p_protocol::{ChunkSet, FileId, manifest::ManifestError, name::printable, reason::Failure};
+use p2p_protocol::{
+    ChunkSet, FileId, manifest::ManifestError, name::printable, reason::Failure, shown::Bytes,
+};
 
 /// A failure of the store. Cheap to clone, as several waiters may be told of one.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -58,6 +60,12 @@ pub(crate) enum StoreError {
         /// Some of them, from the folder on.
         names: Vec<String>,
     },
+    /// Patterns that leave nothing of a folder.
+    #[error("{}: the patterns exclude all that is in it; nothing would be left", path.display())]
+    NothingLeft {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A folder that cannot be described.
     #[error("{}: {error}", path.display())]
     BadTree {
@@ -85,7 +93,7 @@ pub(crate) enum StoreError {
         wanted: &'static str,
     },
     /// Not enough free space, found before anything was written.
-    #[error("{}: {need} bytes are needed and {free} are free; make room and try again", path.display())]
+    #[error("{}: {} are needed and {} are free; make room and try again", path.display(), Bytes(*need), Bytes(*free))]
     NoSpace {
         /// The destination folder.
         path: PathBuf,
@@ -195,7 +203,8 @@ impl StoreError {
                 Failure::Integrity
             }
             Self::NotFound { .. } => Failure::NotFound,
-            Self::NotRegular { .. } | Self::UnsafeNames { .. } | Self::BadTree { .. } => Failure::Usage,
+            Self::NotRegular { .. } | Self::UnsafeNames { .. } => Failure::Usage,
+            Self::NothingLeft { .. } | Self::BadTree { .. } => Failure::Usage,
             Self::Cancelled => Failure::Cancelled,
             Self::CatalogClosed => Failure::Other,
         }

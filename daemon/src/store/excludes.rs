@@ -39,6 +39,10 @@ impl Excludes {
         }
         let mut builder = GitignoreBuilder::new("");
         for pattern in patterns {
+            if is_open(pattern) {
+                let why = "a [ has no ]; write \\[ for the character itself".to_owned();
+                return Err(ExcludeError::Pattern { pattern: pattern.clone(), why });
+            }
             builder.add_line(None, pattern).map_err(|error| ExcludeError::Pattern {
                 pattern: pattern.clone(),
                 why: error.to_string(),
@@ -58,9 +62,48 @@ impl Excludes {
     }
 }
 
+/// Whether a set of characters is begun in a pattern and not ended, which Git takes for a pattern that fits nothing.
+fn is_open(pattern: &str) -> bool {
+    let mut rest = pattern.chars().peekable();
+    if rest.peek() == Some(&'#') {
+        return false;
+    }
+    while let Some(c) = rest.next() {
+        match c {
+            '\\' => drop(rest.next()),
+            '[' => {
+                rest.next_if(|c| matches!(c, '!' | '^'));
+                // Right at the beginning it stands for itself.
+                rest.next_if_eq(&']');
+                loop {
+                    match rest.next() {
+                        None => return true,
+                        Some(']') => break,
+                        Some('\\') => drop(rest.next()),
+                        Some(_) => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_set_without_an_end_is_no_pattern() {
+        let is_refused = |pattern: &str| Excludes::new(&[pattern.to_owned()]).is_err();
+        for open in ["[", "a[b", "[]", "[!]", "[a\\]", "*.[ch"] {
+            assert!(is_refused(open), "{open}");
+        }
+        for whole in ["[a]", "[]]", "[!]a]", "\\[", "# [", "a]", "*.[ch]", "[a-z]*"] {
+            assert!(!is_refused(whole), "{whole}");
+        }
+    }
 
     fn excludes(patterns: &[&str]) -> Excludes {
         Excludes::new(&patterns.iter().map(|pattern| (*pattern).to_owned()).collect::<Vec<_>>()).unwrap()

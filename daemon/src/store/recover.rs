@@ -172,7 +172,7 @@ impl Store {
         if !from.is_empty() {
             let staging = Staging::open(self.disk(), &at.partials, &at.name(PART), &plan);
             let staging = staging.map_err(|error| unfit(&at.path(PART), error))?;
-            plan = plan_for(&self.reuse(&staging, &from)?)?;
+            plan = plan_for(&self.reuse(&staging, &from))?;
             // What no chunk will carry has to be on the disk before that is said.
             disk.sync_file_system(&staging.handle).map_err(StoreError::io("sync", &at.path(PART)))?;
         }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use p2p_protocol::{
-    ChunkSet, FileId,
+    ChunkSet, FileId, Manifest,
     limits::{GROUP_LEN, MAX_RANGES},
     tree,
 };
@@ -26,18 +26,54 @@ struct Wanted {
     left: ChunkSet,
 }
 
-impl Store {
-    /// Copies into a folder in the making what of its files is found in these folders, each byte checked as it is copied; the
-    /// numbers of those that have to be moved.
-    pub(super) fn reuse(&self, staging: &Staging, from: &[PathBuf]) -> Result<ChunkSet, StoreError> {
-        let manifest = staging.manifest();
-        let mut wanted = Wanted { files: HashMap::new(), left: ChunkSet::new() };
+/// Puts a file that was found where it is wanted, by its number; false where it is not right after all.
+type Put<'a> = dyn Fn(u32, &Hit<'_>) -> io::Result<bool> + 'a;
+
+impl Wanted {
+    /// Every file of a folder that is not empty.
+    fn of(manifest: &Manifest) -> Self {
+        let mut wanted = Self { files: HashMap::new(), left: ChunkSet::new() };
         for (number, entry) in (0..).zip(manifest.files()) {
             if let Some((size, id)) = manifest.file(*entry).filter(|(size, _)| *size > 0) {
                 wanted.files.entry(size).or_default().entry(id).or_default().push(number);
                 wanted.left.insert(number);
             }
         }
+        wanted
+    }
+}
+
+/// A file that was found, and has some content that is wanted.
+struct Hit<'a> {
+    file: &'a File,
+    id: FileId,
+    /// The content, of a small one.
+    bytes: Option<&'a [u8]>,
+}
+
+impl Store {
+    /// The files of a folder, by their numbers, whose content is in none of these folders. Nothing is written.
+    pub(crate) fn missing_files(&self, manifest: &Manifest, from: &[PathBuf]) -> ChunkSet {
+        self.search(Wanted::of(manifest), from, &|_, _| Ok(true))
+    }
+
+    /// Copies into a folder in the making what of its files is found in these folders, each byte checked as it is copied; the
+    /// numbers of those that have to be moved.
+    pub(super) fn reuse(&self, staging: &Staging, from: &[PathBuf]) -> ChunkSet {
+        let manifest = staging.manifest();
+        let left = self.search(Wanted::of(manifest), from, &|number, hit| {
+            let entry = manifest.files().get(number as usize).copied().unwrap_or(u32::MAX);
+            match hit.bytes {
+                Some(bytes) => staging.write_files(&[entry], bytes).map(|()| true),
+                None => self.copy(hit.file, staging, entry, hit.id),
+            }
+        });
+        few_ranges(left)
+    }
+
+    /// Looks for what is wanted in these folders, and gives each that is found to `put`, which says whether it was right: what
+    /// is left.
+    fn search(&self, mut wanted: Wanted, from: &[PathBuf], put: &Put<'_>) -> ChunkSet {
         for path in from {
             let (folders, candidates) = match self.candidates(path) {
                 Ok(found) => found,
@@ -50,7 +86,7 @@ impl Store {
                 if wanted.left.is_empty() {
                     break;
                 }
-                match self.reuse_file(staging, path, &folders, &candidate, &mut wanted) {
+                match self.reuse_file(path, &folders, &candidate, &mut wanted, put) {
                     // A disk that is full is one that the transfer will meet too, and say so.
                     Err(error) if error.is_full() => break,
                     Err(error) => tracing::debug!(%error, "a file is not reused"),
@@ -58,16 +94,16 @@ impl Store {
                 }
             }
         }
-        Ok(few_ranges(wanted.left))
+        wanted.left
     }
 
     fn reuse_file(
         &self,
-        staging: &Staging,
         path: &Path,
         folders: &Folders,
         candidate: &Candidate,
         wanted: &mut Wanted,
+        put: &Put<'_>,
     ) -> Result<(), StoreError> {
         let Some(ids) = wanted.files.get(&candidate.size) else { return Ok(()) };
         let path = path.join(&candidate.path);
@@ -81,15 +117,11 @@ impl Store {
             (self.id_of_open(file.try_clone().map_err(read())?, &path)?, None)
         };
         let Some(numbers) = ids.get(&id) else { return Ok(()) };
+        let hit = Hit { file: &file, id, bytes: bytes.as_deref() };
         for number in
             numbers.iter().filter(|number| wanted.left.contains(**number)).copied().collect::<Vec<_>>()
         {
-            let entry = staging.manifest().files().get(number as usize).copied().unwrap_or(u32::MAX);
-            let written = match &bytes {
-                Some(bytes) => staging.write_files(&[entry], bytes).map(|()| true),
-                None => self.copy(&file, staging, entry, id),
-            };
-            if written.map_err(StoreError::io("reuse", &path))? {
+            if put(number, &hit).map_err(StoreError::io("reuse", &path))? {
                 wanted.left.remove(number);
             }
         }

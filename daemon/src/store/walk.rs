@@ -83,7 +83,10 @@ impl Store {
         let own = looked.map_err(|error| StoreError::io("look at", path)(error.into()))?;
         let mut walk = Walk::new(path, excludes);
         walk.folder(&root.dir, "")?;
-        let Walk { mut raw, mut left_out, unsafe_names, .. } = walk;
+        let Walk { mut raw, mut left_out, unsafe_names, excluded, .. } = walk;
+        if raw.is_empty() && unsafe_names.is_empty() && excluded {
+            return Err(StoreError::NothingLeft { path: path.to_owned() });
+        }
         if !unsafe_names.is_empty() {
             return Err(StoreError::UnsafeNames { path: path.to_owned(), names: unsafe_names });
         }
@@ -199,6 +202,8 @@ struct Walk<'a> {
     raw: Vec<Raw>,
     left_out: Vec<LeftOut>,
     unsafe_names: Vec<String>,
+    /// Whether anything was left out because its owner said so.
+    excluded: bool,
 }
 
 fn name_of(path: &str) -> &str {
@@ -210,7 +215,14 @@ const NAMES_TOLD: usize = 5;
 
 impl<'a> Walk<'a> {
     fn new(path: &'a Path, excludes: &'a Excludes) -> Self {
-        Self { path, excludes, raw: Vec::new(), left_out: Vec::new(), unsafe_names: Vec::new() }
+        Self {
+            path,
+            excludes,
+            raw: Vec::new(),
+            left_out: Vec::new(),
+            unsafe_names: Vec::new(),
+            excluded: false,
+        }
     }
 
     fn io(&self, what: &'static str, inside: &str) -> impl FnOnce(io::Error) -> StoreError {
@@ -230,6 +242,7 @@ impl<'a> Walk<'a> {
             }
             let is_text = std::str::from_utf8(name.as_bytes()).is_ok();
             if is_text && self.is_excluded(folder, &shown)? {
+                self.excluded = true;
                 continue;
             }
             if !is_text || check_path(&shown).is_err() {

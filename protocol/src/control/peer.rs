@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Standing;
 use crate::{PeerId, rules::Rules};
 
 /// A peer in a list.
@@ -24,4 +23,16 @@ pub struct PeerInfo {
     pub connected: bool,
     /// What its owner here has settled for it.
     pub rules: Rules,
+}
+
+/// What a peer is here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Standing {
+    /// Its key is pinned; it may do nothing here.
+    Known,
+    /// It may do what its rights say.
+    Trusted,
+    /// It tried, and was refused.
+    Pending,
 }

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ChunkRange, Cv, FileId, ResumeKey,
+    Batch, ChunkRange, Cv, FileId, ResumeKey,
     reason::{AbortReason, ChunkFailure, RefuseReason},
     token::{ClaimId, Proof},
 };
@@ -65,6 +65,14 @@ pub enum Message {
     List(List),
     /// The next part of the answer. Ends the conversation.
     Listed(Listed),
+    /// Asks for the offer that a fetch would get, and, of a folder, the list of entries. First on a stream; nothing moves.
+    Peek(Peek),
+    /// An offer of which nothing is to move. First on a stream.
+    Try(Offer),
+    /// Receiver: what it would take of that.
+    WouldTake(WouldTake),
+    /// Provider: what it has, as one of several things that it offers together. First on a stream, in place of `Offer`.
+    OfferTogether(OfferTogether),
 }
 
 /// What a provider has.
@@ -88,6 +96,31 @@ pub struct Offer {
     pub executable: bool,
     /// Modification time in nanoseconds since 1970 UTC.
     pub modified_ns: Option<i64>,
+}
+
+/// What somebody would like to know of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peek {
+    /// What.
+    pub file_id: FileId,
+}
+
+/// What a receiver has not yet, of what is offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WouldTake {
+    /// How many files.
+    pub files: u64,
+    /// Their bytes, at most.
+    pub bytes: u64,
+}
+
+/// What a provider has, and what it has along with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfferTogether {
+    /// What all of them are together.
+    pub batch: Batch,
+    /// This one.
+    pub offer: Offer,
 }
 
 /// Kinds of things that can be offered.
@@ -284,6 +317,10 @@ impl Message {
             Self::Redeem(_) => "Redeem",
             Self::List(_) => "List",
             Self::Listed(_) => "Listed",
+            Self::Peek(_) => "Peek",
+            Self::Try(_) => "Try",
+            Self::WouldTake(_) => "WouldTake",
+            Self::OfferTogether(_) => "OfferTogether",
         }
     }
 }

@@ -133,7 +133,7 @@ impl Transfer {
             };
             show(&event);
             match event {
-                Event::Queued { transfer } => self.number = Some(transfer),
+                Event::Queued { transfer, .. } => self.number = Some(transfer),
                 Event::Transfer(TransferEvent::Started { resumed_bytes: 1.., .. }) => {
                     news.push(News::Resumed)
                 }

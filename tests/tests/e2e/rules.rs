@@ -47,7 +47,7 @@ fn what_is_too_large_or_too_much_is_refused_with_the_numbers() {
     assert!(refused.stderr.contains("2097152"), "{refused}");
     send(&a, &b, &first).success();
     let refused = send(&a, &b, &second).exits(5);
-    assert!(refused.stderr.contains("1048576 bytes are left"), "{refused}");
+    assert!(refused.stderr.contains("1.0 MiB of it are left"), "{refused}");
     // It counts what lies here.
     fs::remove_file(b.inbox().join("first")).unwrap();
     send(&a, &b, &second).success();

@@ -7,6 +7,7 @@
 mod chunks;
 mod claims;
 mod datagrams;
+mod dry_run;
 mod early;
 mod folders;
 mod frames;
@@ -19,4 +20,5 @@ mod packets;
 mod quotas;
 mod receiver;
 mod steps;
+mod together;
 mod unsealed;

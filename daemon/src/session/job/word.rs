@@ -1,6 +1,6 @@
 //! What a transfer's owner says of a peer's offer, where it is asked.
 
-use p2p_protocol::{Geometry, control::WaitReason};
+use p2p_protocol::{Answer, Geometry, control::WaitReason};
 
 use super::Job;
 
@@ -11,6 +11,13 @@ pub(crate) enum Word {
     Open,
     Yes,
     No,
+}
+
+impl Word {
+    /// The same, of all that was offered together.
+    pub(crate) fn of(answer: &Answer) -> Self {
+        if answer.yes { Self::Yes } else { Self::No }
+    }
 }
 
 impl Job {
@@ -29,6 +36,11 @@ impl Job {
     /// What its owner said.
     pub(crate) fn word(&self) -> Word {
         *self.word.borrow()
+    }
+
+    /// Whether its owner has to say something.
+    pub(crate) fn asks(&self) -> bool {
+        self.lock().asks
     }
 
     /// Waits for that. Cancel-safe.
