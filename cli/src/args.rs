@@ -14,6 +14,7 @@ use p2p_protocol::{
 use crate::{
     commands::{self, Named},
     complete,
+    format::Bound,
     wanted::{self, Wanted},
 };
 
@@ -162,8 +163,14 @@ pub(crate) enum Command {
         #[arg(value_enum)]
         level: Level,
     },
-    /// Show or change how fast all transfers together may go, until the daemon ends
+    /// Show or change how fast all transfers together may go, or change it for one
     Limit {
+        /// One transfer's number, instead of all
+        #[arg(value_name = "N", requires = "rate", conflicts_with_all = ["up", "down", "off", "reset"], add = complete::running())]
+        transfer: Option<u64>,
+        /// How fast that one may go, like 10MiB/s, or `off`
+        #[arg(value_name = "RATE", value_parser = crate::format::parse_limit)]
+        rate: Option<Bound>,
         /// From here to peers, like 10MiB/s, or `off`
         #[arg(long, value_name = "RATE", value_parser = crate::format::parse_limit)]
         up: Option<Bound>,
@@ -294,10 +301,6 @@ impl From<How> for Wishes {
         Self { priority: how.priority.map(Priority::from), limit: how.limit, background: how.background }
     }
 }
-
-/// A limit on bandwidth as it is typed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Bound(pub(crate) Option<Rate>);
 
 /// What a transfer comes before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

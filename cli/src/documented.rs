@@ -67,7 +67,11 @@ fn is_shown_below(line: &Line<'_>) {
         Line::Invited { .. } | Line::Invitation { .. } | Line::Uninvited { .. } | Line::Joined { .. } => {}
         Line::IdExported { .. } | Line::IdImported { .. } | Line::IdRotated { .. } => {}
         Line::Ticketed { .. } | Line::Ticket(_) | Line::TicketRemoved { .. } => {}
-        Line::Paused { .. } | Line::Resumed { .. } | Line::Priority { .. } | Line::Limits(_) => {}
+        Line::Paused { .. }
+        | Line::Resumed { .. }
+        | Line::Priority { .. }
+        | Line::Limit { .. }
+        | Line::Limits(_) => {}
         Line::Forgotten { .. }
         | Line::Listed(_)
         | Line::FolderEntry(_)
@@ -191,6 +195,7 @@ fn lines() -> Vec<Value> {
         Line::Paused { transfer },
         Line::Resumed { transfer },
         Line::Priority { transfer, priority: Priority::High },
+        Line::Limit { transfer, limit_bps: Some(1) },
         Line::Accepted { transfer },
         Line::Rejected { transfer },
         Line::Verified { path, file_id: ID, ok: true, actual: ID },

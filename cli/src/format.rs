@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use p2p_protocol::{rate::RateError, rules::Size, shown::Bytes};
-
-use crate::args::Bound;
+use p2p_protocol::{
+    rate::{Rate, RateError},
+    rules::Size,
+    shown::Bytes,
+};
 
 /// A number of bytes: `512 B`, `1.5 KiB`, `93 MiB`.
 pub(crate) fn bytes(n: u64) -> String {
@@ -96,6 +98,10 @@ pub(crate) fn parse_time(text: &str) -> Result<Duration, String> {
     let parsed = text.parse().map(Duration::from_secs).ok().or_else(|| humantime::parse_duration(text).ok());
     parsed.ok_or_else(|| format!("`{text}` is not a time; write it like 30s, 5m or 1h30m"))
 }
+
+/// A limit on bandwidth as it is typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bound(pub(crate) Option<Rate>);
 
 /// A limit on bandwidth as it is typed: a rate, or `off`.
 pub(crate) fn parse_limit(text: &str) -> Result<Bound, String> {

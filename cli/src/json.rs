@@ -149,6 +149,12 @@ pub(crate) enum Line<'a> {
     Resumed {
         transfer: u64,
     },
+    Limit {
+        /// The transfer's number.
+        transfer: u64,
+        /// How fast it may go.
+        limit_bps: Option<u64>,
+    },
     Priority {
         transfer: u64,
         priority: Priority,

@@ -34,7 +34,7 @@ pub use progress::Progress;
 pub use status::{Confinement, Probe, Status, Writing};
 
 /// Version of this conversation. It changes with every change of the types below.
-pub const VERSION: u16 = 16;
+pub const VERSION: u16 = 17;
 
 /// The fixed bytes that open each direction, so that programs of different versions part with a clear word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,6 +156,8 @@ pub enum Request {
         /// The folder.
         file_id: FileId,
     },
+    /// Have one transfer go no faster than that, or as fast as it can: [`Event::Ok`].
+    LimitOne(u64, Option<Rate>),
 }
 
 /// The folder in the state folder for content that has no other place: standard input that is to be sent, and what is

@@ -130,24 +130,71 @@ pub type Minute = u16;
 /// Minutes of a day.
 pub const DAY: Minute = 24 * 60;
 
-/// A part of each day in which other limits hold. It may go over midnight.
+/// Days of a week, from Monday on.
+pub type Weekday = u8;
+
+/// Some days of every week.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Days(u8);
+
+impl Days {
+    /// Every day.
+    pub const ALL: Self = Self(0b111_1111);
+    const NAMES: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+
+    fn covers(self, day: Weekday) -> bool {
+        self.0 >> (day % 7) & 1 == 1
+    }
+}
+
+impl FromStr for Days {
+    type Err = String;
+
+    /// Days and runs of days, separated by commas: `mon-fri`, `sat, sun`, `fri-mon`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let day = |name: &str| Self::NAMES.iter().position(|known| known.eq_ignore_ascii_case(name.trim()));
+        let mut days = 0;
+        for run in text.split(',') {
+            let (first, last) = run.split_once('-').unwrap_or((run, run));
+            let (Some(first), Some(last)) = (day(first), day(last)) else {
+                return Err(format!("{:?} are no days; write them like \"mon-fri\" or \"sat, sun\"", text));
+            };
+            // A run may go over the end of the week.
+            for n in 0..=(last + 7 - first) % 7 {
+                days |= 1 << ((first + n) % 7);
+            }
+        }
+        Ok(Self(days))
+    }
+}
+
+impl fmt::Display for Days {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let days = (0..7).filter(|day| self.covers(*day)).map(|day| Self::NAMES[usize::from(day)]);
+        f.write_str(&days.collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// A part of some days in which other limits hold. It may go over midnight, and is then of the day on which it begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hours {
+    /// On which days.
+    pub days: Days,
     /// Its first minute.
     pub from: Minute,
-    /// The minute after its last.
+    /// The minute after its last; of the next day if it is not after the first.
     pub to: Minute,
     /// What is other then.
     pub change: Change,
 }
 
 impl Hours {
-    fn covers(&self, minute: Minute) -> bool {
+    fn covers(&self, day: Weekday, minute: Minute) -> bool {
         if self.from < self.to {
-            (self.from..self.to).contains(&minute)
-        } else {
-            minute >= self.from || minute < self.to
+            return self.days.covers(day) && (self.from..self.to).contains(&minute);
         }
+        let (today, yesterday) = (self.days.covers(day), self.days.covers(day + 6));
+        today && minute >= self.from || yesterday && minute < self.to
     }
 }
 
@@ -161,9 +208,9 @@ pub struct Timetable {
 }
 
 impl Timetable {
-    /// What holds at a minute of the day, and whether that is because of the hour.
-    pub fn at(&self, minute: Minute) -> (Limits, bool) {
-        match self.hours.iter().find(|hours| hours.covers(minute)) {
+    /// What holds at a minute of a day of the week, and whether that is because of the hour.
+    pub fn at(&self, day: Weekday, minute: Minute) -> (Limits, bool) {
+        match self.hours.iter().find(|hours| hours.covers(day, minute)) {
             Some(hours) => (self.always.with(hours.change), true),
             None => (self.always, false),
         }
@@ -299,6 +346,7 @@ mod tests {
     fn the_first_hours_that_cover_a_minute_count_and_change_only_what_they_name() {
         let always = Limits { up: Some(rate("5M")), down: None };
         let hours = |from: &str, to: &str, change| Hours {
+            days: Days::ALL,
             from: parse_minute(from).unwrap(),
             to: parse_minute(to).unwrap(),
             change,
@@ -307,7 +355,7 @@ mod tests {
         let night = Change { up: Some(None), down: Some(Some(rate("9M"))) };
         let table =
             Timetable { always, hours: vec![hours("08:00", "18:00", slow), hours("17:00", "06:00", night)] };
-        let at = |text: &str| table.at(parse_minute(text).unwrap());
+        let at = |text: &str| table.at(3, parse_minute(text).unwrap());
         assert_eq!(at("07:59"), (always, false));
         assert_eq!(at("08:00"), (Limits { up: Some(rate("1M")), down: None }, true));
         assert_eq!(at("17:59"), at("08:00"));
@@ -315,7 +363,48 @@ mod tests {
         assert_eq!([at("18:00"), at("23:59"), at("00:00"), at("05:59")], [at_night; 4]);
         assert_eq!(at("06:00"), (always, false));
         let all_day = Timetable { always, hours: vec![hours("08:00", "08:00", slow)] };
-        assert!([0, 479, 480, 481, DAY - 1].iter().all(|minute| all_day.at(*minute).1));
+        assert!([0, 479, 480, 481, DAY - 1].iter().all(|minute| all_day.at(6, *minute).1));
+    }
+
+    #[test]
+    fn days_are_read_and_written_as_people_do() {
+        for (text, days) in [
+            ("mon", "mon"),
+            ("mon-fri", "mon, tue, wed, thu, fri"),
+            ("Sat,sun", "sat, sun"),
+            (" fri - mon ", "mon, fri, sat, sun"),
+            ("tue-tue, sun", "tue, sun"),
+            ("sun-sat", "mon, tue, wed, thu, fri, sat, sun"),
+        ] {
+            let read: Days = text.parse().unwrap();
+            assert_eq!((read.to_string().as_str(), days.parse()), (days, Ok(read)), "{text}");
+        }
+        for wrong in ["", "mon-", "monday", "mon;tue", "mon-tue-wed", "mon,,tue"] {
+            assert!(wrong.parse::<Days>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn hours_over_midnight_are_of_the_day_on_which_they_begin() {
+        let change = Change { up: Some(Some(rate("1M"))), down: None };
+        let holds = |days: &str, [from, to]: [&str; 2], day: Weekday, at: &str| {
+            let [from, to, at] = [from, to, at].map(|text| parse_minute(text).unwrap());
+            let hours = vec![Hours { days: days.parse().unwrap(), from, to, change }];
+            Timetable { always: Limits::default(), hours }.at(day, at).1
+        };
+        let office = ["08:00", "18:00"];
+        assert!(!holds("mon-fri", office, 0, "07:59") && holds("mon-fri", office, 0, "08:00"));
+        assert!(holds("mon-fri", office, 4, "17:59") && !holds("mon-fri", office, 4, "18:00"));
+        assert!(!holds("mon-fri", office, 5, "12:00") && !holds("mon-fri", office, 6, "12:00"));
+        // Sunday's night goes on into Monday, and Saturday's is another.
+        let night = ["22:00", "06:00"];
+        assert!(holds("sun", night, 6, "22:00") && holds("sun", night, 0, "05:59"));
+        assert!(!holds("sun", night, 0, "06:00") && !holds("sun", night, 0, "22:00"));
+        assert!(!holds("sun", night, 6, "05:59") && !holds("sun", night, 6, "21:59"));
+        // The whole of a weekend, from midnight to midnight.
+        let whole = ["00:00", "00:00"];
+        assert!(holds("sat-sun", whole, 5, "00:00") && holds("sat-sun", whole, 6, "23:59"));
+        assert!(!holds("sat-sun", whole, 0, "00:00") && !holds("sat-sun", whole, 4, "23:59"));
     }
 
     /// Time until `total` bytes have gone in pieces, when everybody waits as told.

@@ -5,7 +5,7 @@ use p2p_protocol::{
     rate::{Change, InForce, Limits, Rate, Source},
 };
 
-use crate::{args::Bound, client, context::Context, error::CliError, json::Line};
+use crate::{client, context::Context, error::CliError, format::Bound, json::Line};
 
 /// Changes what is named, and shows what holds then.
 pub(crate) async fn run(
@@ -34,7 +34,7 @@ pub(super) fn words(in_force: &InForce) -> String {
     let why = match source {
         Source::Config => "",
         Source::Hours => " (at this hour)",
-        Source::Command => " (until the daemon ends, or `p2p limit --reset`)",
+        Source::Command => " (set by `p2p limit`, until `p2p limit --reset`)",
     };
     format!("up {}, down {}{why}", rate(up), rate(down))
 }

@@ -71,7 +71,10 @@ pub(crate) async fn run(ctx: &mut Context, command: Command) -> Result<(), CliEr
         Command::Pause { transfers } => transfer::pause(ctx, &transfers).await,
         Command::Resume { transfers } => transfer::resume(ctx, &transfers).await,
         Command::Priority { transfer, level } => transfer::prioritise(ctx, transfer, level.into()).await,
-        Command::Limit { up, down, off, reset } => limit::run(ctx, up, down, off, reset).await,
+        Command::Limit { transfer: Some(transfer), rate: Some(rate), .. } => {
+            transfer::limit(ctx, transfer, rate.0).await
+        }
+        Command::Limit { up, down, off, reset, .. } => limit::run(ctx, up, down, off, reset).await,
         Command::Inbox { command } => inbox::run(ctx, command).await,
         Command::Id { command: None } => daemon_prints::id(ctx),
         Command::Id { command: Some(command) } => identity::run(ctx, command),

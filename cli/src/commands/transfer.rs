@@ -4,6 +4,7 @@ use p2p_protocol::{
     PeerId,
     control::{FetchRequest, KeyPolicy, Request, SendRequest},
     queue::Priority,
+    rate::Rate,
     reason::Failure,
 };
 
@@ -168,4 +169,15 @@ pub(crate) async fn prioritise(ctx: &Context, transfer: Named, priority: Priorit
 async fn ask(ctx: &Context, transfer: u64, request: &Request) -> Result<(), CliError> {
     let client = ctx.connect_or_start().await?;
     client.ask_ok(request).await.map_err(|error| error.about(Some(transfer)))
+}
+
+/// `p2p limit N RATE`.
+pub(crate) async fn limit(ctx: &Context, transfer: u64, limit: Option<Rate>) -> Result<(), CliError> {
+    ask(ctx, transfer, &Request::LimitOne(transfer, limit)).await?;
+    let words = limit.map_or_else(
+        || "has no limit of its own now".to_owned(),
+        |rate| format!("goes at {rate} at most now"),
+    );
+    ctx.out.say(&format!("transfer {transfer} {words}"));
+    ctx.out.json(&Line::Limit { transfer, limit_bps: limit.map(Rate::bytes) })
 }

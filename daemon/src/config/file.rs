@@ -114,7 +114,8 @@ pub(super) const KEYS: [Key; 11] = [
         name: "limit",
         means: &[
             "How fast all transfers together may go: \"off\", a rate such as \"10 MiB/s\" for both ways, or a table with",
-            "up and down, and with others at some hours: when = [{ from = \"08:00\", to = \"18:00\", up = \"1 MiB/s\" }].",
+            "up and down, and with others at some hours: when = [{ days = \"mon-fri\", from = \"08:00\", to = \"18:00\",",
+            "up = \"1 MiB/s\" }].",
         ],
         read: |values, value, _| set(&mut values.limit, load::limit(value)),
     },

@@ -2,7 +2,7 @@
 
 use p2p_protocol::{
     limits::{MAX_RUNNING, MAX_RUNNING_PER_TARGET},
-    rate::{Change, Hours, Limits, Minute, Rate, RateError, Timetable, parse_minute},
+    rate::{Change, Days, Hours, Limits, Minute, Rate, RateError, Timetable, parse_minute},
 };
 use toml::{Spanned, Table, de::DeValue};
 
@@ -64,23 +64,29 @@ pub(super) fn limit(value: &Spanned<DeValue<'_>>) -> Result<Timetable, Mistake> 
 }
 
 fn hours(value: &Spanned<DeValue<'_>>) -> Result<Hours, Mistake> {
-    let wants = "a table with from, to, up and down";
+    let wants = "a table with days, from, to, up and down";
     let table =
         value.get_ref().as_table().ok_or((value.span(), FileProblem::Type { key: "limit.when", wants }))?;
-    let (mut from, mut to, mut change) = (None, None, Change::default());
+    let (mut from, mut to, mut days, mut change) = (None, None, None, Change::default());
     for (key, value) in table {
         match key.get_ref().as_ref() {
+            "days" => days = Some(these_days(value)?),
             "from" => from = Some(minute("limit.when.from", value)?),
             "to" => to = Some(minute("limit.when.to", value)?),
             "up" => change.up = Some(rate("limit.when.up", value)?),
             "down" => change.down = Some(rate("limit.when.down", value)?),
-            other => return Err((key.span(), unknown("limit.when", other, "from, to, up and down"))),
+            other => return Err((key.span(), unknown("limit.when", other, "days, from, to, up and down"))),
         }
     }
+    let whole_days = days.is_some();
+    let days = days.unwrap_or(Days::ALL);
     match (from, to) {
-        (Some(from), Some(to)) if from != to => Ok(Hours { from, to, change }),
+        (Some(from), Some(to)) if from != to => Ok(Hours { days, from, to, change }),
+        (None, None) if whole_days => Ok(Hours { days, from: 0, to: 0, change }),
         (Some(_), Some(_)) => Err(mistake("limit.when", value, "from and to are the same".to_owned())),
-        _ => Err(mistake("limit.when", value, "it needs both from and to, like \"08:00\"".to_owned())),
+        _ => {
+            Err(mistake("limit.when", value, "it needs both from and to, like \"08:00\", or days".to_owned()))
+        }
     }
 }
 
@@ -92,6 +98,11 @@ fn minute(key: &'static str, value: &Spanned<DeValue<'_>>) -> Result<Minute, Mis
     let text = string(key, value)?;
     parse_minute(text)
         .ok_or_else(|| mistake(key, value, format!("{text:?} is no time of day; write it like \"08:30\"")))
+}
+
+fn these_days(value: &Spanned<DeValue<'_>>) -> Result<Days, Mistake> {
+    let key = "limit.when.days";
+    string(key, value)?.parse().map_err(|why| mistake(key, value, why))
 }
 
 /// A rate, or `off` for none.
@@ -121,11 +132,18 @@ pub(super) fn shown(timetable: &Timetable) -> toml::Value {
 }
 
 fn shown_hours(hours: &Hours) -> toml::Value {
-    let Hours { from, to, change: Change { up, down } } = hours;
+    let Hours { days, from, to, change: Change { up, down } } = hours;
     let time = |minute: &Minute| format!("{:02}:{:02}", minute / 60, minute % 60);
     let mut table = Table::new();
-    table.insert("from".to_owned(), time(from).into());
-    table.insert("to".to_owned(), time(to).into());
+    // Only whole days begin where they end.
+    let whole = from == to;
+    if whole || *days != Days::ALL {
+        table.insert("days".to_owned(), days.to_string().into());
+    }
+    if !whole {
+        table.insert("from".to_owned(), time(from).into());
+        table.insert("to".to_owned(), time(to).into());
+    }
     for (key, rate) in [("up", up), ("down", down)] {
         if let Some(rate) = rate {
             table.insert(key.to_owned(), word(*rate));

@@ -1,6 +1,6 @@
 use std::{collections::HashMap, fs};
 
-use p2p_protocol::rate::{Change, Hours, Limits};
+use p2p_protocol::rate::{Change, Days, Hours, Limits};
 
 use super::*;
 
@@ -312,11 +312,23 @@ fn limits_are_one_rate_or_a_table_with_hours() {
     let limit = |text: &str| World::new().file(text).settings().limit.value;
     let rate = |text: &str| Some(text.parse().unwrap());
     assert_eq!(limit("limit = '10 MiB/s'").always, Limits { up: rate("10M"), down: rate("10M") });
-    let table = "[limit]\nup = '5 MiB/s'\n[[limit.when]]\nfrom = '22:00'\nto = '06:30'\nup = 'off'\ndown = '1 MiB/s'\n";
+    let table = "[limit]\nup = '5 MiB/s'\n[[limit.when]]\nfrom = '22:00'\nto = '06:30'\nup = 'off'\ndown = '1 MiB/s'\n\
+        [[limit.when]]\ndays = 'fri-sun'\nup = '1 MiB/s'\n[[limit.when]]\ndays = 'mon'\nfrom = '08:00'\nto = '09:00'\n";
     let found = limit(table);
     assert_eq!(found.always, Limits { up: rate("5M"), down: None });
     let change = Change { up: Some(None), down: Some(rate("1M")) };
-    assert_eq!(found.hours, [Hours { from: 22 * 60, to: 6 * 60 + 30, change }]);
+    let days = |text: &str| text.parse().unwrap();
+    let whole = Hours {
+        days: days("fri-sun"),
+        from: 0,
+        to: 0,
+        change: Change { up: rate("1M").map(Some), down: None },
+    };
+    let monday = Hours { days: days("mon"), from: 8 * 60, to: 9 * 60, change: Change::default() };
+    assert_eq!(
+        found.hours,
+        [Hours { days: Days::ALL, from: 22 * 60, to: 6 * 60 + 30, change }, whole, monday]
+    );
     let shown = World::new().file(table).settings().for_people();
     let shown = shown.lines().find(|line| line.starts_with("limit = ")).unwrap();
     let (text, _) = shown.split_once("  # from").unwrap();
@@ -328,8 +340,9 @@ fn limits_are_one_rate_or_a_table_with_hours() {
         ("limit.when = 1", "[[limit.when]]"),
         ("limit.when = [{ from = '08:00' }]", "both from and to"),
         ("limit.when = [{ from = '08:00', to = '08:00' }]", "the same"),
+        ("limit.when = [{ days = 'mo-fr', up = '1M' }]", "are no days"),
         ("limit.when = [{ from = '8', to = '09:00' }]", "no time of day"),
-        ("limit.when = [{ from = '08:00', to = '09:00', at = 1 }]", "only from, to, up and down"),
+        ("limit.when = [{ from = '08:00', to = '09:00', at = 1 }]", "only days, from, to, up and down"),
     ] {
         let error = World::new().file(wrong).error();
         assert!(error.contains(":1:") && error.contains(says), "{wrong}: {error}");

@@ -114,7 +114,10 @@ impl Handlers {
                 events.answer(sessions.prioritise(number, priority).map(|()| Event::Ok)).await
             }
             Request::Limit { change, reset } => {
-                events.say(Event::Limits(sessions.limiter().change(change, reset))).await
+                events.answer(sessions.change_limits(change, reset).await.map(Event::Limits)).await
+            }
+            Request::LimitOne(number, limit) => {
+                events.answer(sessions.limit(number, limit).map(|()| Event::Ok)).await
             }
             Request::Log(request) => match sessions.log(request) {
                 Ok(entries) => {

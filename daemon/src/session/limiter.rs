@@ -8,7 +8,7 @@ use std::{
 
 use p2p_protocol::{
     limits::{MIN_RATE, PIECE_LEN},
-    rate::{Bucket, Change, InForce, Limits, Minute, Rate, Source, Timetable},
+    rate::{Bucket, Change, InForce, Limits, Minute, Rate, Source, Timetable, Weekday},
 };
 use tokio::{
     sync::{Notify, watch},
@@ -31,7 +31,7 @@ const FELT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Limiter {
     timetable: Timetable,
-    /// What a command set, over what the config says.
+    /// What a command set, over what the config says. It outlives the daemon.
     command: Mutex<Option<Limits>>,
     in_force: Mutex<InForce>,
     up: Arc<Valve>,
@@ -39,11 +39,12 @@ pub(crate) struct Limiter {
 }
 
 impl Limiter {
-    /// What the config says holds.
-    pub(crate) fn new(timetable: Timetable) -> Arc<Self> {
+    /// What a command has set holds, or else what the config says.
+    pub(crate) fn new(timetable: Timetable, command: Option<Limits>) -> Arc<Self> {
         let in_force = InForce { limits: timetable.always, source: Source::Config };
         let (up, down) = (Arc::new(Valve::new(None)), Arc::new(Valve::new(None)));
-        let limiter = Self { timetable, command: Mutex::default(), in_force: Mutex::new(in_force), up, down };
+        let limiter =
+            Self { timetable, command: Mutex::new(command), in_force: Mutex::new(in_force), up, down };
         limiter.refresh();
         Arc::new(limiter)
     }
@@ -63,7 +64,12 @@ impl Limiter {
         *lock(&self.in_force)
     }
 
-    /// Other limits from now on, until the daemon ends or the next change; `reset` goes back to the config first.
+    /// What a command has set.
+    pub(crate) fn command(&self) -> Option<Limits> {
+        *lock(&self.command)
+    }
+
+    /// Other limits from now on, until the next change; `reset` goes back to the config first.
     pub(crate) fn change(&self, change: Change, reset: bool) -> InForce {
         {
             let mut command = lock(&self.command);
@@ -80,8 +86,8 @@ impl Limiter {
     }
 
     fn by_clock(&self) -> InForce {
-        let minute = if self.timetable.hours.is_empty() { 0 } else { minute_of_day() };
-        let (limits, by_hour) = self.timetable.at(minute);
+        let (day, minute) = if self.timetable.hours.is_empty() { (0, 0) } else { day_and_minute() };
+        let (limits, by_hour) = self.timetable.at(day, minute);
         InForce { limits, source: if by_hour { Source::Hours } else { Source::Config } }
     }
 
@@ -111,10 +117,12 @@ impl Limiter {
     }
 }
 
-/// Where the clock on this machine's wall is.
-fn minute_of_day() -> Minute {
-    let time = jiff::Zoned::now().time();
-    Minute::try_from(i32::from(time.hour()) * 60 + i32::from(time.minute())).unwrap_or_default()
+/// Where the calendar and the clock on this machine's wall are.
+fn day_and_minute() -> (Weekday, Minute) {
+    let now = jiff::Zoned::now();
+    let (day, time) = (now.weekday().to_monday_zero_offset(), now.time());
+    let minute = i32::from(time.hour()) * 60 + i32::from(time.minute());
+    (day.unsigned_abs(), Minute::try_from(minute).unwrap_or_default())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -252,10 +260,24 @@ impl Flow {
 
     /// Lets so many bytes pass, when it is their turn.
     pub(crate) async fn pass(&self, bytes: u64) {
-        let own = self.own.pass(bytes).await;
+        let own = self.pass_own(bytes).await;
         let shared = self.shared.pass(bytes).await;
         if own || shared {
             self.feel();
+        }
+    }
+
+    /// The same for its own limit alone, which may change meanwhile.
+    async fn pass_own(&self, bytes: u64) -> bool {
+        let mut wish = self.wish.clone();
+        loop {
+            let limit = wish.borrow_and_update().limit;
+            self.own.set(limit);
+            tokio::select! {
+                biased;
+                waited = self.own.pass(bytes) => return waited,
+                Ok(()) = wish.changed() => {}
+            }
         }
     }
 
@@ -288,7 +310,10 @@ impl Flow {
 
 #[cfg(test)]
 mod tests {
+    use p2p_protocol::{FileId, PeerId};
+
     use super::*;
+    use crate::session::spec::Spec;
 
     fn rate(text: &str) -> Option<Rate> {
         Some(text.parse().unwrap())
@@ -321,9 +346,31 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn another_limit_of_a_transfer_counts_for_what_waits_already() {
+        let spec = Spec::Serve { peer: PeerId([1; 32]), file_id: FileId([2; 32]) };
+        let job = Job::new(1, spec, "f".into(), "peer".into());
+        job.limit(rate("1 KiB/s"));
+        let flow = Flow::new(&job, &Arc::new(Valve::new(None)));
+        flow.pass(1 << 30).await;
+        let waiting = tokio::spawn({
+            let flow = flow.clone();
+            async move { flow.pass(1 << 20).await }
+        });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(!waiting.is_finished());
+        let begun = Instant::now();
+        job.limit(rate("512 MiB/s"));
+        waiting.await.unwrap();
+        assert!((1..4).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+        job.limit(None);
+        flow.pass(u64::MAX).await;
+        assert_eq!(flow.rate(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_command_counts_until_it_is_taken_back() {
         let always = Limits { up: rate("5M"), down: None };
-        let limiter = Limiter::new(Timetable { always, hours: Vec::new() });
+        let limiter = Limiter::new(Timetable { always, hours: Vec::new() }, None);
         assert_eq!(limiter.in_force(), InForce { limits: always, source: Source::Config });
         let down = Change { up: None, down: Some(rate("2M")) };
         let both = Limits { up: rate("5M"), down: rate("2M") };
@@ -333,6 +380,8 @@ mod tests {
         assert_eq!(limiter.change(off, false).limits, Limits::default());
         assert!(!limiter.up().pass(u64::MAX).await);
         assert_eq!(limiter.change(down, true), InForce { limits: both, source: Source::Command });
+        let again = Limiter::new(Timetable { always, hours: Vec::new() }, limiter.command());
+        assert_eq!(again.in_force(), limiter.in_force());
         let reset = limiter.change(Change::default(), true);
         assert_eq!(reset, InForce { limits: always, source: Source::Config });
     }

@@ -24,6 +24,7 @@ mod job;
 mod join;
 mod lanes;
 mod limiter;
+mod limits;
 mod links;
 mod listing;
 mod pause;
@@ -170,6 +171,7 @@ impl Sessions {
     ) -> Result<Arc<Self>, RunError> {
         let Terms { inbox, accept, confined_to, secret, load, hooks: (hooks, home) } = terms;
         let registry = Arc::new(Registry::load(store.clone())?);
+        let limiter = Limiter::new(load.limit, limits::kept(&store)?);
         let pool = Pool::daemon();
         let lanes = Lanes::new(load.max_transfers, load.max_transfers_per_peer);
         let sessions = Arc::new(Self {
@@ -183,7 +185,7 @@ impl Sessions {
             confined_to,
             secret,
             pool,
-            limiter: Limiter::new(load.limit),
+            limiter,
             delivered: Mutex::default(),
             outgoing: Arc::new(Semaphore::new((OUTGOING_BUDGET / provide::MEMORY_UNIT) as usize)),
             manifests: Arc::new(Semaphore::new((MANIFEST_BUDGET / folder::LIST_UNIT) as usize)),

@@ -49,7 +49,7 @@ impl Sessions {
         self.changed(&job, changed)
     }
 
-    fn changed(&self, job: &Job, changed: bool) -> Result<(), RunError> {
+    pub(super) fn changed(&self, job: &Job, changed: bool) -> Result<(), RunError> {
         if !changed {
             let message = format!("transfer {} is over already", job.number());
             return Err(RunError::new(Failure::Conflict, message));

@@ -88,3 +88,53 @@ fn one_transfer_can_be_slower_than_the_others_and_stays_so_over_a_restart() {
     data::assert_same(&slow, &b.inbox().join("slow.bin"));
     a.cli().json(words!["send", quick, "--to", b.address(), "--limit", "fast"]).exits(2);
 }
+
+#[test]
+fn limits_that_a_command_set_outlive_the_daemon_until_they_are_taken_back() {
+    let mut a = Daemon::start_in("a", Place::new().config("limit = '2 MiB/s'\n"));
+    let (config, ours) = ((Some(2 * MIB), Some(2 * MIB)), (Some(5 * MIB), Some(2 * MIB)));
+    let (up, down, source) = limits(&a.cli(), &["--up", "5 MiB/s"]);
+    assert_eq!(((up, down), source.as_str()), (ours, "command"));
+    a.kill9();
+    a.start_again();
+    let status = a.status();
+    assert_eq!(
+        (&status["limits"]["up_bps"], &status["limits"]["source"]),
+        (&(5 * MIB).into(), &"command".into())
+    );
+    let shown = a.cli().run(words!["status"]).success().text();
+    assert!(shown.contains("p2p limit --reset"), "{shown}");
+    let (up, down, source) = limits(&a.cli(), &["--reset"]);
+    assert_eq!(((up, down), source.as_str()), (config, "config"));
+    a.restart();
+    let (up, down, source) = limits(&a.cli(), &[]);
+    assert_eq!(((up, down), source.as_str()), (config, "config"));
+}
+
+#[test]
+fn the_limit_of_one_transfer_changes_while_it_runs_and_stays_changed() {
+    let Pair { mut a, b } = Pair::new();
+    let file = a.new_file("f.bin", 1, 16 * MIB);
+    let words = words!["send", file, "--to", b.address(), "--limit", "1 MiB/s"];
+    let mut sending = a.cli().start_json(words);
+    let transfer = sending.wait_for_event("started")["transfer"].to_string();
+    sending.wait_for_verified(MIB / 2);
+    let limit =
+        |a: &Daemon| a.cli().json(words!["show", transfer]).success().event("detail")["limit_bps"].clone();
+    let said = a.cli().json(words!["limit", transfer, "1 KiB/s"]).success();
+    assert_eq!(said.event("limit")["limit_bps"], 1024, "{said}");
+    assert_eq!(limit(&a), 1024);
+    sending.kill9();
+    a.restart();
+    assert_eq!(limit(&a), 1024);
+    // With it, this would take hours.
+    a.cli().json(words!["limit", transfer, "off"]).success();
+    assert!(limit(&a).is_null());
+    a.cli().json(words!["wait", transfer]).success();
+
+    data::assert_same(&file, &b.inbox().join("f.bin"));
+    a.cli().json(words!["limit", transfer, "1 MiB/s"]).exits(9);
+    a.cli().json(words!["limit", "999", "off"]).exits(6);
+    a.cli().json(words!["limit", transfer]).exits(2);
+    a.cli().json(words!["limit", transfer, "off", "--off"]).exits(2);
+}

@@ -70,6 +70,14 @@ impl Job {
         !self.is_over()
     }
 
+    /// Lets it go no faster than that from now on; false if it is over.
+    pub(crate) fn limit(&self, limit: Option<Rate>) -> bool {
+        if !self.is_over() {
+            self.wish.send_modify(|wish| wish.limit = limit);
+        }
+        !self.is_over()
+    }
+
     /// Makes it wait from now on; false if it is over.
     pub(crate) fn pause(&self) -> bool {
         if self.is_over() {

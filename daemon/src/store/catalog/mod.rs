@@ -8,6 +8,7 @@ mod jobs;
 mod log;
 mod queue;
 mod schema;
+mod settings;
 mod shares;
 mod tickets;
 

@@ -68,6 +68,12 @@ const STEPS: &[&str] = &[
     );
     CREATE INDEX log_by_transfer ON log (transfer);
 ",
+    "
+    CREATE TABLE settings (
+        name TEXT PRIMARY KEY,
+        value TEXT NOT NULL
+    );
+",
 ];
 
 /// The newest schema that this program knows.

@@ -55,11 +55,16 @@ fn what_is_stored_is_there_after_a_restart() {
         let done = JobRow { number: first, ..row(State::Done) };
         catalog.update_job(&done, &[]).unwrap();
         catalog.put_share(&share).unwrap();
+        for value in [Some("old"), None, Some("new")] {
+            catalog.put_setting("limits", value.map(str::to_owned)).unwrap();
+            assert_eq!(catalog.setting("limits").unwrap().as_deref(), value);
+        }
         catalog.put_receipt(peer, id, Path::new("/in/x")).unwrap();
         assert_eq!(catalog.put_hash(stamp, id).unwrap(), []);
         vec![done, JobRow { number: second, ..row(State::Active) }]
     };
     let catalog = Catalog::open(&home, Arc::new(System)).unwrap();
+    assert_eq!(catalog.setting("limits").unwrap().as_deref(), Some("new"));
     assert_eq!(catalog.jobs().unwrap(), expected);
     assert_eq!(catalog.share(id).unwrap(), Some(share));
     assert_eq!(catalog.share(FileId([9; 32])).unwrap(), None);
