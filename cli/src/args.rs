@@ -1,13 +1,12 @@
 //! What was typed. What will run is made of it in `commands`.
 
+mod how;
+
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use p2p_protocol::{
     ByteRange, FileId, PeerId,
-    control::Wishes,
-    queue::Priority,
-    rate::Rate,
     rules::{Acceptance, Exists, Size},
 };
 
@@ -17,6 +16,7 @@ use crate::{
     format::Bound,
     wanted::{self, Wanted},
 };
+pub(crate) use how::{How, Level};
 
 /// Move files straight between two machines, verified and resumable.
 #[derive(Debug, Parser)]
@@ -280,47 +280,6 @@ pub(crate) struct Key {
     /// Accept this key at the target and no other
     #[arg(long, value_name = "ID", conflicts_with = "accept_new_key", add = complete::peer_ids())]
     pub(crate) peer: Option<PeerId>,
-}
-
-/// How a transfer is to be done.
-#[derive(Clone, Copy, Debug, Default, Args)]
-pub(crate) struct How {
-    /// What comes first where not all can run at a time
-    #[arg(long, value_enum, value_name = "LEVEL")]
-    pub(crate) priority: Option<Level>,
-    /// How fast it may go at most, like 500KiB/s, 10MiB/s or 100Mbit/s
-    #[arg(long, value_name = "RATE")]
-    pub(crate) limit: Option<Rate>,
-    /// Yield to whatever else is on the way, and come after all other transfers
-    #[arg(long)]
-    pub(crate) background: bool,
-}
-
-impl From<How> for Wishes {
-    fn from(how: How) -> Self {
-        Self { priority: how.priority.map(Priority::from), limit: how.limit, background: how.background }
-    }
-}
-
-/// What a transfer comes before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Level {
-    /// Before all others.
-    High,
-    /// As most.
-    Normal,
-    /// When nothing else waits.
-    Low,
-}
-
-impl From<Level> for Priority {
-    fn from(level: Level) -> Self {
-        match level {
-            Level::High => Self::High,
-            Level::Normal => Self::Normal,
-            Level::Low => Self::Low,
-        }
-    }
 }
 
 #[derive(Debug, Args)]

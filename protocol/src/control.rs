@@ -11,6 +11,7 @@ mod progress;
 mod status;
 #[cfg(test)]
 mod tests;
+mod wishes;
 
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +33,7 @@ pub use log::{Happening, LogEntry, LogRequest};
 pub use peer::{PeerInfo, Standing};
 pub use progress::Progress;
 pub use status::{Confinement, Probe, Status, Writing};
+pub use wishes::{KeyPolicy, Output, Wishes};
 
 /// Version of this conversation. It changes with every change of the types below.
 pub const VERSION: u16 = 17;
@@ -209,41 +211,6 @@ pub struct FetchRequest {
     pub wishes: Wishes,
     /// Whether to answer with the transfer's number alone.
     pub detach: bool,
-}
-
-/// How a transfer is to be done. What is not named stays as it is where the transfer is there already.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Wishes {
-    /// What it comes before.
-    pub priority: Option<Priority>,
-    /// How fast it may go.
-    pub limit: Option<Rate>,
-    /// Whether it is to yield to whatever else is on its way, from its next connection on.
-    pub background: bool,
-}
-
-/// Where a fetched file goes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Output {
-    /// Into the inbox, under the provider's name.
-    Inbox,
-    /// To this absolute path: into it if it is a folder, else under this very name.
-    Path(Vec<u8>),
-    /// To the client, as [`Event::Data`].
-    Stdout,
-    /// To this absolute path, in place of the older copy that may be there, of which what is right is not moved.
-    Update(Vec<u8>),
-}
-
-/// What to do about the key found at a target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum KeyPolicy {
-    /// It must be pinned for that target, or belong to a trusted peer.
-    Known,
-    /// An unknown one is pinned; a changed one is still refused.
-    AcceptNew,
-    /// It must be this one, which replaces the target's pin.
-    Exactly(PeerId),
 }
 
 /// `p2p share`.

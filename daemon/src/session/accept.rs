@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Sessions, blocking,
     budget::Allowance,
+    ending::Ending,
     error::RunError,
     folder,
     goal::{Goal, as_provider_counts},
@@ -24,7 +25,7 @@ use super::{
     links::{ChunkQueue, Link, Opened},
     provide::{End, Opening, Providing, provide},
     receipts::Receipt,
-    receive::{Ending, Receiving, receive},
+    receive::{Receiving, receive},
     run::answer,
     say, shares,
     spec::Spec,

@@ -12,6 +12,7 @@ mod destination;
 mod dry_run;
 
 mod early;
+mod ending;
 mod error;
 mod folder;
 mod follow;

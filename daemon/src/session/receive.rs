@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     blocking,
     budget::{Allowance, Pool},
+    ending::Ending,
     error::RunError,
     incoming::Incoming,
     job::Job,
@@ -39,11 +40,10 @@ use super::{
     provide::closed_early,
     registry::Registry,
     say,
-    stdout::StdoutFeed,
     waits::Waits,
 };
 use crate::{
-    store::{Partial, PublishName, Published, Remark, StoreError},
+    store::{Partial, Published, Remark, StoreError},
     transport::{ChunkReceiver, ControlStream},
     workers::Workers,
 };
@@ -79,22 +79,6 @@ pub(crate) struct Receiving<'a> {
     pub(crate) fetchable: bool,
     /// Ends the run without ending the transfer.
     pub(crate) stop: CancellationToken,
-}
-
-/// Notes something down about a published file.
-type Afterwards = dyn Fn(FileId, &Published) -> Result<(), StoreError> + Send + Sync;
-
-/// What becomes of the complete file.
-pub(crate) enum Ending {
-    /// It is published under this name, or the next free one like it.
-    Publish {
-        /// The name.
-        name: PublishName,
-        /// What to note down before the provider is told.
-        afterwards: Arc<Afterwards>,
-    },
-    /// It has gone to a client and is not kept.
-    Stdout(StdoutFeed),
 }
 
 /// What a task of the run has to say.
