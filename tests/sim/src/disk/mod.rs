@@ -80,11 +80,14 @@ impl Shared {
     }
 }
 
-/// Memory, where the system has a file system in it.
+/// Memory, where the system has a file system in it. What comes behind the prefix is drawn from the clock alone, which is the
+/// same in every run: without the process's real number runs that go on beside each other would want the same name, and
+/// the draw of another one would be missing in what follows from the seed.
 fn fast_folder() -> TempDir {
+    let prefix = format!("p2p-sim-{:010}-", rustix::process::getpid().as_raw_nonzero());
     let builder = || {
         let mut builder = tempfile::Builder::new();
-        builder.prefix("p2p-sim-");
+        builder.prefix(&prefix);
         builder
     };
     builder().tempdir_in("/dev/shm").or_else(|_| builder().tempdir()).unwrap()
