@@ -44,7 +44,7 @@ fn what_is_too_large_or_too_much_is_refused_with_the_numbers() {
         a.new_file("second", 3, MIB + 1),
     );
     let refused = send(&a, &b, &large).exits(5);
-    assert!(refused.stderr.contains("2097152"), "{refused}");
+    assert!(refused.stderr.contains("2.0 MiB"), "{refused}");
     send(&a, &b, &first).success();
     let refused = send(&a, &b, &second).exits(5);
     assert!(refused.stderr.contains("1.0 MiB of it are left"), "{refused}");
