@@ -96,5 +96,5 @@ fn a_peer_that_does_not_trust_this_machine_says_so() {
 
     // A key that is not known yet is shown, and pinned by nobody.
     let stranger = b.cli().run(words!["doctor", a.address()]).exits(5);
-        assert!(stranger.stderr.contains(&format!("peers trust {} --address", a.peer())), "{stranger}");
+    assert!(stranger.stderr.contains(&format!("peers trust {} --address", a.peer())), "{stranger}");
 }

@@ -48,7 +48,7 @@ fn patterns_that_leave_nothing_are_refused() {
     let folder = a.place().root().join("folder");
     std::fs::create_dir(&folder).unwrap();
     std::fs::write(folder.join("file"), "x").unwrap();
-        for (pattern, why) in [("*", "exclude"), ("[", "a [ has no ]")] {
+    for (pattern, why) in [("*", "exclude"), ("[", "a [ has no ]")] {
         let words = words!["send", folder, "--exclude", pattern, "--to", b.address(), "--peer", b.peer()];
         let refused = a.cli().run(words).exits(2);
         assert!(refused.stderr.contains(why), "{refused}");
