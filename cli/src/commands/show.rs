@@ -8,7 +8,7 @@ use p2p_protocol::{
 
 use super::{
     list::now_ms,
-    together::{self, Named},
+    together::{self, Named, Words},
 };
 use crate::{
     client,
@@ -46,7 +46,11 @@ async fn one(ctx: &Context, transfer: u64) -> Result<(), CliError> {
             .map(|(chunk, reason)| FailedChunk { chunk: *chunk, reason: chunk_failure(*reason) })
             .collect(),
     })?;
-    lines(detail, now_ms()).iter().try_for_each(|line| ctx.out.print(line))?;
+    let batches = match detail.summary.batch {
+        Some(_) => Words::of(&together::all(ctx).await?),
+        None => Words::of(&[]),
+    };
+    lines(detail, batches.of_transfer(transfer), now_ms()).iter().try_for_each(|line| ctx.out.print(line))?;
     for (number, row) in map::draw(detail, ctx.out.width().saturating_sub(INDENT)).iter().enumerate() {
         let label = if number == 0 { "  map" } else { "" };
         ctx.out.paint(&format!("{label:<indent$}", indent = INDENT as usize), row)?;
@@ -67,7 +71,7 @@ fn missing(detail: &Detail) -> Vec<Missing> {
     detail.missing.iter().map(|range| Missing::new(*range, detail.chunk_len, total)).collect()
 }
 
-fn lines(detail: &Detail, now_ms: u64) -> Vec<String> {
+fn lines(detail: &Detail, batch: Option<&str>, now_ms: u64) -> Vec<String> {
     let summary = &detail.summary;
     let progress = &summary.progress;
     let mut lines =
@@ -101,12 +105,8 @@ fn lines(detail: &Detail, now_ms: u64) -> Vec<String> {
     if let Some(file_id) = summary.file_id {
         row("file id", file_id.to_string());
     }
-    if let Some(batch) = summary.batch {
-        let place = batch.position.saturating_add(1);
-        row(
-            "together",
-            format!("{place} of {} that are one offer: all are b{}", batch.count, summary.transfer),
-        );
+    if let Some(batch) = batch {
+        row("together", format!("{batch} that are one offer"));
     }
     if let Some(path) = &summary.path {
         row("path", path.clone());
@@ -225,7 +225,7 @@ mod tests {
         let missing = [(103, 152), (255, 1)].map(|(start, count)| ChunkRange { start, count }).to_vec();
         let detail =
             Detail { summary, chunk_len: 4 << 20, missing, failed_chunks: vec![(12, ChunkFailure::Corrupt)] };
-        insta::assert_snapshot!(lines(&detail, 1_190_000).join("\n"));
+        insta::assert_snapshot!(lines(&detail, None, 1_190_000).join("\n"));
     }
 
     #[test]
@@ -239,14 +239,16 @@ mod tests {
         let mut limited = detail.clone();
         limited.summary.progress.limited = true;
         limited.summary.limit = "94 MiB/s".parse().ok();
-        let shown = lines(&limited, 1_190_000).join("\n");
+        let together = lines(&detail, Some("b3, 2 of 4"), 1_190_000).join("\n");
+        assert!(together.contains("together  b3, 2 of 4 that are one offer"), "{together}");
+        let shown = lines(&limited, None, 1_190_000).join("\n");
         assert!(shown.contains("7 s left, held back by a limit\n  limit     94 MiB/s"), "{shown}");
-        let shown = lines(&detail, 1_190_000).join("\n");
+        let shown = lines(&detail, None, 1_190_000).join("\n");
         assert!(shown.contains("moving at 93.0 MiB/s, parallel, 8 streams, 7 s left"), "{shown}");
         assert!(shown.contains("and 10 more ranges"), "{shown}");
         let mut waits = detail;
         waits.summary.progress.waits = Some(Shares { source: 20, hashing: 5, path: 75, ..Shares::default() });
-        let shown = lines(&waits, 1_190_000).join("\n");
+        let shown = lines(&waits, None, 1_190_000).join("\n");
         let line = "  limited   by the way between the two machines: path 75%, source 20%, hashing 5%";
         assert!(shown.contains(line), "{shown}");
     }

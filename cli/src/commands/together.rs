@@ -67,9 +67,14 @@ impl Words {
         Self(words)
     }
 
+    /// What names the batch of a transfer, and which of it this is.
+    pub(crate) fn of_transfer(&self, transfer: u64) -> Option<&str> {
+        self.0.get(&transfer).map(String::as_str)
+    }
+
     /// A transfer's name, and where it belongs.
     pub(crate) fn name(&self, summary: &Summary) -> String {
-        match self.0.get(&summary.transfer) {
+        match self.of_transfer(summary.transfer) {
             Some(word) => format!("{} ({word})", summary.name),
             None => summary.name.clone(),
         }
