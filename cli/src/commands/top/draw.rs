@@ -63,6 +63,9 @@ fn head(model: &Model) -> String {
 }
 
 fn draw_transfers(frame: &mut Frame<'_>, area: Rect, model: &Model, color: bool) {
+    // What limits it goes first where there is little room, then what is left, the way, the peer, the rate.
+    let columns =
+        Columns::fitting([4, 7, 12, BAR as u16 + 5, 11, 11, 10, 16, 12], &[6, 5, 1, 7, 4, 3], area.width);
     let rows = model.transfers.iter().map(|transfer| {
         let [number, way, state, bar, rate, left, by, peer, name] = cells(transfer);
         let look = match transfer.state {
@@ -73,7 +76,7 @@ fn draw_transfers(frame: &mut Frame<'_>, area: Rect, model: &Model, color: bool)
             State::Failed => Style::new().fg(Color::Red),
             State::Cancelled => Style::new().add_modifier(Modifier::DIM),
         };
-        Row::new([
+        columns.row([
             Line::from(number).right_aligned(),
             Line::from(way),
             Line::from(Span::styled(state, look)),
@@ -86,22 +89,45 @@ fn draw_transfers(frame: &mut Frame<'_>, area: Rect, model: &Model, color: bool)
         ])
     });
     let header = ["N", "WAY", "STATE", "VERIFIED", "RATE", "LEFT", "LIMITED BY", "PEER", "NAME"];
-    let widths = [
-        Constraint::Length(4),
-        Constraint::Length(7),
-        Constraint::Length(12),
-        Constraint::Length(BAR as u16 + 5),
-        Constraint::Length(11),
-        Constraint::Length(11),
-        Constraint::Length(10),
-        Constraint::Length(16),
-        Constraint::Fill(1),
-    ];
-    let table = Table::new(rows, widths)
-        .header(Row::new(header).style(bold()))
+    let table = Table::new(rows, columns.constraints())
+        .header(columns.row(header.map(Line::from)).style(bold()))
         .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
     let selected = model.selected.map(|_| model.place());
     frame.render_stateful_widget(table, area, &mut TableState::new().with_selected(selected));
+}
+
+/// The columns of a table for which there is room.
+struct Columns<const N: usize> {
+    widths: [u16; N],
+    /// Those that are shown, in their order.
+    shown: Vec<usize>,
+}
+
+impl<const N: usize> Columns<N> {
+    /// Of these widths, of which the last is the least that will do. The columns in `first_to_go` give way one by one.
+    fn fitting(widths: [u16; N], first_to_go: &[usize], room: u16) -> Self {
+        let mut shown: Vec<usize> = (0..N).collect();
+        let needed = |shown: &[usize]| shown.iter().map(|column| widths[*column] + 1).sum::<u16>() - 1;
+        for column in first_to_go {
+            if needed(&shown) > room {
+                shown.retain(|kept| kept != column);
+            }
+        }
+        Self { widths, shown }
+    }
+
+    fn constraints(&self) -> Vec<Constraint> {
+        let width = |column: &usize| match *column {
+            column if column + 1 == N => Constraint::Fill(1),
+            column => Constraint::Length(self.widths[column]),
+        };
+        self.shown.iter().map(width).collect()
+    }
+
+    fn row<'a>(&self, cells: [Line<'a>; N]) -> Row<'a> {
+        let shown = |(column, cell)| self.shown.contains(&column).then_some(cell);
+        Row::new(cells.into_iter().enumerate().filter_map(shown))
+    }
 }
 
 fn cells(transfer: &Summary) -> [String; 9] {
@@ -159,6 +185,7 @@ fn shown_peers(model: &Model) -> Vec<&PeerInfo> {
 }
 
 fn draw_peers(frame: &mut Frame<'_>, area: Rect, model: &Model, peers: &[&PeerInfo]) {
+    let columns = Columns::fitting([16, 8, 9, 9, 11, 11, 10], &[6, 1, 3], area.width);
     let rows = peers.iter().map(|peer| {
         let of_peer = || model.transfers.iter().filter(|transfer| transfer.peer == Some(peer.id)).cloned();
         let (up, down) = Model::rates(of_peer());
@@ -168,7 +195,7 @@ fn draw_peers(frame: &mut Frame<'_>, area: Rect, model: &Model, peers: &[&PeerIn
             Standing::Trusted => "trusted",
             Standing::Pending => "pending",
         };
-        Row::new([
+        columns.row([
             Line::from(peer.name.as_deref().map_or_else(|| peer.id.short(), printable)),
             Line::from(standing),
             Line::from(if peer.connected { "connected" } else { "away" }),
@@ -178,17 +205,9 @@ fn draw_peers(frame: &mut Frame<'_>, area: Rect, model: &Model, peers: &[&PeerIn
             Line::from(printable(&peer.addresses.first().cloned().unwrap_or_default())),
         ])
     });
-    let widths = [
-        Constraint::Length(16),
-        Constraint::Length(8),
-        Constraint::Length(9),
-        Constraint::Length(9),
-        Constraint::Length(11),
-        Constraint::Length(11),
-        Constraint::Fill(1),
-    ];
     let header = ["PEER", "STANDING", "", "TRANSFERS", "UP", "DOWN", "ADDRESS"];
-    let table = Table::new(rows, widths).header(Row::new(header).style(bold()).top_margin(1));
+    let header = columns.row(header.map(Line::from)).style(bold()).top_margin(1);
+    let table = Table::new(rows, columns.constraints()).header(header);
     frame.render_widget(table, area);
 }
 
@@ -275,6 +294,31 @@ pub(super) mod tests {
     #[test]
     fn all_is_in_the_picture() {
         insta::assert_snapshot!(shown(&model(), 110, 14));
+    }
+
+    #[test]
+    fn where_there_is_little_room_what_matters_least_gives_way() {
+        let header = |width| {
+            let picture = shown(&model(), width, 14);
+            let words = |first: &str| {
+                let line =
+                    picture.lines().find(|line| line.trim_start_matches(['"', ' ']).starts_with(first));
+                line.unwrap()
+                    .split_whitespace()
+                    .map(|word| word.trim_matches('"'))
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            };
+            (words("N "), words("PEER"))
+        };
+        let (all, peers) = (
+            "N WAY STATE VERIFIED RATE LEFT LIMITED BY PEER NAME",
+            "PEER STANDING TRANSFERS UP DOWN ADDRESS",
+        );
+        let said = |transfers: &str, peers: &str| (format!("{transfers} "), format!("{peers} "));
+        assert_eq!(header(110), said(all, peers));
+        assert_eq!(header(80), said("N STATE VERIFIED RATE PEER NAME", peers));
+        assert_eq!(header(60), said("N STATE VERIFIED RATE NAME", "PEER TRANSFERS UP DOWN"));
     }
 
     #[test]
