@@ -140,8 +140,8 @@ impl Sessions {
         let (geometry, path) = (asked.permit.geometry(), name.as_ref().map(|name| name.path_in(&folder)));
         let would = match (&name, &goal.bytes) {
             (_, Some(bytes)) => {
-                let chunks = bytes.start / geometry.chunk_len()..bytes.end.div_ceil(geometry.chunk_len());
-                let bytes = chunks.map(|chunk| geometry.len_of(chunk as u32)).sum();
+                let bytes = geometry.chunks_with(bytes.clone()).map(|chunk| geometry.len_of(chunk)).sum();
+
                 WouldTake { files, bytes }
             }
             // What goes to standard output is fetched whole, unless it was begun before.

@@ -23,31 +23,22 @@ impl Partial {
         name: &PublishName,
         bytes: Range<u64>,
     ) -> Result<Published, StoreError> {
-        {
-            let mut journal = self.journal();
-            if journal.ended {
-                return Err(StoreError::Removed { path: self.path_of(PART) });
+        let mut journal = self.journal();
+        self.check_publishable(&journal, name)?;
+        let (file, id) = self.cut(&bytes)?;
+        let published = self.place_cut(name, &file, id, bytes.end - bytes.start)?;
+        if !self.has_more_than(&bytes) {
+            journal.ended = true;
+            if let Err(error) = remove_files(&self.store, &self.folder, &self.partials, &self.stem()) {
+                tracing::warn!(%error, "what is left of a partial could not be removed");
             }
-            if !name.is_one_component() {
-                let error = io::Error::new(io::ErrorKind::InvalidFilename, "it names no file");
-                return Err(StoreError::io("publish as", &self.folder.path.join(name.variant(0)))(error));
-            }
-            self.check_place()?;
-            let (file, id) = self.cut(&bytes)?;
-            let published = self.place_cut(name, &file, id, bytes.end - bytes.start)?;
-            if !self.has_more_than(&bytes) {
-                journal.ended = true;
-                if let Err(error) = remove_files(&self.store, &self.folder, &self.partials, &self.stem()) {
-                    tracing::warn!(%error, "what is left of a partial could not be removed");
-                }
-                return Ok(published);
-            }
-            drop(journal);
-            if let Err(error) = self.park() {
-                tracing::warn!(%error, "what else is here of the file is hashed when it goes on");
-            }
-            Ok(published)
+            return Ok(published);
         }
+        drop(journal);
+        if let Err(error) = self.park() {
+            tracing::warn!(%error, "what else is here of the file is hashed when it goes on");
+        }
+        Ok(published)
     }
 
     /// Whether there is anything of the file besides the chunks of these bytes.

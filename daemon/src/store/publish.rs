@@ -121,14 +121,7 @@ impl Partial {
     /// are told as [`StoreError::SyncFailed`], to be fetched again.
     pub(crate) fn publish(&self, name: &PublishName) -> Result<Published, StoreError> {
         let mut journal = self.journal();
-        if journal.ended {
-            return Err(StoreError::Removed { path: self.path_of(PART) });
-        }
-        if !name.is_one_component() {
-            let error = io::Error::new(io::ErrorKind::InvalidFilename, "it names no file");
-            return Err(StoreError::io("publish as", &self.folder.path.join(name.variant(0)))(error));
-        }
-        self.check_place()?;
+        self.check_publishable(&journal, name)?;
         self.check_complete()?;
         let copies = self.settle()?;
         let published = match name {
@@ -139,6 +132,18 @@ impl Partial {
 
         self.finish(&mut journal, &published);
         Ok(published)
+    }
+
+    /// Whether there is still something to publish, a name for it, and the folder that it was begun for.
+    pub(super) fn check_publishable(&self, journal: &Journal, name: &PublishName) -> Result<(), StoreError> {
+        if journal.ended {
+            return Err(StoreError::Removed { path: self.path_of(PART) });
+        }
+        if !name.is_one_component() {
+            let error = io::Error::new(io::ErrorKind::InvalidFilename, "it names no file");
+            return Err(StoreError::io("publish as", &self.folder.path.join(name.variant(0)))(error));
+        }
+        self.check_place()
     }
 
     /// The content's identity, without which nothing is published.
