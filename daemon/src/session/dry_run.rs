@@ -94,8 +94,12 @@ impl Sessions {
             return say(control, &Message::Refuse(RefuseReason::Unsupported)).await;
         };
         let inbox = self.inbox_of(&peer);
-        let Some(name) = self.name_in(&peer, &inbox, &permit).await? else {
-            return say(control, &Message::Refuse(RefuseReason::Exists)).await;
+        let name = match self.asks_about(&peer) {
+            true => None,
+            false => match self.name_in(&peer, &inbox, &permit).await? {
+                Some(name) => Some(name),
+                None => return say(control, &Message::Refuse(RefuseReason::Exists)).await,
+            },
         };
         let (job, stop) = nobody(Spec::Receive { peer, file_id: id }, &self.shutdown);
         let key = self.key_of(peer, &permit).await?;
@@ -103,10 +107,14 @@ impl Sessions {
         let Ok(_turn) = self.answers.try_acquire() else {
             return say(control, &Message::Refuse(RefuseReason::Busy)).await;
         };
-        let would = match self.has_received(peer, id, &permit).await? {
-            Some(_) => WouldTake { files: 0, bytes: 0 },
-            None => {
-                self.would_take(&permit, listed.as_ref(), inbox, key, &name, permit.geometry().size()).await?
+        let size = permit.geometry().size();
+        let would = match (self.has_received(peer, id, &permit).await?, &name) {
+            (Some(_), _) => WouldTake { files: 0, bytes: 0 },
+            (None, Some(name)) => self.would_take(&permit, listed.as_ref(), inbox, key, name, size).await?,
+            // What else is here is told to nobody whose offers wait for a yes.
+            (None, None) => {
+                let files = listed.as_ref().map_or(1, |listed| listed.manifest.files().len() as u64);
+                WouldTake { files, bytes: size }
             }
         };
         say(control, &Message::WouldTake(would)).await

@@ -65,7 +65,15 @@ fn a_send_says_what_would_move_and_moves_nothing() {
         "{said}"
     );
     assert_eq!((transfers(&a), transfers(&b)), (1, 1));
+    // Where its owner would be asked, nobody is told what is there, but for what it has put there itself.
+    b.cli().run(words!["peers", "rule", a.peer(), "--accept", "ask"]).success();
+    assert_eq!(planned(&dry(&[])), [20, 20_500, 20, 20_500]);
+    write(&root.join("d/7"), &data::random(7, 1000));
+    assert_eq!(planned(&dry(&[])), [20, 20_000, 0, 0]);
+    assert_eq!(b.cli().json(words!["inbox"]).success().events.len(), 0);
+    b.cli().run(words!["peers", "rule", a.peer(), "--accept", "always"]).success();
     // What is refused is refused.
+
     b.cli().run(words!["peers", "rule", a.peer(), "--largest", "4KiB"]).success();
     a.cli().run(words!["send", file, "--to", b.address(), "--dry-run"]).exits(5);
     a.cli().run(words!["send", "-", "--name", "x", "--to", b.address(), "--dry-run"]).exits(2);
