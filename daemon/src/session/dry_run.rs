@@ -141,7 +141,7 @@ impl Sessions {
         let (called, id) = (self.call_with(target, fetch.key).await?, fetch.file_id);
         let mut asked = self.ask_about(&called, id, Spec::from(fetch.clone())).await?;
         let (folder, name) = self.destination(&fetch.output, &asked.permit).await?;
-        let goal = self.goal_of(&mut asked, &folder, id).await.map_err(|error| blame(&called, error))?;
+        let goal = self.goal_of(&mut asked, &folder, id).await.map_err(|error| called.blame(error))?;
         let name = named_as_part(name, goal.bytes.as_ref());
         let files = goal.listed.as_ref().map_or(1, |listed| listed.manifest.files().len() as u64);
         let all = WouldTake { files, bytes: goal.size };
@@ -149,7 +149,6 @@ impl Sessions {
         let would = match (&name, &goal.bytes) {
             (_, Some(bytes)) => {
                 let bytes = geometry.chunks_with(bytes.clone()).map(|chunk| geometry.len_of(chunk)).sum();
-
                 WouldTake { files, bytes }
             }
             // What goes to standard output is fetched whole, unless it was begun before.
@@ -210,7 +209,7 @@ impl Sessions {
             }
         };
         let would = timeout(DEADLINE, asked).await.map_err(|_| no_answer(&target))?;
-        let would = would.map_err(|error: RunError| blame(&called, error))?;
+        let would = would.map_err(|error: RunError| called.blame(error))?;
         let files = source.manifest().map_or(1, |manifest| manifest.files().len() as u64);
         let planned = Planned {
             file_id: file_id.ok_or_else(RunError::stopped)?,
@@ -235,7 +234,7 @@ impl Sessions {
         let asked = async {
             let spec = Spec::Serve { peer: called.link.peer(), file_id: id };
             let mut asked = self.ask_about(&called, id, spec).await?;
-            self.goal_of(&mut asked, &self.store.spool(), id).await.map_err(|error| blame(&called, error))
+            self.goal_of(&mut asked, &self.store.spool(), id).await.map_err(|error| called.blame(error))
         };
         let goal = timeout(DEADLINE, asked).await.map_err(|_| no_answer(target))??;
         let Some(Listed { manifest, .. }) = goal.listed else {
@@ -257,7 +256,7 @@ impl Sessions {
             };
             Ok((control, admit_asked(id, &offer)?))
         };
-        let (control, permit) = conversation.await.map_err(|error: RunError| blame(called, error))?;
+        let (control, permit) = conversation.await.map_err(|error: RunError| called.blame(error))?;
         Ok(Asked { job, stop, control, permit })
     }
 
@@ -319,14 +318,6 @@ fn nobody(spec: Spec, shutdown: &CancellationToken) -> (Arc<Job>, CancellationTo
 
 fn no_answer(target: &str) -> RunError {
     RunError::new(Failure::Unreachable, format!("{target} took the connection and does not answer"))
-}
-
-/// A rule that was broken ends the connection, as in a transfer.
-fn blame(called: &Called, error: RunError) -> RunError {
-    if let Some(fault) = &error.fault {
-        called.link.condemn(fault);
-    }
-    error
 }
 
 fn entry_of(entry: &Entry, manifest: &Manifest) -> FolderEntry {

@@ -111,17 +111,17 @@ impl Listing {
         });
         let Listed { shares, more } = match page {
             Ok(page) => page,
-            Err(error) => return Err(self.blame(error)),
+            Err(error) => return Err(self.called.blame(error)),
         };
         let mut last = self.after;
         for share in &shares {
             if last.is_some_and(|last| share.file_id <= last) || share.name.len() > MAX_NAME_LEN {
-                return Err(self.blame(PeerMisbehaved::FalseListing.into()));
+                return Err(self.called.blame(PeerMisbehaved::FalseListing.into()));
             }
             last = Some(share.file_id);
         }
         if shares.len() > LIST_PAGE || (more && shares.is_empty()) {
-            return Err(self.blame(PeerMisbehaved::FalseListing.into()));
+            return Err(self.called.blame(PeerMisbehaved::FalseListing.into()));
         }
         self.heard += shares.len();
         if self.heard > MAX_LISTED {
@@ -130,14 +130,6 @@ impl Listing {
         }
         (self.after, self.more) = (last, more);
         Ok(Some(shares))
-    }
-
-    /// A rule that was broken ends the connection, as in a transfer.
-    fn blame(&self, error: RunError) -> RunError {
-        if let Some(fault) = &error.fault {
-            self.called.link.condemn(fault);
-        }
-        error
     }
 }
 

@@ -34,6 +34,16 @@ pub(super) struct Called {
     pub(super) _place: Place,
 }
 
+impl Called {
+    /// A rule that was broken ends the connection, as in a transfer.
+    pub(super) fn blame(&self, error: RunError) -> RunError {
+        if let Some(fault) = &error.fault {
+            self.link.condemn(fault);
+        }
+        error
+    }
+}
+
 impl Sessions {
     /// Tries the way to a target, as typed.
     pub(crate) async fn probe(self: &Arc<Self>, target: &str) -> Result<Probe, RunError> {
