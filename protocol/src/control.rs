@@ -207,6 +207,8 @@ pub struct FetchRequest {
     pub only: Vec<String>,
     /// The bytes of a file that are wanted, where that is not all of it.
     pub range: Option<ByteRange>,
+    /// Whether a folder appears file by file, and not first when it is whole.
+    pub progressive: bool,
     /// How it is to be done.
     pub wishes: Wishes,
     /// Whether to answer with the transfer's number alone.
@@ -309,6 +311,11 @@ pub enum Event {
     Planned(Planned),
     /// Something in a folder.
     Entry(FolderEntry),
+    /// The request was carried out, and this stays of what had arrived.
+    Left {
+        /// The folder that it is in.
+        path: String,
+    },
 }
 
 /// A request that failed.
@@ -541,6 +548,9 @@ pub struct Summary {
     /// Whether it yields to whatever else is on its way.
     #[serde(default)]
     pub background: bool,
+    /// Whether what is received appears file by file, in the folder at its path.
+    #[serde(default)]
+    pub progressive: bool,
     /// Why it waits.
     pub waiting: Option<WaitReason>,
     /// What went wrong last.

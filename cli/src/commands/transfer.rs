@@ -2,7 +2,8 @@
 
 use p2p_protocol::{
     PeerId,
-    control::{FetchRequest, KeyPolicy, Request, SendRequest},
+    control::{Event, FetchRequest, KeyPolicy, Request, SendRequest},
+    name::printable,
     queue::Priority,
     rate::Rate,
     reason::Failure,
@@ -110,17 +111,23 @@ pub(super) async fn is_trusted(
 pub(crate) async fn cancel(ctx: &Context, transfers: &[Named]) -> Result<(), CliError> {
     let numbers = together::numbers(ctx, transfers).await?;
     let cancel = async |transfer| {
-        ask(ctx, transfer, &Request::Cancel(transfer)).await?;
+        let answer = ctx.connect_or_start().await?.ask_all(&Request::Cancel(transfer)).await;
+        let left = match answer.map_err(|error| error.about(Some(transfer)))?.as_slice() {
+            [Event::Ok] => None,
+            [Event::Left { path }] => Some(path.clone()),
+            _ => return Err(crate::client::unexpected()),
+        };
         ctx.out.say(&format!("transfer {transfer} is cancelled"));
-        ctx.out.json(&Line::Cancelled { transfer })
+        if let Some(path) = &left {
+            ctx.out.say(&format!("what had arrived whole stays in {}", printable(path)));
+        }
+        ctx.out.json(&Line::Cancelled { transfer, left: left.as_deref() })
     };
     together::each(ctx, &numbers, cancel).await
 }
 
 /// `p2p retry`.
 pub(crate) async fn retry(ctx: &Context, transfer: u64) -> Result<(), CliError> {
-    use p2p_protocol::control::Event;
-
     let client = ctx.connect_or_start().await?;
     let answer =
         client.ask_all(&Request::Retry(transfer)).await.map_err(|error| error.about(Some(transfer)))?;

@@ -31,7 +31,7 @@ use super::{
     spec::Spec,
 };
 use crate::{
-    store::{Partial, PartialKey, PartialSpec, PublishName, Published, Share, Source, StoreError},
+    store::{Partial, PartialKey, PartialSpec, PublishName, Published, Share, Show, Source, StoreError},
     transport::{ControlStream, Incoming},
 };
 
@@ -278,14 +278,16 @@ impl Sessions {
             return Ok(());
         }
         self.ask_owner(job, link, control, permit, &stop).await?;
-        let Some(name) = self.name_in(&peer, &inbox, permit).await? else {
+        let Some(name) = self.name_in(&peer, &inbox, permit, key).await? else {
             tracing::info!(%peer, name = %permit.name(), "an offer was refused: its name is taken");
             say(control, &Message::Refuse(RefuseReason::Exists)).await?;
             return Err(RunError::new(Failure::Conflict, "the name is taken, and what has it is to stay"));
         };
         let listed = self.listed(job, control, permit, &inbox, key, &stop).await?;
         let manifest = listed.as_ref().map(|listed| listed.manifest.clone());
-        let partial = match self.open_partial(inbox, key, permit, manifest, Some(&name), u64::MAX).await? {
+        let show = self.shows(&peer, &name, key);
+        let opened = self.open_partial(inbox, key, permit, manifest, Some(&name), show, u64::MAX);
+        let partial = match opened.await? {
             Ok(partial) => partial,
             Err(error) => {
                 tracing::warn!(%peer, %error, "an offer cannot be stored");
@@ -311,6 +313,7 @@ impl Sessions {
     }
 
     /// Finds or makes the partial of an accepted offer.
+    #[expect(clippy::too_many_arguments, reason = "each is a different part of one conversation")]
     pub(super) async fn open_partial(
         &self,
         folder: std::path::PathBuf,
@@ -318,6 +321,7 @@ impl Sessions {
         permit: &Permit,
         manifest: Option<Arc<Manifest>>,
         name: Option<&PublishName>,
+        show: Option<Show>,
         room: u64,
     ) -> Result<Result<Arc<Partial>, StoreError>, RunError> {
         let alike = name.map_or_else(Vec::new, |name| name.alike(&folder));
@@ -333,6 +337,7 @@ impl Sessions {
             manifest,
             alike,
             older,
+            show,
         };
         let store = self.store.clone();
         Ok(blocking(&self.workers, move || store.open_partial(spec)).await?.map(Arc::new))
@@ -355,6 +360,9 @@ impl Sessions {
         stop: CancellationToken,
     ) -> Result<Published, RunError> {
         let part = goal.and_then(|goal| goal.part.as_ref());
+        if let Some(path) = partial.shown_at() {
+            job.shows(path);
+        }
         if eager.is_none() {
             self.take_over(job, control, &partial, part, &stop).await?;
             let mut here = partial.verified();
@@ -405,8 +413,7 @@ impl Sessions {
     /// What becomes of a peer's transfer whose run broke.
     async fn end_receiving(&self, job: &Job, error: &RunError) {
         if error.failure == Failure::Cancelled {
-            self.clean_up(job).await;
-            job.fail(error);
+            self.abandon(job, error).await;
         } else if error.passing {
             job.interrupted(&error.message);
         } else {

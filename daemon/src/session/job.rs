@@ -11,6 +11,7 @@
 
 mod batch;
 mod history;
+mod shown;
 mod wishes;
 mod word;
 
@@ -78,6 +79,8 @@ struct JobState {
     peer: Option<PeerId>,
     target: String,
     path: Option<String>,
+    /// Whether what is received appears file by file.
+    is_shown: bool,
     progress: Progress,
     /// Payload bytes moved by earlier runs, so that `progress.moved_bytes` only grows.
     moved_before: u64,
@@ -134,6 +137,7 @@ impl Job {
     ) -> Arc<Self> {
         let mut state = JobState::waiting(summary.name, summary.target, summary.file_id, summary.peer);
         state.path = summary.path;
+        state.is_shown = summary.progressive;
         state.moved_before = summary.progress.moved_bytes;
         state.progress = summary.progress;
         state.progress.stand_still();
@@ -488,6 +492,7 @@ impl Job {
             priority: self.wish().priority,
             limit: self.wish().limit,
             background: self.wish().background,
+            progressive: self.spec.is_progressive() || state.is_shown,
             waiting: state.waiting,
             error: state.error.clone(),
             created_ms: self.created_ms,
@@ -528,6 +533,7 @@ impl JobState {
             peer,
             target,
             path: None,
+            is_shown: false,
             progress: Progress::default(),
             moved_before: 0,
             waiting: None,

@@ -7,6 +7,7 @@ mod folders;
 mod import;
 mod partial;
 mod publish;
+mod shown;
 mod unsealed;
 
 use std::{path::Path, sync::Arc};
@@ -62,6 +63,7 @@ impl Bed {
             manifest: None,
             alike: Vec::new(),
             older: None,
+            show: None,
         }
     }
 
