@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::limits::{BATCH_ANSWER_LIFE, MAX_BATCH};
 
 /// Stands for things that are offered together. It is random, and means something only together with the provider's Peer ID.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BatchId(pub [u8; 16]);
 
 impl fmt::Display for BatchId {

@@ -15,7 +15,10 @@ pub(crate) async fn run(ctx: &Context, command: Option<Inbox>) -> Result<(), Cli
         None => list(ctx).await,
         Some(Inbox::Accept { number }) => {
             let decided = decide(ctx, number, Request::Accept(number)).await?;
-            let watch = ctx.suggest(&format!("watch {number}"));
+            let batch = decided.iter().find_map(|summary| summary.batch);
+            let word = if batch.is_some() { format!("b{number}") } else { number.to_string() };
+            let watch = ctx.suggest(&format!("watch {word}"));
+
             ctx.out.say(&format!("{} accepted; see it with: {watch}", offer(number, &decided)));
             let mut decided = decided.iter();
             decided.try_for_each(|one| ctx.out.json(&Line::Accepted { transfer: one.transfer }))

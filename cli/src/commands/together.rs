@@ -129,15 +129,15 @@ pub(crate) async fn numbers(ctx: &Context, named: &[Named]) -> Result<Vec<u64>, 
 ///
 /// # Errors
 /// The worst of them; of several, each was said before.
-pub(crate) async fn each(
+pub(crate) async fn each<T: Copy>(
     ctx: &Context,
-    numbers: &[u64],
-    mut work: impl AsyncFnMut(u64) -> Result<(), CliError>,
+    things: &[T],
+    mut work: impl AsyncFnMut(T) -> Result<(), CliError>,
 ) -> Result<(), CliError> {
     let mut worst: Option<CliError> = None;
-    for &number in numbers {
-        let Err(error) = work(number).await else { continue };
-        if numbers.len() == 1 {
+    for &thing in things {
+        let Err(error) = work(thing).await else { continue };
+        if things.len() == 1 {
             return Err(error);
         }
         ctx.out.error(&error);

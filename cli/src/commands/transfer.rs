@@ -2,7 +2,7 @@
 
 use p2p_protocol::{
     PeerId,
-    control::{FetchRequest, KeyPolicy, Request, SendRequest},
+    control::{Event, FetchRequest, KeyPolicy, Request, SendRequest},
     queue::Priority,
     rate::Rate,
     reason::Failure,
@@ -11,6 +11,7 @@ use p2p_protocol::{
 use super::together::{self, Named};
 use crate::{
     args::Key,
+    client,
     context::{Context, Person},
     error::CliError,
     follow::follow,
@@ -118,18 +119,20 @@ pub(crate) async fn cancel(ctx: &Context, transfers: &[Named]) -> Result<(), Cli
 }
 
 /// `p2p retry`.
-pub(crate) async fn retry(ctx: &Context, transfer: u64) -> Result<(), CliError> {
-    use p2p_protocol::control::Event;
-
-    let client = ctx.connect_or_start().await?;
-    let answer =
-        client.ask_all(&Request::Retry(transfer)).await.map_err(|error| error.about(Some(transfer)))?;
-    let Some(Event::Queued { transfer, batch }) = answer.first() else {
-        return Err(crate::client::unexpected());
+pub(crate) async fn retry(ctx: &Context, transfers: &[Named]) -> Result<(), CliError> {
+    let retry = async |named: Named| {
+        let numbers = together::numbers(ctx, &[named]).await?;
+        let only = if let [number] = numbers.as_slice() { Some(*number) } else { None };
+        let answer = ctx.connect_or_start().await?.ask_all(&Request::Retry(numbers)).await;
+        for event in answer.map_err(|error| error.about(only))? {
+            let Event::Queued { transfer, batch } = event else { return Err(client::unexpected()) };
+            let watch = ctx.suggest(&format!("watch {transfer}"));
+            ctx.out.say(&format!("transfer {transfer} goes on; see it with: {watch}"));
+            ctx.out.json(&Line::Queued { transfer, path: None, batch: BatchLine::of(batch) })?;
+        }
+        Ok(())
     };
-    let watch = ctx.suggest(&format!("watch {transfer}"));
-    ctx.out.say(&format!("transfer {transfer} goes on; see it with: {watch}"));
-    ctx.out.json(&Line::Queued { transfer: *transfer, path: None, batch: BatchLine::of(*batch) })
+    together::each(ctx, transfers, retry).await
 }
 
 /// `p2p pause`.

@@ -43,19 +43,25 @@ impl Sessions {
                 }
             }
         }
-        made.chunks(MAX_BATCH as usize).for_each(|together| self.offer_together(together));
+        for together in made.chunks(MAX_BATCH as usize) {
+            let total_bytes = together.iter().try_fold(0_u64, |sum, (_, size)| sum.checked_add((*size)?));
+            self.offer_together(together.iter().map(|(job, _)| job), total_bytes);
+        }
         let begun = all.iter().map(|job| Begun::of(job)).collect();
         // They ask for their places in the order in which they were typed.
         made.into_iter().for_each(|(job, _)| self.spawn_in_order(job));
         (begun, result)
     }
 
-    /// Says of new transfers that they belong together. One alone is an offer like any other.
-    fn offer_together(&self, jobs: &[(Arc<Job>, Option<u64>)]) {
+    /// Says of transfers that they belong together. One alone is an offer like any other.
+    pub(super) fn offer_together<'a>(
+        &self,
+        jobs: impl ExactSizeIterator<Item = &'a Arc<Job>>,
+        total_bytes: Option<u64>,
+    ) {
         let Some(count) = u32::try_from(jobs.len()).ok().filter(|count| *count > 1) else { return };
         let id = BatchId(rand::random());
-        let total_bytes = jobs.iter().try_fold(0_u64, |sum, (_, size)| sum.checked_add((*size)?));
-        for (position, (job, _)) in (0..).zip(jobs) {
+        for (position, job) in (0..).zip(jobs) {
             job.offer_with(Some(Batch { id, position, count, total_bytes }));
             self.registry.save(job);
         }

@@ -82,6 +82,27 @@ fn one_no_ends_all_of_it_and_what_is_sent_again_is_another_offer() {
 }
 
 #[test]
+fn what_was_refused_is_offered_again_as_one() {
+    let Pair { a, b } = pair("accept = 'ask'\n");
+    let files = [a.new_file("one", 1, 1000), a.new_file("two", 2, 3 * MIB)];
+    let words = words!["send", files[0], files[1], "--to", b.address(), "--peer", b.peer()];
+    let mut sending = a.cli().start_json(words.clone());
+    wait_for_offers(&mut sending, 2);
+    b.cli().run(words!["inbox", "reject", offers(&b)[0]["transfer"].to_string()]).success();
+    sending.finish().exits(5);
+    let all = format!("b{}", a.settled()[0]["transfer"]);
+    assert_eq!(a.cli().json(words!["retry", all]).success().events.len(), 2);
+    until_true("both are offered again", || offers(&b).len() == 2);
+    assert_eq!(offers(&b)[0]["batch"]["total_bytes"], 1000 + 3 * MIB);
+
+    let waiting = a.cli().start_json(words!["wait", all]);
+    b.cli().run(words!["inbox", "accept", offers(&b)[0]["transfer"].to_string()]).success();
+    let waited = waiting.finish().success();
+    assert_eq!(waited.event("summary")["done"], 2, "{waited}");
+    a.cli().run(words!["watch", all]).success();
+}
+
+#[test]
 fn a_yes_holds_for_what_comes_later_and_after_a_restart() {
     let Pair { mut a, mut b } = pair("accept = 'ask'\n");
     let files = [a.new_file("one", 1, 1000), a.new_file("two", 2, 3 * MIB), a.new_file("three", 3, MIB)];

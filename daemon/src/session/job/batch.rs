@@ -45,7 +45,7 @@ impl Job {
 }
 
 impl JobState {
-    /// What was refused with others is offered alone when it is taken up again: the word that was said of them is no answer to that.
+    /// What was refused with others is another offer when it is taken up again: the word that was said of them is no answer to that.
     pub(super) fn leave_refused_batch(&mut self) {
         let refused = matches!(self.last, Some(TransferEvent::Failed { failure: Failure::Refused, .. }));
         if refused && self.state == State::Failed {
