@@ -392,13 +392,13 @@ pub(crate) enum Inbox {
     Accept {
         /// The offer's number
         #[arg(value_name = "N", add = complete::offers())]
-        number: u64,
+        offer: Named,
     },
     /// Refuse an offer
     Reject {
         /// The offer's number
         #[arg(value_name = "N", add = complete::offers())]
-        number: u64,
+        offer: Named,
     },
 }
 

@@ -2,7 +2,7 @@
 
 use p2p_protocol::{
     PeerId,
-    control::{Event, FetchRequest, KeyPolicy, Request, SendRequest},
+    control::{Event, FetchRequest, KeyPolicy, Request, SendRequest, State},
     queue::Priority,
     rate::Rate,
     reason::Failure,
@@ -107,9 +107,18 @@ pub(super) async fn is_trusted(
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
+fn is_unfinished(state: State) -> bool {
+    matches!(state, State::Waiting | State::Active)
+}
+
+/// What failed keeps what it has, until it is cancelled.
+fn can_be_cancelled(state: State) -> bool {
+    is_unfinished(state) || state == State::Failed
+}
+
 /// `p2p cancel`.
 pub(crate) async fn cancel(ctx: &Context, transfers: &[Named]) -> Result<(), CliError> {
-    let numbers = together::numbers(ctx, transfers).await?;
+    let numbers = together::numbers_of(ctx, transfers, can_be_cancelled).await?;
     let cancel = async |transfer| {
         ask(ctx, transfer, &Request::Cancel(transfer)).await?;
         ctx.out.say(&format!("transfer {transfer} is cancelled"));
@@ -137,7 +146,7 @@ pub(crate) async fn retry(ctx: &Context, transfers: &[Named]) -> Result<(), CliE
 
 /// `p2p pause`.
 pub(crate) async fn pause(ctx: &Context, transfers: &[Named]) -> Result<(), CliError> {
-    let numbers = together::numbers(ctx, transfers).await?;
+    let numbers = together::numbers_of(ctx, transfers, is_unfinished).await?;
     let pause = async |transfer| {
         ask(ctx, transfer, &Request::Pause(transfer)).await?;
         let resume = ctx.suggest(&format!("resume {transfer}"));
@@ -149,7 +158,7 @@ pub(crate) async fn pause(ctx: &Context, transfers: &[Named]) -> Result<(), CliE
 
 /// `p2p resume`.
 pub(crate) async fn resume(ctx: &Context, transfers: &[Named]) -> Result<(), CliError> {
-    let numbers = together::numbers(ctx, transfers).await?;
+    let numbers = together::numbers_of(ctx, transfers, is_unfinished).await?;
     let resume = async |transfer| {
         ask(ctx, transfer, &Request::Resume(transfer)).await?;
         ctx.out.say(&format!("transfer {transfer} goes on"));
@@ -160,7 +169,7 @@ pub(crate) async fn resume(ctx: &Context, transfers: &[Named]) -> Result<(), Cli
 
 /// `p2p priority`.
 pub(crate) async fn prioritise(ctx: &Context, transfer: Named, priority: Priority) -> Result<(), CliError> {
-    let numbers = together::numbers(ctx, &[transfer]).await?;
+    let numbers = together::numbers_of(ctx, &[transfer], is_unfinished).await?;
     let prioritise = async |transfer| {
         ask(ctx, transfer, &Request::Prioritise(transfer, priority)).await?;
         ctx.out.say(&format!("transfer {transfer} has {} priority now", json::priority(priority)));

@@ -96,7 +96,9 @@ impl Registry {
     pub(super) fn answer_to(&self, job: &Job) -> Option<Answer> {
         let batch = job.batch()?;
         let peer = job.peer();
-        let together = self.gather(&batch, |other| other.number() != job.number() && other.peer() == peer)?;
+        // What was in the same place was an earlier try of the same.
+        let another = |other: &Job| other.batch().is_some_and(|other| other.position != batch.position);
+        let together = self.gather(&batch, |other| another(other) && other.peer() == peer)?;
         let bytes = together.here.saturating_add(job.total_bytes());
         together.answer.filter(|answer| answer.covers(&batch, bytes, now_ms()))
     }

@@ -84,6 +84,8 @@ struct JobState {
     waiting: Option<WaitReason>,
     /// Whether its owner has to be asked before anything moves.
     asks: bool,
+    /// When its owner said no, as long as the sender was not told.
+    untold_ms: Option<u64>,
     /// What it is offered together with, and what its owner said of all of that.
     batch: Option<Batch>,
     answer: Option<Answer>,
@@ -129,7 +131,7 @@ impl Job {
         spec: Spec,
         summary: Summary,
         (last, chunk_len): (Option<TransferEvent>, u64),
-        (word, answer): (Word, Option<Answer>),
+        (word, answer, untold_ms): (Word, Option<Answer>, Option<u64>),
         wish: Wish,
     ) -> Arc<Self> {
         let mut state = JobState::waiting(summary.name, summary.target, summary.file_id, summary.peer);
@@ -142,6 +144,7 @@ impl Job {
         state.state = if summary.state == State::Active { State::Waiting } else { summary.state };
         state.last = last;
         (state.batch, state.answer, state.chunk_len) = (summary.batch, answer, chunk_len);
+        state.untold_ms = untold_ms;
         state.asks = summary.waiting == Some(WaitReason::Accept) && word == Word::Open;
         if !state.is_over() {
             state.waiting = Some(if wish.paused { WaitReason::Paused } else { state.waits_for() });
@@ -389,9 +392,10 @@ impl Job {
                 self.note(&mut state, Happening::Interrupted, |entry| entry.detail = Some(reason.to_owned()));
             }
             state.state = State::Waiting;
-            state.error = Some(reason.to_owned());
+            let paused = self.wish().paused;
+            state.error = (!paused).then(|| reason.to_owned());
             state.progress.stand_still();
-            let reason = if self.wish().paused { WaitReason::Paused } else { state.waits_for() };
+            let reason = if paused { WaitReason::Paused } else { state.waits_for() };
             state.waiting = Some(reason);
             state.tell(&TransferEvent::Waiting { transfer: self.number, reason });
         }
@@ -449,7 +453,10 @@ impl Job {
         let transfer = self.number;
         let mut replay: Vec<TransferEvent> = Vec::new();
         match (&state.last, &state.started) {
-            (Some(last), _) => replay.push(last.clone()),
+            (Some(last), started) => {
+                replay.extend(started.clone());
+                replay.push(last.clone());
+            }
             (None, started) => {
                 replay.extend(started.clone());
                 replay.extend(state.waiting.map(|reason| TransferEvent::Waiting { transfer, reason }));
@@ -532,6 +539,8 @@ impl JobState {
             moved_before: 0,
             waiting: None,
             asks: false,
+            untold_ms: None,
+
             batch: None,
             answer: None,
             error: None,

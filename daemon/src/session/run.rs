@@ -174,7 +174,11 @@ impl Sessions {
         if offer.file_id.is_none() {
             tracing::debug!(transfer = job.number(), path = %path.display(), "offered before it is hashed");
         }
+        if let Ok(geometry) = Geometry::new(offer.size, offer.chunk_log2) {
+            job.measured(geometry);
+        }
         let (shown, id) = (offer.name.clone(), offer.file_id);
+
         let mut control = open(job, &link, stop).await.map_err(|error| error.on(&link, fresh))?;
         let conversation = async {
             let offer = match job.batch() {

@@ -21,9 +21,13 @@ impl Job {
 
     /// A peer offers it, together with this.
     pub(crate) fn offered(&self, batch: Option<Batch>, geometry: Geometry) {
+        self.lock().batch = batch;
+        self.measured(geometry);
+    }
+
+    /// How much it is, before the two sides have agreed. It counts from now on for what comes along with it.
+    pub(crate) fn measured(&self, geometry: Geometry) {
         let mut state = self.lock();
-        state.batch = batch;
-        // It counts from now on for what comes along with it.
         if state.progress.total_bytes == 0 {
             state.progress.total_bytes = geometry.size();
             state.progress.chunks_total = geometry.chunks();
