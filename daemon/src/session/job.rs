@@ -10,6 +10,8 @@
 //! ```
 
 mod batch;
+mod moved;
+
 mod history;
 mod wishes;
 mod word;
@@ -86,6 +88,9 @@ struct JobState {
     asks: bool,
     /// When its owner said no, as long as the sender was not told.
     untold_ms: Option<u64>,
+    /// Bytes that the receiver had when it first began.
+    had_bytes: Option<u64>,
+
     /// What it is offered together with, and what its owner said of all of that.
     batch: Option<Batch>,
     answer: Option<Answer>,
@@ -130,7 +135,7 @@ impl Job {
     pub(crate) fn restored(
         spec: Spec,
         summary: Summary,
-        (last, chunk_len): (Option<TransferEvent>, u64),
+        (last, chunk_len, had_bytes): (Option<TransferEvent>, u64, Option<u64>),
         (word, answer, untold_ms): (Word, Option<Answer>, Option<u64>),
         wish: Wish,
     ) -> Arc<Self> {
@@ -144,7 +149,7 @@ impl Job {
         state.state = if summary.state == State::Active { State::Waiting } else { summary.state };
         state.last = last;
         (state.batch, state.answer, state.chunk_len) = (summary.batch, answer, chunk_len);
-        state.untold_ms = untold_ms;
+        (state.untold_ms, state.had_bytes) = (untold_ms, had_bytes);
         state.asks = summary.waiting == Some(WaitReason::Accept) && word == Word::Open;
         if !state.is_over() {
             state.waiting = Some(if wish.paused { WaitReason::Paused } else { state.waits_for() });
@@ -294,7 +299,7 @@ impl Job {
         state.peer = Some(peer);
         state.file_id = file_id.or(state.file_id);
         state.chunk_len = chunk_len;
-        state.moved_before = state.progress.moved_bytes;
+        state.count_on(progress.verified_bytes);
         let moved_bytes = state.moved_before;
         state.progress = Progress { moved_bytes, ..progress };
         state.waiting = None;
@@ -540,6 +545,7 @@ impl JobState {
             waiting: None,
             asks: false,
             untold_ms: None,
+            had_bytes: None,
 
             batch: None,
             answer: None,

@@ -52,6 +52,9 @@ struct Saved {
     /// Bytes of a chunk, once known.
     #[serde(default)]
     chunk_len: u64,
+    /// Bytes that the receiver had when it first began.
+    #[serde(default)]
+    had_bytes: Option<u64>,
 }
 
 /// The transfers.
@@ -79,12 +82,21 @@ impl Registry {
             let parsed =
                 (serde_json::from_str::<Spec>(&row.spec), serde_json::from_str::<Saved>(&row.summary));
             match parsed {
-                (Ok(spec), Ok(Saved { summary, last, accepted, answer, untold_ms, wish, chunk_len })) => {
+                (
+                    Ok(spec),
+                    Ok(Saved { summary, last, accepted, answer, untold_ms, wish, chunk_len, had_bytes }),
+                ) => {
                     let summary = Summary { transfer: row.number, ..summary };
                     let word = if accepted { Word::Yes } else { Word::Open };
                     jobs.insert(
                         row.number,
-                        Job::restored(spec, summary, (last, chunk_len), (word, answer, untold_ms), wish),
+                        Job::restored(
+                            spec,
+                            summary,
+                            (last, chunk_len, had_bytes),
+                            (word, answer, untold_ms),
+                            wish,
+                        ),
                     );
                 }
                 // Written by another version: history, not data, so leaving it out loses nothing.
@@ -305,8 +317,8 @@ fn row(job: &Job) -> Result<JobRow, RunError> {
     };
     let (last, accepted) = (job.last_event(), job.word() == Word::Yes);
     let (answer, untold_ms) = (job.answer(), job.untold_ms());
-    let saved =
-        Saved { summary, last, accepted, answer, untold_ms, wish: job.wish(), chunk_len: job.chunk_len() };
+    let (wish, chunk_len, had_bytes) = (job.wish(), job.chunk_len(), job.had_bytes());
+    let saved = Saved { summary, last, accepted, answer, untold_ms, wish, chunk_len, had_bytes };
     let summary = &saved.summary;
     Ok(JobRow {
         number: summary.transfer,
