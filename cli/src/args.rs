@@ -114,19 +114,19 @@ pub(crate) enum Command {
     },
     /// Show all transfers and peers on one screen, live, with keys that pause, cancel and re-order
     Top,
-    /// Watch one transfer until it ends, or all of them
+    /// Watch transfers until each has ended, or all there are for as long as one looks
     Watch {
-        /// The transfer's number
+        /// The transfers' numbers; b and a number for all that was offered together with it
         #[arg(value_name = "N", add = complete::running())]
-        transfer: Option<u64>,
+        transfers: Vec<Named>,
         #[command(flatten)]
         patience: Patience,
     },
-    /// Wait for a transfer to end, and end with its exit code
+    /// Wait for transfers to end, and end with their exit code: of several, the worst
     Wait {
-        /// The transfer's number
-        #[arg(value_name = "N", add = complete::transfers())]
-        transfer: u64,
+        /// The transfers' numbers; b and a number for all that was offered together with it
+        #[arg(required = true, value_name = "N", add = complete::transfers())]
+        transfers: Vec<Named>,
         #[command(flatten)]
         patience: Patience,
     },
@@ -136,11 +136,11 @@ pub(crate) enum Command {
         #[arg(required = true, value_name = "N", add = complete::running())]
         transfers: Vec<Named>,
     },
-    /// Take a failed or cancelled transfer up again
+    /// Take failed or cancelled transfers up again
     Retry {
-        /// The transfer's number
-        #[arg(value_name = "N", add = complete::broken())]
-        transfer: u64,
+        /// The transfers' numbers; b and a number for all that was offered together with it
+        #[arg(required = true, value_name = "N", add = complete::broken())]
+        transfers: Vec<Named>,
     },
     /// Hold transfers back: what they have is kept, and so is their place in the queue
     Pause {
@@ -395,13 +395,13 @@ pub(crate) enum Inbox {
     Accept {
         /// The offer's number
         #[arg(value_name = "N", add = complete::offers())]
-        number: u64,
+        offer: Named,
     },
     /// Refuse an offer
     Reject {
         /// The offer's number
         #[arg(value_name = "N", add = complete::offers())]
-        number: u64,
+        offer: Named,
     },
 }
 

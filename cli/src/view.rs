@@ -86,18 +86,23 @@ impl<'a> View<'a> {
 
     /// Of one transfer among others.
     pub(crate) fn among_others(ctx: &'a Context, transfer: u64) -> Self {
-        let mut view = Self::build(ctx, Some(transfer));
-        view.among_others = true;
-        view.bar = Bar::new(&ctx.out, Some(&format!("{transfer:>4}")));
+        let mut view = Self::one_of(ctx, transfer);
+        view.show_bar(&format!("{transfer:>4}"));
         view
     }
 
     /// Of one of several that this command asks for; it shows no bar unless told to.
     pub(crate) fn one_of_new(ctx: &'a Context, transfer: u64, target: &str) -> Self {
-        let mut view = Self::build(ctx, Some(transfer));
-        view.among_others = true;
+        let mut view = Self::one_of(ctx, transfer);
         view.made = true;
         view.target = Some(target.to_owned());
+        view
+    }
+
+    /// Of one of several that are there; it shows no bar unless told to.
+    pub(crate) fn one_of(ctx: &'a Context, transfer: u64) -> Self {
+        let mut view = Self::build(ctx, Some(transfer));
+        view.among_others = true;
         view
     }
 

@@ -7,10 +7,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{BATCH_ANSWER_LIFE, MAX_BATCH};
+use crate::limits::{ANSWER_LIFE, MAX_BATCH};
 
 /// Stands for things that are offered together. It is random, and means something only together with the provider's Peer ID.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BatchId(pub [u8; 16]);
 
 impl fmt::Display for BatchId {
@@ -85,7 +85,7 @@ impl Answer {
         let age = now_ms.saturating_sub(self.at_ms);
         let told = Batch { position: batch.position, ..self.batch };
         let fits = !self.yes || self.batch.total_bytes.is_none_or(|total| bytes <= total);
-        told == *batch && fits && u128::from(age) < BATCH_ANSWER_LIFE.as_millis()
+        told == *batch && fits && u128::from(age) < ANSWER_LIFE.as_millis()
     }
 }
 
@@ -122,7 +122,7 @@ mod tests {
         assert!(!yes.covers(&second, 11, 2000), "more than was said");
         assert!(!yes.covers(&Batch { count: 4, ..second }, 10, 2000));
         assert!(!yes.covers(&Batch { total_bytes: Some(20), ..second }, 10, 2000));
-        assert!(!yes.covers(&second, 10, 1000 + BATCH_ANSWER_LIFE.as_millis() as u64));
+        assert!(!yes.covers(&second, 10, 1000 + ANSWER_LIFE.as_millis() as u64));
         let no = Answer { yes: false, ..yes };
         assert!(no.covers(&second, 11, 2000), "more of what is not wanted is not wanted either");
         let open = Answer { batch: Batch { total_bytes: None, ..BATCH }, ..yes };

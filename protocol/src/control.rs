@@ -36,7 +36,7 @@ pub use status::{Confinement, Probe, Status, Writing};
 pub use wishes::{KeyPolicy, Output, Wishes};
 
 /// Version of this conversation. It changes with every change of the types below.
-pub const VERSION: u16 = 17;
+pub const VERSION: u16 = 19;
 
 /// The fixed bytes that open each direction, so that programs of different versions part with a clear word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,8 +90,9 @@ pub enum Request {
     Watch(Option<u64>),
     /// Stop a transfer: [`Event::Ok`].
     Cancel(u64),
-    /// Take a failed or cancelled transfer up again: as `Send`, detached: [`Event::Queued`].
-    Retry(u64),
+    /// Take failed or cancelled transfers up again, in this order: one [`Event::Queued`] each. Those of several that did not end so are
+    /// passed over.
+    Retry(Vec<u64>),
     /// All peers: one [`Event::Peer`] each.
     Peers,
     /// Trust a peer: [`Event::Ok`].

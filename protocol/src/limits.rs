@@ -59,8 +59,8 @@ pub const MAX_LISTED: usize = 1 << 20;
 pub const MAX_DEPTH: usize = 128;
 /// Most things that are offered together, and that one word of an owner covers. More are several offers.
 pub const MAX_BATCH: u32 = 1000;
-/// How long such a word holds for what comes later.
-pub const BATCH_ANSWER_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How long an owner's word holds for what comes later.
+pub const ANSWER_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Most small files that share a chunk.
 pub const MAX_FILES_PER_CHUNK: usize = 1024;
 /// Most chunk ranges in one message.

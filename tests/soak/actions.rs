@@ -104,7 +104,7 @@ impl World {
             return "left out";
         }
         let number = ended[random.index(ended.len())].transfer;
-        node.ask(&Request::Retry(number)).expect("a daemon that runs retries");
+        node.ask(&Request::Retry(vec![number])).expect("a daemon that runs retries");
         "retried"
     }
 

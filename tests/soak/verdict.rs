@@ -79,7 +79,7 @@ impl World {
         for _ in 0..ROUNDS {
             for node in &self.nodes {
                 for line in failed(node).into_iter().filter(|line| line.direction == Direction::Send) {
-                    node.ask(&Request::Retry(line.transfer)).expect("a daemon that runs retries");
+                    node.ask(&Request::Retry(vec![line.transfer])).expect("a daemon that runs retries");
                 }
             }
             self.let_all_end(begun);

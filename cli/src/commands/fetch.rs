@@ -67,7 +67,7 @@ fn request(typed: Fetch, what: What) -> Result<FetchRequest, CliError> {
         output,
         update,
         progressive,
-        dry_run: _,
+        dry_run,
         key,
         how,
         detach,
@@ -87,7 +87,7 @@ fn request(typed: Fetch, what: What) -> Result<FetchRequest, CliError> {
     };
     let output = match output {
         Some(path) if update => older(path)?,
-        Some(path) => place(path)?,
+        Some(path) => place(path, !dry_run)?,
         None => Output::Inbox,
     };
     if output == Output::Stdout && progressive {
@@ -129,14 +129,14 @@ pub(super) fn older(path: PathBuf) -> Result<Output, CliError> {
     Ok(Output::Update(absolute.components().collect::<PathBuf>().into_os_string().into_vec()))
 }
 
-/// Where `-o` says. A path that ends in a slash means a folder, which is made if it is missing.
-fn place(path: PathBuf) -> Result<Output, CliError> {
+/// Where `-o` says. A path that ends in a slash means a folder, which is made if it is missing and something is to go there.
+fn place(path: PathBuf, make: bool) -> Result<Output, CliError> {
     if path.as_os_str() == "-" {
         return Ok(Output::Stdout);
     }
     let cannot = |error: std::io::Error| CliError::io("cannot write to", &path, &error);
     let absolute = std::path::absolute(&path).map_err(cannot)?;
-    if path.as_os_str().as_bytes().ends_with(b"/") {
+    if make && path.as_os_str().as_bytes().ends_with(b"/") {
         std::fs::create_dir_all(&absolute).map_err(cannot)?;
     }
     Ok(Output::Path(absolute.into_os_string().into_vec()))
@@ -214,6 +214,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("new/folder");
         let typed = format!("{}/", folder.display());
+        assert!(matches!(of(&["-o", &typed, "--dry-run"]).unwrap().output, Output::Path(_)));
+        assert!(!folder.exists());
         assert!(matches!(of(&["-o", &typed]).unwrap().output, Output::Path(_)));
         assert!(folder.is_dir());
         std::fs::write(root.path().join("file"), "").unwrap();

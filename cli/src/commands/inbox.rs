@@ -13,14 +13,21 @@ use crate::{args::Inbox, client, context::Context, error::CliError, format, json
 pub(crate) async fn run(ctx: &Context, command: Option<Inbox>) -> Result<(), CliError> {
     match command {
         None => list(ctx).await,
-        Some(Inbox::Accept { number }) => {
+        Some(Inbox::Accept { offer: named }) => {
+            let number = named.number();
+
             let decided = decide(ctx, number, Request::Accept(number)).await?;
-            let watch = ctx.suggest(&format!("watch {number}"));
+            let batch = decided.iter().find_map(|summary| summary.batch);
+            let word = if batch.is_some() { format!("b{number}") } else { number.to_string() };
+            let watch = ctx.suggest(&format!("watch {word}"));
+
             ctx.out.say(&format!("{} accepted; see it with: {watch}", offer(number, &decided)));
             let mut decided = decided.iter();
             decided.try_for_each(|one| ctx.out.json(&Line::Accepted { transfer: one.transfer }))
         }
-        Some(Inbox::Reject { number }) => {
+        Some(Inbox::Reject { offer: named }) => {
+            let number = named.number();
+
             let decided = decide(ctx, number, Request::Reject(number)).await?;
             ctx.out.say(&format!("{} rejected", offer(number, &decided)));
             let mut decided = decided.iter();

@@ -1,4 +1,5 @@
-//! Several paths in one `p2p send`: a transfer each, shown side by side, with a line at the end that sums up.
+//! Several transfers in one command, shown side by side, with a line at the end that sums up: the paths of a `p2p send`, and what
+//! `p2p watch` and `p2p wait` are given.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -37,10 +38,10 @@ const NAME_LEN: usize = 24;
 /// The worst of how they ended; what was said of each is printed before.
 pub(crate) async fn run(ctx: &Context, mut sends: Vec<SendRequest>) -> Result<(), CliError> {
     let mut interrupt = Interrupt::listen()?;
-    let mut several = Several::new(ctx);
+    let mut several = Several::new(ctx, "sent", true);
     loop {
         let result = tokio::select! {
-            result = several.drive(std::mem::take(&mut sends)) => result,
+            result = several.send(std::mem::take(&mut sends)) => result,
             () = interrupt.wait() => several.given_up(&CliError::interrupted(None)),
             time = ctx.timeout.wait() => several.given_up(&CliError::timed_out(None, time)),
         };
@@ -62,6 +63,23 @@ pub(crate) async fn run(ctx: &Context, mut sends: Vec<SendRequest>) -> Result<()
     several.sum_up()
 }
 
+/// Looks at transfers that are there until each has ended; `live` shows bars where there is a terminal.
+///
+/// # Errors
+/// The worst of how they ended; what was said of each is printed before.
+pub(super) async fn watch(ctx: &Context, transfers: Vec<u64>, live: bool) -> Result<(), CliError> {
+    let mut interrupt = Interrupt::listen()?;
+    let mut several = Several::new(ctx, "done", live);
+    let result = tokio::select! {
+        result = several.watch(transfers) => result,
+        () = interrupt.wait() => several.given_up(&CliError::interrupted(None)),
+        time = ctx.timeout.wait() => several.given_up(&CliError::timed_out(None, time)),
+    };
+    several.clear();
+    result?;
+    several.sum_up()
+}
+
 /// How much worse an end is than others: what another try may mend is better than what needs somebody to do something.
 pub(super) fn badness(error: &CliError) -> u8 {
     match error.kind {
@@ -76,12 +94,18 @@ pub(super) fn badness(error: &CliError) -> u8 {
 
 struct Several<'a> {
     ctx: &'a Context,
+    /// What the last line says of those that did well.
+    good: &'static str,
+    /// Whether there are bars, where there is a terminal.
+    live: bool,
     since: Instant,
     /// Those that have not ended.
     open: BTreeMap<u64, One<'a>>,
     /// Those that met an unknown key, where there is a person to ask about it.
     unknown: Vec<(SendRequest, CliError)>,
-    detached: usize,
+    /// What names those that it leaves to the daemon at once.
+    detached: Option<String>,
+
     done: u64,
     failed: u64,
     bytes: u64,
@@ -94,7 +118,8 @@ struct Several<'a> {
 }
 
 struct One<'a> {
-    send: SendRequest,
+    /// What this command asked for.
+    send: Option<SendRequest>,
     view: View<'a>,
     has_bar: bool,
     /// How far it is, once the two sides have agreed.
@@ -102,13 +127,15 @@ struct One<'a> {
 }
 
 impl<'a> Several<'a> {
-    fn new(ctx: &'a Context) -> Self {
+    fn new(ctx: &'a Context, good: &'static str, live: bool) -> Self {
         Self {
             ctx,
+            good,
+            live,
             since: Instant::now(),
             open: BTreeMap::new(),
             unknown: Vec::new(),
-            detached: 0,
+            detached: None,
             done: 0,
             failed: 0,
             bytes: 0,
@@ -120,12 +147,31 @@ impl<'a> Several<'a> {
     }
 
     /// Begins transfers, and shows them until each has ended.
-    async fn drive(&mut self, sends: Vec<SendRequest>) -> Result<(), CliError> {
-        self.bar = Bar::new(&self.ctx.out, None);
-        let mut client = self.ctx.connect_or_start().await?;
-        let mut request = Request::SendEach(sends.clone());
-        // Said in the order of the paths.
-        let mut unnumbered: VecDeque<_> = sends.into();
+    async fn send(&mut self, sends: Vec<SendRequest>) -> Result<(), CliError> {
+        let client = self.ctx.connect_or_start().await?;
+        let request = Request::SendEach(sends.clone());
+        self.drive(client, request, sends.into()).await
+    }
+
+    /// Shows transfers that are there until each has ended.
+    async fn watch(&mut self, transfers: Vec<u64>) -> Result<(), CliError> {
+        let client = self.ctx.connect().await?;
+        for &transfer in &transfers {
+            let view = View::one_of(self.ctx, transfer);
+            self.open.insert(transfer, One { send: None, view, has_bar: false, progress: None });
+        }
+        self.drive(client, Request::WatchEach(transfers), VecDeque::new()).await
+    }
+
+    /// Shows what was asked for until each has ended, over a daemon that dies and comes back. Those without a number yet are in
+    /// the order of their paths.
+    async fn drive(
+        &mut self,
+        mut client: Client,
+        mut request: Request,
+        mut unnumbered: VecDeque<SendRequest>,
+    ) -> Result<(), CliError> {
+        self.bar = self.live.then(|| Bar::new(&self.ctx.out, None)).flatten();
         loop {
             self.pump(client, &request, &mut unnumbered).await?;
             if self.open.is_empty() && unnumbered.is_empty() {
@@ -141,7 +187,7 @@ impl<'a> Several<'a> {
                 Request::WatchEach(self.open.keys().copied().collect())
             } else {
                 // Not all may have arrived. Asking for the same work twice makes one transfer.
-                unnumbered.extend(std::mem::take(&mut self.open).into_values().map(|one| one.send));
+                unnumbered.extend(std::mem::take(&mut self.open).into_values().filter_map(|one| one.send));
                 Request::SendEach(unnumbered.iter().cloned().collect())
             };
         }
@@ -176,12 +222,15 @@ impl<'a> Several<'a> {
         let path = String::from_utf8_lossy(&send.path);
         self.ctx.out.json(&Line::Queued { transfer, path: Some(&path), batch: BatchLine::of(batch) })?;
         if send.detach {
-            self.detached += 1;
+            let word = || batch.map_or_else(String::new, |_| format!(" b{transfer}"));
+            self.detached.get_or_insert_with(word);
+
             return self.ctx.out.print(&transfer.to_string());
         }
         // The same path twice is one transfer.
         let view = View::one_of_new(self.ctx, transfer, &send.target);
-        self.open.entry(transfer).or_insert(One { send, view, has_bar: false, progress: None });
+        let one = One { send: Some(send), view, has_bar: false, progress: None };
+        self.open.entry(transfer).or_insert(one);
         Ok(())
     }
 
@@ -191,6 +240,7 @@ impl<'a> Several<'a> {
         // One that has ended may say so twice, after the daemon came back.
         let Some(one) = self.open.get_mut(&transfer) else { return Ok(()) };
         if let TransferEvent::Started { name, .. } = &event
+            && self.live
             && !one.has_bar
             && bars < BARS
         {
@@ -218,10 +268,10 @@ impl<'a> Several<'a> {
             Step::Failed(error) => {
                 let Some(mut one) = self.open.remove(&transfer) else { return Ok(()) };
                 one.view.clear();
-                if error.is(Failure::UnknownKey) && error.key.is_some() && self.ctx.person != Person::Absent {
-                    self.unknown.push((one.send, error));
-                } else {
-                    self.failed(error);
+                let asks = error.is(Failure::UnknownKey) && error.key.is_some();
+                match one.send.filter(|_| asks && self.ctx.person != Person::Absent) {
+                    Some(send) => self.unknown.push((send, error)),
+                    None => self.failed(error),
                 }
             }
         }
@@ -309,9 +359,9 @@ impl<'a> Several<'a> {
     }
 
     fn sum_up(self) -> Result<(), CliError> {
-        let Self { ctx, open, done, failed, bytes, moved_bytes, worst, left, .. } = self;
-        if self.detached > 0 {
-            ctx.out.say(&format!("see them with: {}", ctx.suggest("watch")));
+        let Self { ctx, good, open, done, failed, bytes, moved_bytes, worst, left, detached, .. } = self;
+        if let Some(word) = detached {
+            ctx.out.say(&format!("see them with: {}", ctx.suggest(&format!("watch{word}"))));
             return Ok(());
         }
         let (all, time) = (done + failed + open.len() as u64, self.since.elapsed());
@@ -330,7 +380,7 @@ impl<'a> Several<'a> {
         if let Some(rate) = format::mean_rate(moved_bytes, time) {
             line.push_str(&format!(" ({})", format::rate(rate)));
         }
-        ctx.out.say_as(if done == all { Look::Good } else { Look::Warning }, "sent", &line);
+        ctx.out.say_as(if done == all { Look::Good } else { Look::Warning }, good, &line);
         match (left, worst) {
             (None, None) => Ok(()),
             // Each line of JSON was said, and the sum is the last.

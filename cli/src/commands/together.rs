@@ -7,7 +7,7 @@ use std::{
 
 use p2p_protocol::{
     Batch, BatchId,
-    control::{Direction, Event, Request, Summary},
+    control::{Direction, Event, Request, State, Summary},
     reason::Failure,
 };
 
@@ -21,6 +21,15 @@ pub(crate) enum Named {
     One(u64),
     /// A transfer and all that was offered together with it.
     Together(u64),
+}
+
+impl Named {
+    /// The number that was typed.
+    pub(crate) fn number(self) -> u64 {
+        match self {
+            Self::One(number) | Self::Together(number) => number,
+        }
+    }
 }
 
 impl FromStr for Named {
@@ -103,6 +112,15 @@ pub(crate) async fn all(ctx: &Context) -> Result<Vec<Summary>, CliError> {
 
 /// The numbers of what was named, each once; the daemon is asked only where a word stands for several.
 pub(crate) async fn numbers(ctx: &Context, named: &[Named]) -> Result<Vec<u64>, CliError> {
+    numbers_of(ctx, named, |_| true).await
+}
+
+/// The same, but that a word that stands for several means those in such a state, where there are any.
+pub(crate) async fn numbers_of(
+    ctx: &Context,
+    named: &[Named],
+    wanted: impl Fn(State) -> bool,
+) -> Result<Vec<u64>, CliError> {
     let summaries = match named.iter().any(|named| matches!(named, Named::Together(_))) {
         true => all(ctx).await?,
         false => Vec::new(),
@@ -117,7 +135,9 @@ pub(crate) async fn numbers(ctx: &Context, named: &[Named]) -> Result<Vec<u64>, 
                     CliError::new(Failure::NotFound, message)
                         .hint(format!("see what there is with: {}", ctx.suggest("list")))
                 })?;
-                members.iter().map(|summary| summary.transfer).collect()
+                let of = |members: &[&Summary]| members.iter().map(|summary| summary.transfer).collect();
+                let some: Vec<_> = members.iter().copied().filter(|member| wanted(member.state)).collect();
+                if some.is_empty() { of(&members) } else { of(&some) }
             }
         };
         numbers.extend(found.into_iter().filter(|number| known.insert(*number)));
@@ -129,15 +149,15 @@ pub(crate) async fn numbers(ctx: &Context, named: &[Named]) -> Result<Vec<u64>, 
 ///
 /// # Errors
 /// The worst of them; of several, each was said before.
-pub(crate) async fn each(
+pub(crate) async fn each<T: Copy>(
     ctx: &Context,
-    numbers: &[u64],
-    mut work: impl AsyncFnMut(u64) -> Result<(), CliError>,
+    things: &[T],
+    mut work: impl AsyncFnMut(T) -> Result<(), CliError>,
 ) -> Result<(), CliError> {
     let mut worst: Option<CliError> = None;
-    for &number in numbers {
-        let Err(error) = work(number).await else { continue };
-        if numbers.len() == 1 {
+    for &thing in things {
+        let Err(error) = work(thing).await else { continue };
+        if things.len() == 1 {
             return Err(error);
         }
         ctx.out.error(&error);

@@ -2,7 +2,7 @@
 
 use p2p_protocol::{
     PeerId,
-    control::{Event, FetchRequest, KeyPolicy, Request, SendRequest},
+    control::{Event, FetchRequest, KeyPolicy, Request, SendRequest, State},
     name::printable,
     queue::Priority,
     rate::Rate,
@@ -12,6 +12,7 @@ use p2p_protocol::{
 use super::together::{self, Named};
 use crate::{
     args::Key,
+    client,
     context::{Context, Person},
     error::CliError,
     follow::follow,
@@ -107,9 +108,18 @@ pub(super) async fn is_trusted(
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
+fn is_unfinished(state: State) -> bool {
+    matches!(state, State::Waiting | State::Active)
+}
+
+/// What failed keeps what it has, until it is cancelled.
+fn can_be_cancelled(state: State) -> bool {
+    is_unfinished(state) || state == State::Failed
+}
+
 /// `p2p cancel`.
 pub(crate) async fn cancel(ctx: &Context, transfers: &[Named]) -> Result<(), CliError> {
-    let numbers = together::numbers(ctx, transfers).await?;
+    let numbers = together::numbers_of(ctx, transfers, can_be_cancelled).await?;
     let cancel = async |transfer| {
         let answer = ctx.connect_or_start().await?.ask_all(&Request::Cancel(transfer)).await;
         let left = match answer.map_err(|error| error.about(Some(transfer)))?.as_slice() {
@@ -127,21 +137,25 @@ pub(crate) async fn cancel(ctx: &Context, transfers: &[Named]) -> Result<(), Cli
 }
 
 /// `p2p retry`.
-pub(crate) async fn retry(ctx: &Context, transfer: u64) -> Result<(), CliError> {
-    let client = ctx.connect_or_start().await?;
-    let answer =
-        client.ask_all(&Request::Retry(transfer)).await.map_err(|error| error.about(Some(transfer)))?;
-    let Some(Event::Queued { transfer, batch }) = answer.first() else {
-        return Err(crate::client::unexpected());
+pub(crate) async fn retry(ctx: &Context, transfers: &[Named]) -> Result<(), CliError> {
+    let retry = async |named: Named| {
+        let numbers = together::numbers(ctx, &[named]).await?;
+        let only = if let [number] = numbers.as_slice() { Some(*number) } else { None };
+        let answer = ctx.connect_or_start().await?.ask_all(&Request::Retry(numbers)).await;
+        for event in answer.map_err(|error| error.about(only))? {
+            let Event::Queued { transfer, batch } = event else { return Err(client::unexpected()) };
+            let watch = ctx.suggest(&format!("watch {transfer}"));
+            ctx.out.say(&format!("transfer {transfer} goes on; see it with: {watch}"));
+            ctx.out.json(&Line::Queued { transfer, path: None, batch: BatchLine::of(batch) })?;
+        }
+        Ok(())
     };
-    let watch = ctx.suggest(&format!("watch {transfer}"));
-    ctx.out.say(&format!("transfer {transfer} goes on; see it with: {watch}"));
-    ctx.out.json(&Line::Queued { transfer: *transfer, path: None, batch: BatchLine::of(*batch) })
+    together::each(ctx, transfers, retry).await
 }
 
 /// `p2p pause`.
 pub(crate) async fn pause(ctx: &Context, transfers: &[Named]) -> Result<(), CliError> {
-    let numbers = together::numbers(ctx, transfers).await?;
+    let numbers = together::numbers_of(ctx, transfers, is_unfinished).await?;
     let pause = async |transfer| {
         ask(ctx, transfer, &Request::Pause(transfer)).await?;
         let resume = ctx.suggest(&format!("resume {transfer}"));
@@ -153,7 +167,7 @@ pub(crate) async fn pause(ctx: &Context, transfers: &[Named]) -> Result<(), CliE
 
 /// `p2p resume`.
 pub(crate) async fn resume(ctx: &Context, transfers: &[Named]) -> Result<(), CliError> {
-    let numbers = together::numbers(ctx, transfers).await?;
+    let numbers = together::numbers_of(ctx, transfers, is_unfinished).await?;
     let resume = async |transfer| {
         ask(ctx, transfer, &Request::Resume(transfer)).await?;
         ctx.out.say(&format!("transfer {transfer} goes on"));
@@ -164,7 +178,7 @@ pub(crate) async fn resume(ctx: &Context, transfers: &[Named]) -> Result<(), Cli
 
 /// `p2p priority`.
 pub(crate) async fn prioritise(ctx: &Context, transfer: Named, priority: Priority) -> Result<(), CliError> {
-    let numbers = together::numbers(ctx, &[transfer]).await?;
+    let numbers = together::numbers_of(ctx, &[transfer], is_unfinished).await?;
     let prioritise = async |transfer| {
         ask(ctx, transfer, &Request::Prioritise(transfer, priority)).await?;
         ctx.out.say(&format!("transfer {transfer} has {} priority now", json::priority(priority)));

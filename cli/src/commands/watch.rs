@@ -4,6 +4,10 @@ use std::collections::HashMap;
 
 use p2p_protocol::control::{Event, Request};
 
+use super::{
+    several,
+    together::{self, Named},
+};
 use crate::{
     client,
     context::Context,
@@ -13,8 +17,15 @@ use crate::{
     view::{Step, View},
 };
 
-/// One transfer until it ends; the command ends with its exit code.
-pub(crate) async fn one(ctx: &Context, transfer: u64, live: bool) -> Result<(), CliError> {
+/// Transfers until each has ended; the command ends with the exit code of the worst.
+pub(crate) async fn each(ctx: &Context, named: &[Named], live: bool) -> Result<(), CliError> {
+    match together::numbers(ctx, named).await?.as_slice() {
+        [transfer] => one(ctx, *transfer, live).await,
+        transfers => several::watch(ctx, transfers.to_vec(), live).await,
+    }
+}
+
+async fn one(ctx: &Context, transfer: u64, live: bool) -> Result<(), CliError> {
     let client = ctx.connect().await?;
     let view = View::of(ctx, transfer, live);
     let followed = follow(ctx, view, client, Request::Watch(Some(transfer))).await;

@@ -51,7 +51,7 @@ async fn one_word_takes_all_that_were_offered_together() {
     };
     let script = || vec![turn([member(7, 0), member(9, 1)])];
     let ran = run(&["inbox", "accept", "7"], script()).await;
-    assert_eq!(ran.people, "offer 7, all 2 of it, is accepted; see it with: p2p watch 7\n");
+    assert_eq!(ran.people, "offer 7, all 2 of it, is accepted; see it with: p2p watch b7\n");
     let ran = run(&["inbox", "reject", "9", "--json"], script()).await;
     assert_eq!(
         ran.data,

@@ -13,7 +13,7 @@ use p2p_protocol::{
 };
 use tokio::{sync::mpsc, time::Instant};
 
-use crate::session::{Begun, Job, RunError, Sessions, Word, forward};
+use crate::session::{Begun, RunError, Sessions, Word, forward};
 
 /// Carries out requests.
 pub(crate) struct Handlers {
@@ -107,10 +107,15 @@ impl Handlers {
                 let left = |left: Option<String>| left.map_or(Event::Ok, |path| Event::Left { path });
                 events.answer(sessions.cancel(number).await.map(left)).await
             }
-            Request::Retry(number) => {
-                let queued = |job: Arc<Job>| Event::Queued { transfer: job.number(), batch: job.batch() };
-                events.answer(sessions.retry(number).map(queued)).await
-            }
+            Request::Retry(numbers) => match sessions.retry(&numbers) {
+                Ok(jobs) => {
+                    for job in jobs {
+                        events.say(Event::Queued { transfer: job.number(), batch: job.batch() }).await?;
+                    }
+                    Ok(())
+                }
+                Err(error) => events.answer(Err(error)).await,
+            },
             Request::Pause(number) => events.answer(sessions.pause(number).map(|()| Event::Ok)).await,
             Request::Resume(number) => events.answer(sessions.unpause(number).map(|()| Event::Ok)).await,
             Request::Prioritise(number, priority) => {

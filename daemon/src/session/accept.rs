@@ -215,6 +215,9 @@ impl Sessions {
             Ok(permit) => permit,
             Err(refusal) => return refuse(link, control, refusal).await,
         };
+        if self.was_rejected(&peer, offer, control).await? {
+            return Ok(());
+        }
         let key = self.key_of(peer, &permit).await?;
         let spec = match key {
             PartialKey::Unsealed(key, peer) => Spec::ReceiveUnsealed { peer, key },

@@ -43,19 +43,25 @@ impl Sessions {
                 }
             }
         }
-        made.chunks(MAX_BATCH as usize).for_each(|together| self.offer_together(together));
+        for together in made.chunks(MAX_BATCH as usize) {
+            let total_bytes = together.iter().try_fold(0_u64, |sum, (_, size)| sum.checked_add((*size)?));
+            self.offer_together(together.iter().map(|(job, _)| job), total_bytes);
+        }
         let begun = all.iter().map(|job| Begun::of(job)).collect();
         // They ask for their places in the order in which they were typed.
         made.into_iter().for_each(|(job, _)| self.spawn_in_order(job));
         (begun, result)
     }
 
-    /// Says of new transfers that they belong together. One alone is an offer like any other.
-    fn offer_together(&self, jobs: &[(Arc<Job>, Option<u64>)]) {
+    /// Says of transfers that they belong together. One alone is an offer like any other.
+    pub(super) fn offer_together<'a>(
+        &self,
+        jobs: impl ExactSizeIterator<Item = &'a Arc<Job>>,
+        total_bytes: Option<u64>,
+    ) {
         let Some(count) = u32::try_from(jobs.len()).ok().filter(|count| *count > 1) else { return };
         let id = BatchId(rand::random());
-        let total_bytes = jobs.iter().try_fold(0_u64, |sum, (_, size)| sum.checked_add((*size)?));
-        for (position, (job, _)) in (0..).zip(jobs) {
+        for (position, job) in (0..).zip(jobs) {
             job.offer_with(Some(Batch { id, position, count, total_bytes }));
             self.registry.save(job);
         }
@@ -90,7 +96,9 @@ impl Registry {
     pub(super) fn answer_to(&self, job: &Job) -> Option<Answer> {
         let batch = job.batch()?;
         let peer = job.peer();
-        let together = self.gather(&batch, |other| other.number() != job.number() && other.peer() == peer)?;
+        // What was in the same place was an earlier try of the same.
+        let another = |other: &Job| other.batch().is_some_and(|other| other.position != batch.position);
+        let together = self.gather(&batch, |other| another(other) && other.peer() == peer)?;
         let bytes = together.here.saturating_add(job.total_bytes());
         together.answer.filter(|answer| answer.covers(&batch, bytes, now_ms()))
     }

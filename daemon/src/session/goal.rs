@@ -162,7 +162,7 @@ impl OnlyError {
     fn failure(&self) -> Failure {
         match self {
             Self::Nothing(_) => Failure::NotFound,
-            Self::Pattern(_) | Self::Part(_) => Failure::Usage,
+            Self::NothingToTakeOutOf(_) | Self::Pattern(_) | Self::Part(_) => Failure::Usage,
         }
     }
 }

@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use p2p_protocol::{
-    Answer,
+    Answer, PeerId,
     control::Summary,
+    name::printable,
     policy::Permit,
     reason::{Failure, RefuseReason},
-    wire::peer::{Message, PauseReason},
+    wire::peer::{Message, Offer, PauseReason},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -58,8 +59,40 @@ impl Sessions {
         if word == Word::Yes {
             return Ok(());
         }
-        say(control, &Message::Refuse(RefuseReason::Rejected)).await?;
+        self.turn_down(control, [job.number()].into()).await?;
         Err(rejected())
+    }
+
+    /// Says no to a sender. It knows that of these transfers once that has arrived.
+    async fn turn_down(&self, control: &mut ControlStream, numbers: Vec<u64>) -> Result<(), RunError> {
+        say(control, &Message::Refuse(RefuseReason::Rejected)).await?;
+        let (delivered, registry) = (control.sender.delivered(), self.registry.clone());
+        let stop = self.shutdown.clone();
+        self.runs.spawn(async move {
+            if stop.run_until_cancelled(delivered).await == Some(true) {
+                for job in numbers.into_iter().filter_map(|number| registry.get(number)) {
+                    job.told();
+                    registry.save(&job);
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// Whether an offer is one that its owner said no to while the sender was away, who is told now.
+    pub(super) async fn was_rejected(
+        &self,
+        peer: &PeerId,
+        offer: &Offer,
+        control: &mut ControlStream,
+    ) -> Result<bool, RunError> {
+        let untold = self.registry.untold(peer, offer);
+        if untold.is_empty() {
+            return Ok(false);
+        }
+        tracing::info!(%peer, name = %printable(&offer.name), "an offer was rejected before, and its sender is told");
+        self.turn_down(control, untold.iter().map(|job| job.number()).collect()).await?;
+        Ok(true)
     }
 
     /// Does what its owner said of all that a transfer is offered together with.
@@ -69,7 +102,7 @@ impl Sessions {
         if answer.yes {
             return Ok(());
         }
-        say(control, &Message::Refuse(RefuseReason::Rejected)).await?;
+        self.turn_down(control, Vec::new()).await?;
         Err(rejected())
     }
 

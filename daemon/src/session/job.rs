@@ -10,6 +10,8 @@
 //! ```
 
 mod batch;
+mod moved;
+
 mod history;
 mod shown;
 mod wishes;
@@ -36,7 +38,6 @@ pub(crate) use wishes::Wish;
 pub(crate) use word::Word;
 
 use super::{error::RunError, spec::Spec};
-use crate::store::Remark;
 
 /// Chunk failures that a job remembers for its owner.
 const REMEMBERED_FAILURES: usize = 64;
@@ -87,6 +88,11 @@ struct JobState {
     waiting: Option<WaitReason>,
     /// Whether its owner has to be asked before anything moves.
     asks: bool,
+    /// When its owner said no, as long as the sender was not told.
+    untold_ms: Option<u64>,
+    /// Bytes that the receiver had when it first began.
+    had_bytes: Option<u64>,
+
     /// What it is offered together with, and what its owner said of all of that.
     batch: Option<Batch>,
     answer: Option<Answer>,
@@ -131,8 +137,8 @@ impl Job {
     pub(crate) fn restored(
         spec: Spec,
         summary: Summary,
-        (last, chunk_len): (Option<TransferEvent>, u64),
-        (word, answer): (Word, Option<Answer>),
+        (last, chunk_len, had_bytes): (Option<TransferEvent>, u64, Option<u64>),
+        (word, answer, untold_ms): (Word, Option<Answer>, Option<u64>),
         wish: Wish,
     ) -> Arc<Self> {
         let mut state = JobState::waiting(summary.name, summary.target, summary.file_id, summary.peer);
@@ -146,6 +152,7 @@ impl Job {
         state.state = if summary.state == State::Active { State::Waiting } else { summary.state };
         state.last = last;
         (state.batch, state.answer, state.chunk_len) = (summary.batch, answer, chunk_len);
+        (state.untold_ms, state.had_bytes) = (untold_ms, had_bytes);
         state.asks = summary.waiting == Some(WaitReason::Accept) && word == Word::Open;
         if !state.is_over() {
             state.waiting = Some(if wish.paused { WaitReason::Paused } else { state.waits_for() });
@@ -295,7 +302,7 @@ impl Job {
         state.peer = Some(peer);
         state.file_id = file_id.or(state.file_id);
         state.chunk_len = chunk_len;
-        state.moved_before = state.progress.moved_bytes;
+        state.count_on(progress.verified_bytes);
         let moved_bytes = state.moved_before;
         state.progress = Progress { moved_bytes, ..progress };
         state.waiting = None;
@@ -358,12 +365,6 @@ impl Job {
         state.tell(&TransferEvent::ChunkFailed { transfer: self.number, chunk, peer, reason });
     }
 
-    /// Something about the folder that is sent is worth a word.
-    pub(crate) fn remark(&self, remark: Remark) {
-        tracing::warn!(transfer = self.number, ?remark, "about the folder");
-        self.lock().tell(&remark.event(self.number));
-    }
-
     /// The run broke, and another will follow.
     pub(crate) fn retrying(&self, attempt: u32, pause: Duration, reason: &str) {
         tracing::info!(transfer = self.number, attempt, ?pause, reason, "transfer broke, trying again");
@@ -393,9 +394,10 @@ impl Job {
                 self.note(&mut state, Happening::Interrupted, |entry| entry.detail = Some(reason.to_owned()));
             }
             state.state = State::Waiting;
-            state.error = Some(reason.to_owned());
+            let paused = self.wish().paused;
+            state.error = (!paused).then(|| reason.to_owned());
             state.progress.stand_still();
-            let reason = if self.wish().paused { WaitReason::Paused } else { state.waits_for() };
+            let reason = if paused { WaitReason::Paused } else { state.waits_for() };
             state.waiting = Some(reason);
             state.tell(&TransferEvent::Waiting { transfer: self.number, reason });
         }
@@ -453,7 +455,10 @@ impl Job {
         let transfer = self.number;
         let mut replay: Vec<TransferEvent> = Vec::new();
         match (&state.last, &state.started) {
-            (Some(last), _) => replay.push(last.clone()),
+            (Some(last), started) => {
+                replay.extend(started.clone());
+                replay.push(last.clone());
+            }
             (None, started) => {
                 replay.extend(started.clone());
                 replay.extend(state.waiting.map(|reason| TransferEvent::Waiting { transfer, reason }));
@@ -538,6 +543,9 @@ impl JobState {
             moved_before: 0,
             waiting: None,
             asks: false,
+            untold_ms: None,
+            had_bytes: None,
+
             batch: None,
             answer: None,
             error: None,

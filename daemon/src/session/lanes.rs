@@ -221,7 +221,8 @@ impl Sessions {
                 place
             }
         };
-        let dial = self.links.dial(target, job.spec().key_policy(), &place, job.wish().background);
+        // What many wait before has no room of its own in them.
+        let dial = Box::pin(self.links.dial(target, job.spec().key_policy(), &place, job.wish().background));
         let (link, fresh) = while_wanted(job, stop, with_a_word(job, dial)).await??;
         if fresh {
             tokio::spawn(self.clone().attend(link.clone()));

@@ -35,6 +35,7 @@ mod provide;
 mod receipts;
 mod receive;
 mod registry;
+mod retry;
 mod rules;
 mod run;
 mod shares;
@@ -455,31 +456,6 @@ impl Sessions {
             self.registry.save(&job);
         }
         Ok(job.left())
-    }
-
-    /// Takes a failed or cancelled transfer up again.
-    pub(crate) fn retry(self: &Arc<Self>, number: u64) -> Result<Arc<Job>, RunError> {
-        let job = self.job(number)?;
-        let refused = |why: &str| Err(RunError::new(Failure::Conflict, format!("transfer {number} {why}")));
-        match job.spec() {
-            Spec::Receive { .. } | Spec::ReceiveUnsealed { .. } | Spec::Serve { .. } => {
-                return refused("was started by the peer, and goes on when the peer starts it again");
-            }
-            Spec::Fetch { output: Output::Stdout, .. } => {
-                return refused("wrote to a command that has gone; run that command again");
-            }
-            Spec::Send { .. } | Spec::Fetch { .. } => {}
-        }
-        if !job.revive() {
-            return refused(match job.state() {
-                State::Done => "is done",
-                _ if job.wish().paused => "is paused; let it go on with `p2p resume`",
-                _ => "is running",
-            });
-        }
-        self.registry.save(&job);
-        self.spawn_job(job.clone());
-        Ok(job)
     }
 
     /// All peers.

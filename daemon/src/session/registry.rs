@@ -9,7 +9,7 @@ use std::{
 use p2p_protocol::{
     Answer, PeerId,
     control::{Happening, LogEntry, LogRequest, State, Summary, TransferEvent},
-    limits::{MAX_INCOMING_PER_PEER, MAX_JOBS},
+    limits::{ANSWER_LIFE, MAX_INCOMING_PER_PEER, MAX_JOBS},
     reason::Failure,
     wire::peer::Offer,
 };
@@ -43,12 +43,18 @@ struct Saved {
     /// What its owner said of all that it was offered together with.
     #[serde(default)]
     answer: Option<Answer>,
+    /// When its owner said no, as long as the sender was not told.
+    #[serde(default)]
+    untold_ms: Option<u64>,
     /// What its owner wishes.
     #[serde(default)]
     wish: Wish,
     /// Bytes of a chunk, once known.
     #[serde(default)]
     chunk_len: u64,
+    /// Bytes that the receiver had when it first began.
+    #[serde(default)]
+    had_bytes: Option<u64>,
 }
 
 /// The transfers.
@@ -76,12 +82,21 @@ impl Registry {
             let parsed =
                 (serde_json::from_str::<Spec>(&row.spec), serde_json::from_str::<Saved>(&row.summary));
             match parsed {
-                (Ok(spec), Ok(Saved { summary, last, accepted, answer, wish, chunk_len })) => {
+                (
+                    Ok(spec),
+                    Ok(Saved { summary, last, accepted, answer, untold_ms, wish, chunk_len, had_bytes }),
+                ) => {
                     let summary = Summary { transfer: row.number, ..summary };
                     let word = if accepted { Word::Yes } else { Word::Open };
                     jobs.insert(
                         row.number,
-                        Job::restored(spec, summary, (last, chunk_len), (word, answer), wish),
+                        Job::restored(
+                            spec,
+                            summary,
+                            (last, chunk_len, had_bytes),
+                            (word, answer, untold_ms),
+                            wish,
+                        ),
                     );
                 }
                 // Written by another version: history, not data, so leaving it out loses nothing.
@@ -147,6 +162,17 @@ impl Registry {
         let jobs = self.lock();
         let coming = jobs.values().filter(|job| brings_other(job, peer, offer) && !job.is_over());
         coming.map(|job| job.total_bytes()).fold(0, u64::saturating_add)
+    }
+
+    /// Transfers of what a peer offers to which their owner said no while that peer was away.
+    pub(super) fn untold(&self, peer: &PeerId, offer: &Offer) -> Vec<Arc<Job>> {
+        let now_ms = now_ms();
+        let lately = |at_ms: u64| u128::from(now_ms.saturating_sub(at_ms)) < ANSWER_LIFE.as_millis();
+        let mut jobs = self.all();
+        jobs.retain(|job| {
+            job.is_over() && job.untold_ms().is_some_and(lately) && brings(job, peer, offer) == Some(true)
+        });
+        jobs
     }
 
     pub(crate) fn get(&self, number: u64) -> Option<Arc<Job>> {
@@ -265,10 +291,15 @@ pub(crate) async fn forward(mut events: mpsc::Receiver<TransferEvent>, to: mpsc:
 
 /// Whether a peer sends something here in this transfer, and not the content that it offers now.
 pub(super) fn brings_other(job: &Job, peer: &PeerId, offer: &Offer) -> bool {
+    brings(job, peer, offer) == Some(false)
+}
+
+/// Whether this transfer is of the content that a peer offers now, where it is one of what that peer sends here.
+fn brings(job: &Job, peer: &PeerId, offer: &Offer) -> Option<bool> {
     match job.spec() {
-        Spec::Receive { peer: from, file_id } => from == peer && Some(*file_id) != offer.file_id,
-        Spec::ReceiveUnsealed { peer: from, key } => from == peer && Some(*key) != offer.resume_key,
-        Spec::Send { .. } | Spec::Fetch { .. } | Spec::Serve { .. } => false,
+        Spec::Receive { peer: from, file_id } => (from == peer).then(|| Some(*file_id) == offer.file_id),
+        Spec::ReceiveUnsealed { peer: from, key } => (from == peer).then(|| Some(*key) == offer.resume_key),
+        Spec::Send { .. } | Spec::Fetch { .. } | Spec::Serve { .. } => None,
     }
 }
 
@@ -285,8 +316,9 @@ fn row(job: &Job) -> Result<JobRow, RunError> {
         })
     };
     let (last, accepted) = (job.last_event(), job.word() == Word::Yes);
-    let saved =
-        Saved { summary, last, accepted, answer: job.answer(), wish: job.wish(), chunk_len: job.chunk_len() };
+    let (answer, untold_ms) = (job.answer(), job.untold_ms());
+    let (wish, chunk_len, had_bytes) = (job.wish(), job.chunk_len(), job.had_bytes());
+    let saved = Saved { summary, last, accepted, answer, untold_ms, wish, chunk_len, had_bytes };
     let summary = &saved.summary;
     Ok(JobRow {
         number: summary.transfer,

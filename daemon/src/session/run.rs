@@ -165,7 +165,7 @@ impl Sessions {
     ) -> Result<(), RunError> {
         let (link, fresh, _place) = self.reach(job, target, stop).await?;
         let _used = link.hold();
-        let source = self.source(job, &path, excludes, kept.take(), stop).await?;
+        let source = Box::pin(self.source(job, &path, excludes, kept.take(), stop)).await?;
         *kept = Some(source.clone());
         // What is hashed first at once has no partial that was begun before it was.
         let key = source.resume_key(&self.secret).filter(|_| source.size() > HASH_FIRST_LEN);
@@ -173,7 +173,11 @@ impl Sessions {
         if offer.file_id.is_none() {
             tracing::debug!(transfer = job.number(), path = %path.display(), "offered before it is hashed");
         }
+        if let Ok(geometry) = Geometry::new(offer.size, offer.chunk_log2) {
+            job.measured(geometry);
+        }
         let (shown, id) = (offer.name.clone(), offer.file_id);
+
         let mut control = open(job, &link, stop).await.map_err(|error| error.on(&link, fresh))?;
         let conversation = async {
             let offer = match job.batch() {
@@ -210,7 +214,7 @@ impl Sessions {
             };
             provide(run).await
         };
-        match conversation.await {
+        match Box::pin(conversation).await {
             Ok(End::Enough) => Err(PeerMisbehaved::UnexpectedMessage("Abort").into()),
             Ok(End::Done(done)) => {
                 control.sender.finish();
@@ -368,7 +372,7 @@ impl Sessions {
         let (link, fresh, _place) = self.reach(job, target, stop).await?;
         let _used = link.hold();
         let mut control = open(job, &link, stop).await.map_err(|error| error.on(&link, fresh))?;
-        let result = self.fetch_over(job, id, target, output, &link, &mut control, stop).await;
+        let result = Box::pin(self.fetch_over(job, id, target, output, &link, &mut control, stop)).await;
         match &result {
             Ok(()) => control.sender.finish(),
             Err(error) => part(&link, &mut control, error).await,

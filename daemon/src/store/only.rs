@@ -19,6 +19,11 @@ pub(crate) enum OnlyError {
     /// One to which nothing in the folder fits.
     #[error("nothing in the folder is {0:?}; `p2p ls PEER FILE_ID` shows what is in it")]
     Nothing(String),
+    /// Only such as take out again.
+    #[error(
+        "! takes out of what other patterns take in, and here none does: say --only '*' first for all but {0}"
+    )]
+    NothingToTakeOutOf(String),
     /// It cannot be a folder.
     #[error(transparent)]
     Part(#[from] ManifestError),
@@ -61,6 +66,10 @@ pub(crate) fn part_of(whole: &Manifest, only: &[String]) -> Result<Part, OnlyErr
         if !line.starts_with('!') && !fitting.contains(line.as_str()) && !fits_any(line, whole.entries())? {
             return Err(OnlyError::Nothing(typed.clone()));
         }
+    }
+    if !chosen.contains(&true) && lines.iter().all(|line| line.starts_with('!')) {
+        let taken_out: Vec<_> = only.iter().map(|typed| typed.trim_start_matches('!')).collect();
+        return Err(OnlyError::NothingToTakeOutOf(taken_out.join(", ")));
     }
     if !chosen.contains(&true) {
         return Err(OnlyError::Nothing(only.join(", ")));
@@ -132,6 +141,12 @@ mod tests {
             ["docs", "docs/a.md", "docs/deep", "docs/deep/b.md"]
         );
         assert_eq!(part(&["docs/a.md", "docs/*.md"]).unwrap(), ["docs", "docs/a.md"]);
+    }
+
+    #[test]
+    fn taking_out_alone_takes_nothing_in() {
+        let error = part(&["!*.md", "!readme"]).unwrap_err();
+        assert!(matches!(&error, OnlyError::NothingToTakeOutOf(what) if what == "*.md, readme"), "{error:?}");
     }
 
     #[test]

@@ -89,6 +89,13 @@ impl ControlSender {
             let _ = self.stream.finish();
         }
     }
+
+    /// Ends what this side says, and tells whether all of it has arrived there.
+    pub(crate) fn delivered(&mut self) -> impl Future<Output = bool> + Send + 'static {
+        self.finish();
+        let stopped = self.stream.stopped();
+        async move { stopped.await.is_ok() }
+    }
 }
 
 impl Drop for ControlSender {

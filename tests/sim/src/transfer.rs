@@ -117,7 +117,7 @@ impl Transfer {
     pub fn retry(&mut self, owner: &Host) {
         self.tries += 1;
         let Some(number) = self.number else { return self.attach(owner) };
-        if let Some(events) = owner.ask(Request::Retry(number)) {
+        if let Some(events) = owner.ask(Request::Retry(vec![number])) {
             self.state = State::Watched(events);
         }
     }

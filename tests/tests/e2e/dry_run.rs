@@ -98,6 +98,11 @@ fn a_fetch_says_what_is_missing_and_fetches_nothing() {
     assert_eq!(planned(&first), [20, 20_000, 20, 20_000]);
     assert_eq!(first.event("planned")["path"], copy.to_str().unwrap());
     assert!(!copy.exists() && transfers(&a) == 0 && transfers(&b) == 0);
+    let new = a.file("new/folder/");
+    let said = a.cli().json(words!["fetch", id, "--from", b.address(), "-o", new, "--dry-run"]).success();
+    assert_eq!(said.event("planned")["path"], a.file("new/folder/tree").to_str().unwrap());
+    assert!(!a.file("new").exists(), "not even the folder that it would go to is made");
+
     a.cli().run(words!["fetch", id, "--from", b.address(), "-o", target]).success();
     assert_eq!(planned(&dry(&id)), [20, 20_000, 0, 0]);
     write(&root.join("d/7"), &data::random(99, 1500));

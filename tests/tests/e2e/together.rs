@@ -42,6 +42,8 @@ fn one_yes_takes_all_of_it() {
     wait_for_offers(&mut sending, 3);
     let waiting = offers(&b);
     assert_eq!(waiting.len(), 3, "{waiting:?}");
+    let sizes = a.transfers().iter().filter(|transfer| transfer["total_bytes"] != 0).count();
+    assert_eq!(sizes, 3, "{:?}", a.transfers());
     let of = |name: &str| waiting.iter().find(|offer| offer["name"] == name).unwrap().clone();
     for (position, name) in [(1, "first"), (2, "folder"), (3, "last")] {
         let batch = &of(name)["batch"];
@@ -51,7 +53,7 @@ fn one_yes_takes_all_of_it() {
     let shown = b.cli().run(words!["inbox"]).success();
     assert!(shown.text().contains("3 together:") && !shown.text().contains("of which"), "{}", shown.text());
     let number = of("folder")["transfer"].to_string();
-    let accepted = b.cli().json(words!["inbox", "accept", number]).success();
+    let accepted = b.cli().json(words!["inbox", "accept", format!("b{number}")]).success();
     assert_eq!(accepted.events.len(), 3, "{accepted}");
     let sent = sending.finish().success();
     assert_eq!(sent.event("summary")["done"], 3);
@@ -79,6 +81,55 @@ fn one_no_ends_all_of_it_and_what_is_sent_again_is_another_offer() {
     wait_for_offers(&mut sending, 2);
     b.cli().run(words!["inbox", "accept", offers(&b)[1]["transfer"].to_string()]).success();
     sending.finish().success();
+}
+
+#[test]
+fn what_was_refused_is_offered_again_as_one() {
+    let Pair { a, b } = pair("accept = 'ask'\n");
+    let files = [a.new_file("one", 1, 1000), a.new_file("two", 2, 3 * MIB)];
+    let words = words!["send", files[0], files[1], "--to", b.address(), "--peer", b.peer()];
+    let mut sending = a.cli().start_json(words.clone());
+    wait_for_offers(&mut sending, 2);
+    b.cli().run(words!["inbox", "reject", offers(&b)[0]["transfer"].to_string()]).success();
+    sending.finish().exits(5);
+    let all = format!("b{}", a.settled()[0]["transfer"]);
+    assert_eq!(a.cli().json(words!["retry", all]).success().events.len(), 2);
+    until_true("both are offered again", || offers(&b).len() == 2);
+    assert_eq!(offers(&b)[0]["batch"]["total_bytes"], 1000 + 3 * MIB);
+
+    let waiting = a.cli().start_json(words!["wait", all]);
+    b.cli().run(words!["inbox", "accept", offers(&b)[0]["transfer"].to_string()]).success();
+    let waited = waiting.finish().success();
+    assert_eq!(waited.event("summary")["done"], 2, "{waited}");
+    a.cli().run(words!["watch", all]).success();
+}
+
+#[test]
+fn a_no_holds_when_the_sender_was_away() {
+    let Pair { mut a, mut b } = pair("accept = 'ask'\n");
+    let files = [a.new_file("one", 1, 1000), a.new_file("two", 2, 20 * MIB), a.new_file("three", 3, MIB)];
+    let to = words!["--to", b.address(), "--peer", b.peer(), "--detach"];
+    a.cli().run(words!["send", files[0]].into_iter().chain(to.clone())).success();
+    until_true("it is offered", || offers(&b).len() == 1);
+    a.cli().run(words!["send", files[1], files[2]].into_iter().chain(to)).success();
+    until_true("all are offered", || offers(&b).len() == 3);
+    a.kill9();
+    for offer in offers(&b).iter().take(2) {
+        b.cli().run(words!["inbox", "reject", offer["transfer"].to_string()]).success();
+    }
+    assert!(offers(&b).is_empty(), "{:?}", offers(&b));
+    let asked = b.transfers().len();
+    b.restart();
+    a.start_elsewhere();
+    for number in ["1", "2", "3"] {
+        a.cli().run(words!["wait", number]).exits(5);
+    }
+    assert_eq!((offers(&b).len(), b.transfers().len()), (0, asked), "nobody is asked twice");
+    // It was an answer to that offer and to no later one.
+    until_true("it is offered again", || {
+        a.cli().run(words!["retry", "1"]);
+        offers(&b).len() == 1
+    });
 }
 
 #[test]
@@ -130,6 +181,11 @@ fn the_word_for_all_of_it_cancels_all_of_it() {
     let all = format!("b{number}");
     assert_eq!(a.cli().json(words!["show", all]).success().events.len(), 2);
     a.cli().run(words!["priority", all, "high"]).success();
+    // What is over already is no reason not to do it to the rest.
+    a.cli().run(words!["cancel", number]).success();
+    for verb in ["pause", "resume"] {
+        assert_eq!(a.cli().json(words![verb, all]).success().events.len(), 1);
+    }
     a.cli().run(words!["cancel", all]).success();
     assert!(a.settled().iter().all(|transfer| transfer["state"] == "cancelled"));
 }

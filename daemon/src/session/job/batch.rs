@@ -21,9 +21,13 @@ impl Job {
 
     /// A peer offers it, together with this.
     pub(crate) fn offered(&self, batch: Option<Batch>, geometry: Geometry) {
+        self.lock().batch = batch;
+        self.measured(geometry);
+    }
+
+    /// How much it is, before the two sides have agreed. It counts from now on for what comes along with it.
+    pub(crate) fn measured(&self, geometry: Geometry) {
         let mut state = self.lock();
-        state.batch = batch;
-        // It counts from now on for what comes along with it.
         if state.progress.total_bytes == 0 {
             state.progress.total_bytes = geometry.size();
             state.progress.chunks_total = geometry.chunks();
@@ -45,7 +49,7 @@ impl Job {
 }
 
 impl JobState {
-    /// What was refused with others is offered alone when it is taken up again: the word that was said of them is no answer to that.
+    /// What was refused with others is another offer when it is taken up again: the word that was said of them is no answer to that.
     pub(super) fn leave_refused_batch(&mut self) {
         let refused = matches!(self.last, Some(TransferEvent::Failed { failure: Failure::Refused, .. }));
         if refused && self.state == State::Failed {

@@ -1,10 +1,11 @@
-//! Where what is received appears file by file, and what of it stays when it is given up.
+//! A folder that is received: where it appears file by file, what of it stays when it is given up, and what is worth a word.
 
 use std::path::Path;
 
 use p2p_protocol::control::State;
 
 use super::Job;
+use crate::store::Remark;
 
 impl Job {
     /// What is received appears there file by file.
@@ -26,5 +27,11 @@ impl Job {
         if state.is_shown {
             state.path = path.map(|path| path.display().to_string());
         }
+    }
+
+    /// Something about the folder is worth a word.
+    pub(crate) fn remark(&self, remark: Remark) {
+        tracing::warn!(transfer = self.number, ?remark, "about the folder");
+        self.lock().tell(&remark.event(self.number));
     }
 }

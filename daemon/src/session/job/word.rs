@@ -2,7 +2,7 @@
 
 use p2p_protocol::{Answer, Geometry, control::WaitReason};
 
-use super::Job;
+use super::{Job, now_ms};
 
 /// An owner's word on an offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +50,16 @@ impl Job {
         word.wait_for(|word| *word != Word::Open).await.map_or(Word::Open, |word| *word)
     }
 
+    /// When its owner said no, where the sender was not told yet.
+    pub(crate) fn untold_ms(&self) -> Option<u64> {
+        self.lock().untold_ms
+    }
+
+    /// The sender knows that its owner said no.
+    pub(crate) fn told(&self) {
+        self.lock().untold_ms = None;
+    }
+
     /// Takes its owner's word; false if nobody asked for it.
     pub(crate) fn decide(&self, word: Word) -> bool {
         let mut state = self.lock();
@@ -57,6 +67,7 @@ impl Job {
             return false;
         }
         state.asks = false;
+        state.untold_ms = (word == Word::No).then(now_ms);
         if state.waiting == Some(WaitReason::Accept) {
             state.waiting = Some(WaitReason::Peer);
         }

@@ -7,6 +7,7 @@ mod folders;
 mod import;
 mod partial;
 mod publish;
+mod shared;
 mod shown;
 mod unsealed;
 

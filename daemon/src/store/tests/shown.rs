@@ -1,9 +1,6 @@
-//! Folders that appear while they are filled: in what order, after which crashes, and beside whom.
+//! Folders that appear while they are filled: in what order, and after which crashes.
 
-use std::{
-    fs,
-    os::unix::fs::{MetadataExt, symlink},
-};
+use std::{fs, os::unix::fs::MetadataExt};
 
 use p2p_protocol::{
     Manifest, Plan,
@@ -15,7 +12,7 @@ use super::{faulty::Op, folders::Tree, *};
 use crate::store::{layout::INTO, shown::Show};
 
 /// With a file of two names.
-fn tree() -> Tree {
+pub(super) fn tree() -> Tree {
     let tree = Tree::new(1);
     let mut entries = tree.manifest.entries().to_vec();
     let at = |wanted: &str| entries.iter().position(|entry| entry.path == wanted).unwrap();
@@ -24,31 +21,31 @@ fn tree() -> Tree {
     Tree { manifest: Arc::new(Manifest::new(entries).unwrap()), ..tree }
 }
 
-fn assert_is_at(tree: &Tree, path: &Path) {
+pub(super) fn assert_is_at(tree: &Tree, path: &Path) {
     tree.assert_is_at(path);
     let inode = |inside: &str| fs::metadata(path.join(inside)).unwrap().ino();
     assert_eq!(inode("a/one"), inode("y"));
 }
 
-fn spec(bed: &Bed, tree: &Tree) -> PartialSpec {
+pub(super) fn spec(bed: &Bed, tree: &Tree) -> PartialSpec {
     let show = Show { name: name("tree"), asked: tree.manifest.id(), wanted: true };
     PartialSpec { show: Some(show), ..tree.spec(bed) }
 }
 
-fn open(bed: &Bed, tree: &Tree) -> Partial {
+pub(super) fn open(bed: &Bed, tree: &Tree) -> Partial {
     bed.store.open_partial(spec(bed, tree)).unwrap()
 }
 
-fn plan(partial: &Partial) -> Plan {
+pub(super) fn plan(partial: &Partial) -> Plan {
     (**partial.layout().plan().unwrap()).clone()
 }
 
-fn at(bed: &Bed) -> PathBuf {
+pub(super) fn at(bed: &Bed) -> PathBuf {
     bed.inbox().join("tree")
 }
 
 /// The files that are in the folder, each of which has to be whole; those of which nobody knows are left out.
-fn appeared(tree: &Tree, folder: &Path) -> Vec<&'static str> {
+pub(super) fn appeared(tree: &Tree, folder: &Path) -> Vec<&'static str> {
     let there = tree.contents.iter().filter_map(|(path, content)| {
         let found = fs::read(folder.join(path)).ok()?;
         assert!(found == content.bytes, "{path} is not whole");
@@ -58,7 +55,7 @@ fn appeared(tree: &Tree, folder: &Path) -> Vec<&'static str> {
 }
 
 /// Brings what is missing, from a disk that may say no now and then.
-fn bring(tree: &Tree, partial: &Partial) -> Result<Published, StoreError> {
+pub(super) fn bring(tree: &Tree, partial: &Partial) -> Result<Published, StoreError> {
     let plan = plan(partial);
     for _ in 0..9 {
         for chunk in 0..plan.chunks() {
@@ -78,7 +75,6 @@ fn modified(path: &Path) -> i64 {
     fs::symlink_metadata(path).unwrap().mtime()
 }
 
-/// Fault 2.
 #[test]
 fn a_file_appears_when_it_is_whole_and_synced() {
     let (bed, tree) = (Bed::new(), tree());
@@ -130,7 +126,6 @@ fn a_file_appears_when_it_is_whole_and_synced() {
     assert!(bed.leftovers().is_empty(), "{:?}", bed.leftovers());
 }
 
-/// Fault 1.
 #[test]
 fn the_same_folder_goes_on_being_filled_and_nothing_is_moved_twice() {
     for stop in 0..=5 {
@@ -170,7 +165,6 @@ fn the_same_folder_goes_on_being_filled_and_nothing_is_moved_twice() {
     }
 }
 
-/// Fault 5.
 #[test]
 fn when_the_power_fails_what_had_appeared_is_whole() {
     for stop in 0..=5 {
@@ -194,7 +188,7 @@ fn when_the_power_fails_what_had_appeared_is_whole() {
     }
 }
 
-/// Faults 15 and 16: whatever says no, and when, nothing half appears, and in the end all is there.
+/// Whatever says no, and when, nothing half appears, and in the end all is there.
 #[test]
 fn a_disk_that_says_no_is_no_reason_to_show_half_a_file() {
     let ops = [
@@ -241,264 +235,6 @@ fn a_disk_that_says_no_is_no_reason_to_show_half_a_file() {
                 fs::read_dir(bed.inbox()).unwrap().map(|found| found.unwrap().file_name()).collect();
             assert!(names.iter().all(|name| name == "tree" || name == ".p2p"), "{op:?} {after}: {names:?}");
         }
-    }
-}
-
-#[test]
-fn what_is_in_the_way_stays_and_is_named() {
-    type Put = fn(&Path);
-    let puts: [Put; 3] = [
-        |path| fs::write(path, "mine").unwrap(),
-        |path| symlink("/etc/hostname", path).unwrap(),
-        |path| fs::create_dir(path).unwrap(),
-    ];
-    for put in puts {
-        for place in ["a/two", "long", "link", "y", "nothing"] {
-            let (bed, tree) = (Bed::new(), tree());
-            let partial = open(&bed, &tree);
-            let path = at(&bed).join(place);
-            if place == "nothing" {
-                fs::remove_file(&path).unwrap();
-            }
-            put(&path);
-            let before = fs::symlink_metadata(&path).unwrap();
-            let error = bring(&tree, &partial).unwrap_err();
-            let StoreError::InTheWay { path: folder, names } = &error else { panic!("{error}") };
-            assert_eq!((&**folder, &names[..]), (&*at(&bed), &[place.to_owned()][..]));
-            let found = fs::symlink_metadata(&path).unwrap();
-            assert_eq!(
-                (found.ino(), found.len(), found.mtime()),
-                (before.ino(), before.len(), before.mtime())
-            );
-            partial.park().unwrap();
-            drop(partial);
-            fs::rename(&path, bed.path("moved away")).unwrap();
-            let again = open(&bed, &tree);
-            assert_eq!(again.verified(), set(0..5), "nothing that was verified is lost: {place}");
-            assert_is_at(&tree, &bring(&tree, &again).unwrap().path);
-        }
-    }
-}
-
-#[test]
-fn what_is_in_the_way_and_is_the_very_content_is_what_should_be_there() {
-    let (bed, tree) = (Bed::new(), tree());
-    let partial = open(&bed, &tree);
-    fs::write(at(&bed).join("long"), &tree.contents[2].1.bytes).unwrap();
-    assert!(bring(&tree, &partial).unwrap().is_exact());
-    assert_is_at(&tree, &at(&bed));
-}
-
-/// At whichever moment somebody writes to a file that has appeared: what is written stays, and the folder is not taken for the whole.
-#[test]
-fn a_file_that_is_changed_stays_as_it_was_changed() {
-    #[derive(Clone, Copy, Debug, PartialEq)]
-    enum When {
-        WhileItRuns,
-        BeforeAnOrderlyEnd,
-        AfterAnOrderlyEnd,
-        AfterACrash,
-    }
-    type Change = fn(&Path);
-    let changes: [Change; 3] = [
-        |path| {
-            std::os::unix::fs::FileExt::write_all_at(
-                &fs::OpenOptions::new().write(true).open(path).unwrap(),
-                b"changed",
-                1,
-            )
-            .unwrap()
-        },
-        |path| fs::OpenOptions::new().write(true).open(path).unwrap().set_len(3).unwrap(),
-        |path| {
-            let mut text = fs::read(path).unwrap();
-            text.extend_from_slice(b"more");
-            fs::write(path, text).unwrap();
-        },
-    ];
-    for change in changes {
-        for place in ["a/two", "long"] {
-            for when in
-                [When::WhileItRuns, When::BeforeAnOrderlyEnd, When::AfterAnOrderlyEnd, When::AfterACrash]
-            {
-                let (bed, tree) = (Bed::new(), tree());
-                let mut partial = open(&bed, &tree);
-                tree.write_all(&partial);
-                partial.checkpoint().unwrap();
-                let path = at(&bed).join(place);
-                if when == When::AfterAnOrderlyEnd {
-                    partial.park().unwrap();
-                }
-                if matches!(when, When::AfterAnOrderlyEnd | When::AfterACrash) {
-                    drop(partial);
-                    change(&path);
-                    partial = open(&bed, &tree);
-                } else {
-                    change(&path);
-                    if when == When::BeforeAnOrderlyEnd {
-                        partial.park().unwrap();
-                        drop(partial);
-                        partial = open(&bed, &tree);
-                    }
-                }
-                let changed = read(&path);
-                let error = bring(&tree, &partial).expect_err(&format!("{place} {when:?}"));
-                assert!(
-                    matches!(&error, StoreError::InTheWay { names, .. } if *names == [place]),
-                    "{error} {when:?}"
-                );
-                assert_eq!(read(&path), changed, "{place} {when:?}");
-                partial.park().unwrap();
-                drop(partial);
-                fs::rename(&path, bed.path("mine")).unwrap();
-                let again = open(&bed, &tree);
-                assert_is_at(&tree, &bring(&tree, &again).unwrap().path);
-                assert_eq!(read(&bed.path("mine")), changed);
-                assert_eq!(fs::metadata(bed.path("mine")).unwrap().nlink(), 1, "it is nobody else's");
-            }
-        }
-    }
-}
-
-#[test]
-fn what_was_only_touched_is_read_again_and_counts() {
-    let (bed, tree) = (Bed::new(), tree());
-    let partial = open(&bed, &tree);
-    tree.write_all(&partial);
-    partial.checkpoint().unwrap();
-    fs::File::options()
-        .write(true)
-        .open(at(&bed).join("long"))
-        .unwrap()
-        .set_modified(std::time::SystemTime::now())
-        .unwrap();
-    assert_is_at(&tree, &bring(&tree, &partial).unwrap().path);
-}
-
-/// What was removed, or moved elsewhere, is there again at the end, and is not the file that somebody has now.
-#[test]
-fn what_was_moved_away_is_its_movers_own() {
-    for restart in [false, true] {
-        let (bed, tree) = (Bed::new(), tree());
-        let mut partial = open(&bed, &tree);
-        tree.write_all(&partial);
-        partial.checkpoint().unwrap();
-        fs::rename(at(&bed).join("long"), bed.path("mine")).unwrap();
-        fs::rename(at(&bed).join("a/two"), at(&bed).join("a/renamed")).unwrap();
-        fs::remove_dir(at(&bed).join("a/empty")).unwrap();
-        fs::remove_file(at(&bed).join("z")).unwrap();
-        if restart {
-            partial.park().unwrap();
-            drop(partial);
-            partial = open(&bed, &tree);
-        }
-        let published = bring(&tree, &partial).unwrap();
-        assert_is_at(&tree, &published.path);
-        assert_eq!(published.others, ["a/renamed"]);
-        assert!(!published.is_exact());
-        for own in
-            [bed.path("mine"), at(&bed).join("a/renamed"), at(&bed).join("long"), at(&bed).join("a/two")]
-        {
-            assert_eq!(fs::metadata(&own).unwrap().nlink(), 1, "{}", own.display());
-        }
-    }
-}
-
-#[test]
-fn a_moved_file_that_was_changed_is_not_taken_for_what_was_verified() {
-    let (bed, tree) = (Bed::new(), tree());
-    let partial = open(&bed, &tree);
-    tree.write_all(&partial);
-    partial.checkpoint().unwrap();
-    for place in ["long", "a/two"] {
-        let mine = bed.path(&place.replace('/', "-"));
-        fs::rename(at(&bed).join(place), &mine).unwrap();
-        fs::write(mine, "changed").unwrap();
-    }
-    assert_is_at(&tree, &bring(&tree, &partial).unwrap().path);
-    assert_eq!(
-        (read(&bed.path("long")), read(&bed.path("a-two"))),
-        (b"changed".to_vec(), b"changed".to_vec())
-    );
-}
-
-/// Nobody is led out of the folder: neither by a link in the place of a folder in it, nor by one in its own.
-#[test]
-fn a_link_in_the_place_of_a_folder_is_not_followed() {
-    let (bed, tree) = (Bed::new(), tree());
-    let partial = open(&bed, &tree);
-    let outside = bed.path("outside");
-    fs::create_dir(&outside).unwrap();
-    fs::rename(at(&bed).join("a"), bed.path("a")).unwrap();
-    symlink(&outside, at(&bed).join("a")).unwrap();
-    let error = bring(&tree, &partial).unwrap_err();
-    let StoreError::InTheWay { names, .. } = &error else { panic!("{error}") };
-    assert_eq!(names[..], ["a", "a/empty", "a/one", "a/two"].map(str::to_owned));
-    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
-    fs::remove_file(at(&bed).join("a")).unwrap();
-    // Swapped while something is about to be put there.
-    let (place, target) = (at(&bed), outside.clone());
-    bed.disk.at_next(Op::Link, move || {
-        if place.join("a").is_dir() {
-            fs::rename(place.join("a"), place.parent().unwrap().join("swapped")).unwrap();
-            symlink(&target, place.join("a")).unwrap();
-        }
-    });
-    assert!(bring(&tree, &partial).is_err());
-    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
-    fs::remove_file(at(&bed).join("a")).unwrap();
-    assert_is_at(&tree, &bring(&tree, &partial).unwrap().path);
-    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
-}
-
-#[test]
-fn a_folder_that_somebody_else_made_is_never_filled() {
-    let (bed, tree) = (Bed::new(), tree());
-    let partial = open(&bed, &tree);
-    let plan = plan(&partial);
-    partial.write(tree.chunk(&plan, 0)).unwrap();
-    partial.checkpoint().unwrap();
-    fs::rename(at(&bed), bed.path("elsewhere")).unwrap();
-    partial.write(tree.chunk(&plan, 1)).unwrap();
-    for other in [0, 1, 2] {
-        match other {
-            0 => {}
-            1 => fs::create_dir(at(&bed)).unwrap(),
-            _ => {
-                fs::remove_dir(at(&bed)).unwrap();
-                symlink(bed.path("elsewhere"), at(&bed)).unwrap();
-            }
-        }
-        assert!(!partial.has_room());
-        (2..5).for_each(|chunk| partial.write(tree.chunk(&plan, chunk)).unwrap());
-        let error = partial.publish(&name("tree")).unwrap_err();
-        assert!(matches!(&error, StoreError::Gone { path } if *path == at(&bed)), "{error}");
-    }
-    // Put back, it goes on.
-    fs::remove_file(at(&bed)).unwrap();
-    fs::rename(bed.path("elsewhere"), at(&bed)).unwrap();
-    assert!(partial.has_room());
-    assert_is_at(&tree, &partial.publish(&name("tree")).unwrap().path);
-}
-
-#[test]
-fn after_a_restart_another_folder_of_that_name_is_not_the_one() {
-    let (bed, tree) = (Bed::new(), tree());
-    let partial = open(&bed, &tree);
-    let plan = plan(&partial);
-    partial.write(tree.chunk(&plan, 0)).unwrap();
-    partial.park().unwrap();
-    drop(partial);
-    fs::rename(at(&bed), bed.path("elsewhere")).unwrap();
-    fs::create_dir(at(&bed)).unwrap();
-    fs::write(at(&bed).join("theirs"), "theirs").unwrap();
-    let again = open(&bed, &tree);
-    let published = bring(&tree, &again).unwrap();
-    assert_eq!(published.path, bed.inbox().join("tree (1)"));
-    assert_is_at(&tree, &published.path);
-    assert_eq!(fs::read_dir(at(&bed)).unwrap().count(), 1);
-    for moved in ["a/one", "a/two", "z"] {
-        assert_eq!(fs::metadata(bed.path("elsewhere").join(moved)).unwrap().nlink(), 1, "{moved}");
     }
 }
 

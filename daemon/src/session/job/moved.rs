@@ -1,0 +1,64 @@
+//! How much of a transfer crossed the network, over restarts.
+
+use super::{Job, JobState};
+
+impl JobState {
+    /// What moved before a run that begins with so many bytes verified. What was counted last may be a moment old when the
+    /// daemon was killed; that the receiver has more than at first says that at least that much came since.
+    pub(super) fn count_on(&mut self, verified: u64) {
+        let had = *self.had_bytes.get_or_insert(verified);
+        self.moved_before = self.progress.moved_bytes.max(verified.saturating_sub(had));
+    }
+}
+
+impl Job {
+    /// Bytes that the receiver had when it first began.
+    pub(crate) fn had_bytes(&self) -> Option<u64> {
+        self.lock().had_bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use p2p_protocol::{PeerId, control::Progress};
+
+    use super::{
+        super::{Wish, Word},
+        *,
+    };
+    use crate::session::spec::Spec;
+
+    fn begin(job: &Job, verified_bytes: u64) {
+        let progress = Progress { total_bytes: 100, chunks_total: 10, verified_bytes, ..Progress::default() };
+        job.start("a", PeerId([1; 32]), None, 10, progress);
+    }
+
+    fn show(job: &Job, verified_bytes: u64, moved_bytes: u64) {
+        job.progress(Progress { verified_bytes, moved_bytes, ..Progress::default() }, Vec::new());
+    }
+
+    /// What the catalog knows of a job, after the daemon was killed.
+    fn killed(job: &Job) -> Arc<Job> {
+        let last = (job.last_event(), job.chunk_len(), job.had_bytes());
+        Job::restored(job.spec().clone(), job.summary(), last, (Word::Open, None, None), Wish::default())
+    }
+
+    #[test]
+    fn what_came_after_the_last_look_is_counted_too() {
+        let spec = Spec::Serve { peer: PeerId([1; 32]), file_id: p2p_protocol::FileId([2; 32]) };
+        let job = Job::new(1, spec, "a".into(), String::new());
+        begin(&job, 20);
+        show(&job, 30, 15);
+        let after = killed(&job);
+        begin(&after, 60);
+        assert_eq!(after.summary().progress.moved_bytes, 40, "it had 20 and has 60");
+        show(&after, 100, 40);
+        assert_eq!(after.summary().progress.moved_bytes, 80);
+        // What moved in vain counts as well.
+        let after = killed(&job);
+        begin(&after, 30);
+        assert_eq!(after.summary().progress.moved_bytes, 15);
+    }
+}
