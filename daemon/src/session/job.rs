@@ -11,6 +11,7 @@
 
 mod batch;
 mod numbers;
+mod ticket;
 
 mod history;
 mod wishes;
@@ -26,6 +27,7 @@ use p2p_protocol::{
     Answer, Batch, ChunkRange, FileId, PeerId,
     control::{Detail, Happening, LogEntry, Progress, State, Summary, TransferEvent, WaitReason},
     reason::{ChunkFailure, Failure},
+    token::ClaimId,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -90,6 +92,8 @@ struct JobState {
     untold_ms: Option<u64>,
     /// Bytes that the receiver had when it first began.
     had_bytes: Option<u64>,
+    /// By which ticket the peer fetches it.
+    ticket: Option<ClaimId>,
     /// No run has begun since the daemon started.
     is_restored: bool,
 
@@ -533,6 +537,8 @@ impl JobState {
             asks: false,
             untold_ms: None,
             had_bytes: None,
+            ticket: None,
+
             is_restored: false,
 
             batch: None,

@@ -192,7 +192,7 @@ impl Receiver {
             _ => {
                 self.unasked += 1;
                 if self.unasked > MAX_UNASKED_CHUNKS {
-                                        return Err(PeerMisbehaved::UnaskedChunks);
+                    return Err(PeerMisbehaved::UnaskedChunks);
                 }
                 if self.doubtful.contains(chunk) || self.rechecking.contains(&chunk) {
                     // It came along with the offer, and what is here may be wrong. Its provider, which may take it for delivered, has

@@ -103,7 +103,9 @@ fn what_is_there_is_not_waited_for() {
 fn what_comes_while_something_older_is_hashed_comes_again_if_that_is_wrong() {
     for good in [false, true] {
         let (file, mut provider) = provider(0);
-        for input in [ProviderInput::ChunkWritten { chunk: 0 }, ProviderInput::ChunkAcked { chunk: 0, bytes: 5 }] {
+        for input in
+            [ProviderInput::ChunkWritten { chunk: 0 }, ProviderInput::ChunkAcked { chunk: 0, bytes: 5 }]
+        {
             assert_eq!(tell(&mut provider, input), None);
         }
         let start = ReceiverStart {
