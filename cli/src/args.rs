@@ -332,6 +332,9 @@ pub(crate) struct Fetch {
     /// PATH is an older or damaged copy: take its place when all is here, and move only what differs
     #[arg(long, requires = "output")]
     pub(crate) update: bool,
+    /// A folder appears at once, and each file in it when that is whole, and not first when all is here
+    #[arg(long, conflicts_with_all = ["update", "range"])]
+    pub(crate) progressive: bool,
     /// Say what would move, and move nothing
     #[arg(long, conflicts_with = "detach")]
     pub(crate) dry_run: bool,
@@ -515,8 +518,11 @@ pub(crate) struct Rule {
     #[arg(long, value_name = "keep-both|overwrite|skip|default", value_parser = wanted::exists)]
     pub(crate) exists: Option<Wanted<Exists>>,
     /// Whether it may fetch back what it has sent
-    #[arg(long, value_name = "yes|no|default", value_parser = wanted::seed)]
+    #[arg(long, value_name = "yes|no|default", value_parser = wanted::yes_or_no)]
     pub(crate) seed: Option<Wanted<bool>>,
+    /// Whether a folder that it sends appears file by file, and not first when it is whole
+    #[arg(long, value_name = "yes|no|default", value_parser = wanted::yes_or_no)]
+    pub(crate) progressive: Option<Wanted<bool>>,
 }
 
 /// What a peer may be allowed to do.

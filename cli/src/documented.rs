@@ -191,7 +191,7 @@ fn lines() -> Vec<Value> {
         Line::Timeout { transfer: None, exit_code: 1 },
         Line::Shared { file_id: ID, path, audience: "all" },
         Line::Unshared { file_id: ID },
-        Line::Cancelled { transfer },
+        Line::Cancelled { transfer, left: Some(path) },
         Line::Paused { transfer },
         Line::Resumed { transfer },
         Line::Priority { transfer, priority: Priority::High },

@@ -142,6 +142,7 @@ pub(crate) enum Line<'a> {
     },
     Cancelled {
         transfer: u64,
+        left: Option<&'a str>,
     },
     Paused {
         transfer: u64,
@@ -432,6 +433,7 @@ pub(crate) struct Transfer<'a> {
     priority: Priority,
     limit_bps: Option<u64>,
     background: bool,
+    progressive: bool,
     waiting: Option<WaitReason>,
     error: Option<&'a str>,
     created_ms: u64,
@@ -455,6 +457,7 @@ impl<'a> From<&'a Summary> for Transfer<'a> {
             priority: summary.priority,
             limit_bps: summary.limit.map(Rate::bytes),
             background: summary.background,
+            progressive: summary.progressive,
             waiting: summary.waiting,
             error: summary.error.as_deref(),
             created_ms: summary.created_ms,
@@ -502,6 +505,7 @@ struct PeerRules<'a> {
     quota_bytes: Option<u64>,
     exists: Option<&'static str>,
     seed: Option<bool>,
+    progressive: Option<bool>,
 }
 
 impl<'a> From<&'a Rules> for PeerRules<'a> {
@@ -513,6 +517,7 @@ impl<'a> From<&'a Rules> for PeerRules<'a> {
             quota_bytes: rules.quota.map(|size| size.0),
             exists: rules.exists.map(Exists::word),
             seed: rules.seed,
+            progressive: rules.progressive,
         }
     }
 }

@@ -31,7 +31,7 @@ pub(crate) fn size(text: &str) -> Result<Wanted<Size>, String> {
     })
 }
 
-pub(crate) fn seed(text: &str) -> Result<Wanted<bool>, String> {
+pub(crate) fn yes_or_no(text: &str) -> Result<Wanted<bool>, String> {
     wanted(text, |word| match word {
         "yes" => Ok(true),
         "no" => Ok(false),
@@ -58,12 +58,12 @@ mod tests {
         assert_eq!(exists("keep-both"), Ok(Wanted(Some(Exists::KeepBoth))));
         assert!(size("0").is_err() && size("0 MiB").is_err(), "a bound of nothing is a mistake");
         assert_eq!(size("10 GiB"), Ok(Wanted(Some(Size(10 << 30)))));
-        assert_eq!((seed("yes"), seed("no")), (Ok(Wanted(Some(true))), Ok(Wanted(Some(false)))));
+        assert_eq!((yes_or_no("yes"), yes_or_no("no")), (Ok(Wanted(Some(true))), Ok(Wanted(Some(false)))));
         assert_eq!(folder("/srv/bob"), Ok(Wanted(Some("/srv/bob".to_owned()))));
         assert!(
             matches!(folder("bob"), Ok(Wanted(Some(path))) if path.starts_with('/') && path.ends_with("/bob"))
         );
-        for wrong in [accept("no").err(), exists("both").err(), seed("1").err(), size("x").err()] {
+        for wrong in [accept("no").err(), exists("both").err(), yes_or_no("1").err(), size("x").err()] {
             assert!(wrong.is_some());
         }
     }

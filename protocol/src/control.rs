@@ -36,7 +36,7 @@ pub use status::{Confinement, Probe, Status, Writing};
 pub use wishes::{KeyPolicy, Output, Wishes};
 
 /// Version of this conversation. It changes with every change of the types below.
-pub const VERSION: u16 = 18;
+pub const VERSION: u16 = 19;
 
 /// The fixed bytes that open each direction, so that programs of different versions part with a clear word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -208,6 +208,8 @@ pub struct FetchRequest {
     pub only: Vec<String>,
     /// The bytes of a file that are wanted, where that is not all of it.
     pub range: Option<ByteRange>,
+    /// Whether a folder appears file by file, and not first when it is whole.
+    pub progressive: bool,
     /// How it is to be done.
     pub wishes: Wishes,
     /// Whether to answer with the transfer's number alone.
@@ -310,6 +312,11 @@ pub enum Event {
     Planned(Planned),
     /// Something in a folder.
     Entry(FolderEntry),
+    /// The request was carried out, and this stays of what had arrived.
+    Left {
+        /// The folder that it is in.
+        path: String,
+    },
 }
 
 /// A request that failed.
@@ -542,6 +549,9 @@ pub struct Summary {
     /// Whether it yields to whatever else is on its way.
     #[serde(default)]
     pub background: bool,
+    /// Whether what is received appears file by file, in the folder at its path.
+    #[serde(default)]
+    pub progressive: bool,
     /// Why it waits.
     pub waiting: Option<WaitReason>,
     /// What went wrong last.

@@ -19,6 +19,8 @@ pub struct Rules {
     pub exists: Option<Exists>,
     /// Whether it may fetch back what it has sent, if it may fetch at all.
     pub seed: Option<bool>,
+    /// Whether a folder that it sends appears file by file, and not first when it is whole.
+    pub progressive: Option<bool>,
 }
 
 /// What is to be another in [`Rules`]. The inner `None` is back to what holds for everybody.
@@ -36,6 +38,8 @@ pub struct RulesChange {
     pub exists: Option<Option<Exists>>,
     /// Of [`Rules::seed`].
     pub seed: Option<Option<bool>>,
+    /// Of [`Rules::progressive`].
+    pub progressive: Option<Option<bool>>,
 }
 
 impl Rules {
@@ -49,6 +53,7 @@ impl Rules {
             quota: change.quota.unwrap_or(self.quota),
             exists: change.exists.unwrap_or(self.exists),
             seed: change.seed.unwrap_or(self.seed),
+            progressive: change.progressive.unwrap_or(self.progressive),
         }
     }
 
@@ -62,6 +67,7 @@ impl Rules {
             quota: self.quota.or(others.quota),
             exists: self.exists.or(others.exists),
             seed: self.seed.or(others.seed),
+            progressive: self.progressive.or(others.progressive),
         }
     }
 

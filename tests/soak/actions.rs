@@ -74,6 +74,7 @@ impl World {
             key: KeyPolicy::AcceptNew,
             only: Vec::new(),
             range: None,
+            progressive: false,
             wishes: Wishes::default(),
             detach: true,
         };

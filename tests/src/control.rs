@@ -68,6 +68,7 @@ pub fn fetch(file_id: FileId, from: &str) -> Request {
         key,
         only: Vec::new(),
         range: None,
+        progressive: false,
         wishes: Wishes::default(),
         detach: true,
     })

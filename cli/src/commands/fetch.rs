@@ -66,6 +66,7 @@ fn request(typed: Fetch, what: What) -> Result<FetchRequest, CliError> {
         range,
         output,
         update,
+        progressive,
         dry_run,
         key,
         how,
@@ -89,13 +90,29 @@ fn request(typed: Fetch, what: What) -> Result<FetchRequest, CliError> {
         Some(path) => place(path, !dry_run)?,
         None => Output::Inbox,
     };
+    if output == Output::Stdout && progressive {
+        return Err(CliError::usage(
+            "a folder appears file by file in a folder, and not on standard output; leave --progressive or -o - out",
+        ));
+    }
     if output == Output::Stdout && detach {
         return Err(CliError::usage(
             "-o - writes to this command's standard output, so it cannot be detached",
         ));
     }
     let key = KeyPolicy::from(&key);
-    Ok(FetchRequest { file_id, from, ticket, output, key, only, range, wishes: how.into(), detach })
+    Ok(FetchRequest {
+        file_id,
+        from,
+        ticket,
+        output,
+        key,
+        only,
+        range,
+        progressive,
+        wishes: how.into(),
+        detach,
+    })
 }
 
 /// The copy whose place is to be taken. What is there must be it, or nothing.
@@ -150,6 +167,7 @@ mod tests {
             key: KeyPolicy::Known,
             only: Vec::new(),
             range: None,
+            progressive: false,
             wishes: Wishes::default(),
             detach: false,
         };
@@ -166,8 +184,11 @@ mod tests {
         let update = Output::Update(b"/x/y".to_vec());
         assert_eq!(of(&["--update", "-o", "/x/y/"]), Ok(FetchRequest { output: update, ..plain.clone() }));
         assert_eq!(of(&["-o", "-", "--update"]).unwrap_err().exit_code(), 2);
-        assert_eq!(of(&["-o", "-"]), Ok(FetchRequest { output: Output::Stdout, ..plain }));
+        assert_eq!(of(&["-o", "-"]), Ok(FetchRequest { output: Output::Stdout, ..plain.clone() }));
         assert_eq!(of(&["-o", "-", "--detach"]).unwrap_err().exit_code(), 2);
+        let bit_by_bit = FetchRequest { progressive: true, ..plain };
+        assert_eq!(of(&["--progressive"]), Ok(bit_by_bit));
+        assert_eq!(of(&["-o", "-", "--progressive"]).unwrap_err().exit_code(), 2);
     }
 
     #[test]

@@ -118,6 +118,7 @@ pub(crate) fn example(transfer: u64, state: State) -> Summary {
         priority: Priority::Normal,
         limit: None,
         background: false,
+        progressive: false,
         waiting: None,
         error: None,
         created_ms: 1_000_000,

@@ -110,6 +110,9 @@ fn lines(detail: &Detail, batch: Option<&str>, now_ms: u64) -> Vec<String> {
     }
     if let Some(path) = &summary.path {
         row("path", path.clone());
+        if summary.progressive && summary.state != State::Done {
+            row("", "in which each file is there as soon as it is whole (--progressive)".to_owned());
+        }
     }
     if progress.chunks_total == 0 {
         return lines;

@@ -3,6 +3,7 @@
 use p2p_protocol::{
     PeerId,
     control::{Event, FetchRequest, KeyPolicy, Request, SendRequest, State},
+    name::printable,
     queue::Priority,
     rate::Rate,
     reason::Failure,
@@ -120,9 +121,17 @@ fn can_be_cancelled(state: State) -> bool {
 pub(crate) async fn cancel(ctx: &Context, transfers: &[Named]) -> Result<(), CliError> {
     let numbers = together::numbers_of(ctx, transfers, can_be_cancelled).await?;
     let cancel = async |transfer| {
-        ask(ctx, transfer, &Request::Cancel(transfer)).await?;
+        let answer = ctx.connect_or_start().await?.ask_all(&Request::Cancel(transfer)).await;
+        let left = match answer.map_err(|error| error.about(Some(transfer)))?.as_slice() {
+            [Event::Ok] => None,
+            [Event::Left { path }] => Some(path.clone()),
+            _ => return Err(crate::client::unexpected()),
+        };
         ctx.out.say(&format!("transfer {transfer} is cancelled"));
-        ctx.out.json(&Line::Cancelled { transfer })
+        if let Some(path) = &left {
+            ctx.out.say(&format!("what had arrived whole stays in {}", printable(path)));
+        }
+        ctx.out.json(&Line::Cancelled { transfer, left: left.as_deref() })
     };
     together::each(ctx, &numbers, cancel).await
 }

@@ -66,6 +66,7 @@ pub(crate) async fn repair(
             key,
             only: Vec::new(),
             range: None,
+            progressive: false,
             wishes: Wishes::default(),
             detach: false,
         }),

@@ -103,7 +103,10 @@ impl Handlers {
                     Err(error) => events.answer(Err(error)).await,
                 }
             }
-            Request::Cancel(number) => events.answer(sessions.cancel(number).await.map(|()| Event::Ok)).await,
+            Request::Cancel(number) => {
+                let left = |left: Option<String>| left.map_or(Event::Ok, |path| Event::Left { path });
+                events.answer(sessions.cancel(number).await.map(left)).await
+            }
             Request::Retry(numbers) => match sessions.retry(&numbers) {
                 Ok(jobs) => {
                     for job in jobs {

@@ -41,7 +41,8 @@ const HEADER: &str = "\
 # [[peer]]     A peer. `allow` holds its rights: \"send\" (it may send files here) and \"fetch\" (it may fetch what is
 #              shared with it). Without `allow` it is known and may do nothing. Rules for what it sends, where there are some:
 #              `accept` (\"always\", \"ask\", \"never\"), `folder`, `largest` and `quota` (\"10 GiB\"), `exists`
-#              (\"keep-both\", \"overwrite\", \"skip\") and `seed` (whether it may fetch that back).
+#              (\"keep-both\", \"overwrite\", \"skip\"), `seed` (whether it may fetch that back) and `progressive`
+#              (whether a folder appears file by file).
 # [[pin]]      The key that was found where this machine dialled. Another key there is refused.
 # [[invitation]]  What `p2p invite` made: until when it holds, and a hash of its secret. Who has joined by it may do it again.
 # [[succeeded]]  A key that a peer had before, and which has signed the one that it has now. It may do nothing.
@@ -95,6 +96,8 @@ struct PeerTable {
     exists: Option<Exists>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     seed: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    progressive: Option<bool>,
 }
 
 impl PeerTable {
@@ -113,6 +116,7 @@ impl PeerTable {
             quota: self.quota.as_ref().map(size).transpose()?,
             exists: self.exists,
             seed: self.seed,
+            progressive: self.progressive,
         })
     }
 }
@@ -358,6 +362,7 @@ fn encode(book: &Book, pending: &Pending) -> Result<String, toml::ser::Error> {
                 quota: entry.rules.quota.map(|size| text(size.to_string())),
                 exists: entry.rules.exists,
                 seed: entry.rules.seed,
+                progressive: entry.rules.progressive,
             })
             .collect(),
         pins: book
@@ -412,6 +417,7 @@ mod tests {
             quota: Some(Size(1 << 40)),
             exists: Some(Exists::KeepBoth),
             seed: Some(false),
+            progressive: Some(true),
         };
         let bob = Entry { name: Some("bob".to_owned()), rights, addresses, rules };
         let pin = (Place::parse("bob.example").unwrap(), a);
@@ -449,7 +455,7 @@ mod tests {
              [[peer]]\nid = \"{A}\"\nname = \"bob\"\nallow = [\"send\", \"fetch\"]\n\
              addresses = [\"[2001:db8::1]:5\", \"bob.example:4419\"]\n\
              accept = \"ask\"\nfolder = \"/srv/bob\"\nlargest = \"10 GiB\"\nquota = \"1 TiB\"\n\
-             exists = \"keep-both\"\nseed = false\n\n\
+             exists = \"keep-both\"\nseed = false\nprogressive = true\n\n\
              [[peer]]\nid = \"{B}\"\n\n\
              [[pin]]\ntarget = \"bob.example:4419\"\nid = \"{A}\"\n\n\
              [[pending]]\nid = \"{}\"\naddress = \"192.0.2.9:5\"\n",

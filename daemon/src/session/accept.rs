@@ -31,7 +31,7 @@ use super::{
     spec::Spec,
 };
 use crate::{
-    store::{Partial, PartialKey, PartialSpec, PublishName, Published, Share, Source, StoreError},
+    store::{Partial, PartialKey, PartialSpec, PublishName, Published, Share, Show, Source, StoreError},
     transport::{ControlStream, Incoming},
 };
 
@@ -281,12 +281,14 @@ impl Sessions {
             return Ok(());
         }
         // Nobody is asked for a yes that would come to nothing.
-        self.free_name(&peer, &inbox, control, permit).await?;
+        self.free_name(&peer, &inbox, control, permit, key).await?;
         self.ask_owner(job, link, control, permit, &stop).await?;
-        let name = self.free_name(&peer, &inbox, control, permit).await?;
+        let name = self.free_name(&peer, &inbox, control, permit, key).await?;
         let listed = self.listed(job, control, permit, &inbox, key, &stop).await?;
         let manifest = listed.as_ref().map(|listed| listed.manifest.clone());
-        let partial = match self.open_partial(inbox, key, permit, manifest, Some(&name), u64::MAX).await? {
+        let show = self.shows(&peer, &name, key);
+        let opened = self.open_partial(inbox, key, permit, manifest, Some(&name), show, u64::MAX);
+        let partial = match opened.await? {
             Ok(partial) => partial,
             Err(error) => {
                 tracing::warn!(%peer, %error, "an offer cannot be stored");
@@ -318,8 +320,9 @@ impl Sessions {
         inbox: &Path,
         control: &mut ControlStream,
         permit: &Permit,
+        key: PartialKey,
     ) -> Result<PublishName, RunError> {
-        if let Some(name) = self.name_in(peer, inbox, permit).await? {
+        if let Some(name) = self.name_in(peer, inbox, permit, key).await? {
             return Ok(name);
         }
         tracing::info!(%peer, name = %permit.name(), "an offer was refused: its name is taken");
@@ -328,6 +331,7 @@ impl Sessions {
     }
 
     /// Finds or makes the partial of an accepted offer.
+    #[expect(clippy::too_many_arguments, reason = "each is a different part of one conversation")]
     pub(super) async fn open_partial(
         &self,
         folder: std::path::PathBuf,
@@ -335,6 +339,7 @@ impl Sessions {
         permit: &Permit,
         manifest: Option<Arc<Manifest>>,
         name: Option<&PublishName>,
+        show: Option<Show>,
         room: u64,
     ) -> Result<Result<Arc<Partial>, StoreError>, RunError> {
         let alike = name.map_or_else(Vec::new, |name| name.alike(&folder));
@@ -350,6 +355,7 @@ impl Sessions {
             manifest,
             alike,
             older,
+            show,
         };
         let store = self.store.clone();
         Ok(blocking(&self.workers, move || store.open_partial(spec)).await?.map(Arc::new))
@@ -372,6 +378,9 @@ impl Sessions {
         stop: CancellationToken,
     ) -> Result<Published, RunError> {
         let part = goal.and_then(|goal| goal.part.as_ref());
+        if let Some(path) = partial.shown_at() {
+            job.shows(path);
+        }
         if eager.is_none() {
             self.take_over(job, control, &partial, part, &stop).await?;
             let mut here = partial.verified();
@@ -422,8 +431,7 @@ impl Sessions {
     /// What becomes of a peer's transfer whose run broke.
     async fn end_receiving(&self, job: &Job, error: &RunError) {
         if error.failure == Failure::Cancelled {
-            self.clean_up(job).await;
-            job.fail(error);
+            self.abandon(job, error).await;
         } else if error.passing {
             job.interrupted(&error.message);
         } else {

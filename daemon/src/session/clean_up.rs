@@ -1,6 +1,6 @@
 //! What a transfer leaves on this machine besides its result, and its end.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use p2p_protocol::control::{Output, State};
 
@@ -11,16 +11,34 @@ use crate::store::PartialKey;
 const SPOOL_KEPT: Duration = Duration::from_secs(30);
 
 impl Sessions {
-    /// Removes what a cancelled transfer left on this machine.
-    pub(super) async fn clean_up(&self, job: &Job) {
-        let (folder, keys) = match job.spec() {
+    /// Ends a transfer that is given up. Of a folder that appeared file by file the files that had appeared stay, as they are whole; all
+    /// else is removed.
+    pub(super) async fn abandon(&self, job: &Job, error: &RunError) {
+        let mut left = None;
+        if let Some((folder, keys)) = self.partials_of(job).await {
+            let store = self.store.clone();
+            let leave = move || keys.iter().find_map(|key| store.leave_shown(&folder, key));
+            left = blocking(&self.workers, leave).await.unwrap_or_default();
+        }
+        self.clean_up(job).await;
+        job.leaves(left.as_deref());
+        let mut error = error.clone();
+        if let Some(path) = left {
+            error.message.push_str(&format!("; what had arrived whole stays in {}", path.display()));
+        }
+        job.fail(&error);
+    }
+
+    /// Where the partials of a transfer may be.
+    async fn partials_of(&self, job: &Job) -> Option<(PathBuf, Vec<PartialKey>)> {
+        Some(match job.spec() {
             Spec::Receive { peer, file_id } => (self.inbox_of(peer), vec![PartialKey::Sent(*file_id, *peer)]),
             Spec::ReceiveUnsealed { peer, key } => {
                 let named = job.file_id().map(|id| PartialKey::Sent(id, *peer));
                 let keys = named.into_iter().chain([PartialKey::Unsealed(*key, *peer)]);
                 (self.inbox_of(peer), keys.collect())
             }
-            Spec::Fetch { file_id, output, only, .. } => match self.folder_of(output).await {
+            Spec::Fetch { file_id, output, only, .. } => match self.folder_of(output, *file_id).await {
                 // Of a part of a folder there is none before it is known what that is.
                 Ok(folder) if !only.is_empty() => {
                     (folder, job.file_id().map(PartialKey::Fetched).into_iter().collect())
@@ -28,12 +46,17 @@ impl Sessions {
                 Ok(folder) => (folder, vec![PartialKey::Fetched(*file_id)]),
                 Err(error) => {
                     tracing::warn!(transfer = job.number(), %error, "a partial could not be looked for");
-                    return;
+                    return None;
                 }
             },
-            Spec::Send { .. } => return self.drop_spooled(job).await,
-            Spec::Serve { .. } => return,
-        };
+            Spec::Send { .. } | Spec::Serve { .. } => return None,
+        })
+    }
+
+    /// Removes what a transfer that is over left on this machine besides its result.
+    pub(super) async fn clean_up(&self, job: &Job) {
+        self.drop_spooled(job).await;
+        let Some((folder, keys)) = self.partials_of(job).await else { return };
         for key in keys {
             let (store, folder) = (self.store.clone(), folder.clone());
             match blocking(&self.workers, move || store.discard_partial(&folder, &key)).await {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use p2p_protocol::{
+    FileId,
     control::Output,
     policy::Permit,
     reason::{AbortReason, Failure},
@@ -17,8 +18,9 @@ impl Sessions {
         &self,
         output: &Output,
         permit: &Permit,
+        id: FileId,
     ) -> Result<(PathBuf, Option<PublishName>), RunError> {
-        let folder = self.folder_of(output).await?;
+        let folder = self.folder_of(output, id).await?;
         match output {
             Output::Stdout => Ok((folder, None)),
             Output::Update(bytes) => match path_of(bytes).file_name() {
@@ -28,7 +30,8 @@ impl Sessions {
             Output::Path(bytes) if path_of(bytes) != folder => {
                 let path = path_of(bytes);
                 let (store, asked) = (self.store.clone(), path.clone());
-                if !blocking(&self.workers, move || store.is_free_or_file(&asked)).await? {
+                let fits = move || store.is_free_or_file(&asked) || store.fills(&asked, id);
+                if !blocking(&self.workers, fits).await? {
                     let message =
                         format!("{} is no regular file, and is not replaced; name another", path.display());
                     return Err(RunError {
@@ -45,8 +48,9 @@ impl Sessions {
         }
     }
 
-    /// The folder that a fetched file goes to, or waits in: the path itself, where it is or is to be a folder.
-    pub(super) async fn folder_of(&self, output: &Output) -> Result<PathBuf, RunError> {
+    /// The folder that a fetched file goes to, or waits in: the path itself, where it is or is to be a folder. One that appears there
+    /// while it is fetched does not go into itself.
+    pub(super) async fn folder_of(&self, output: &Output, id: FileId) -> Result<PathBuf, RunError> {
         match output {
             Output::Inbox => Ok(self.inbox.clone()),
             Output::Stdout => Ok(self.store.spool()),
@@ -57,8 +61,8 @@ impl Sessions {
             Output::Path(bytes) => {
                 let path = path_of(bytes);
                 let (store, asked) = (self.store.clone(), path.clone());
-                let is_folder =
-                    bytes.ends_with(b"/") || blocking(&self.workers, move || store.is_folder(&asked)).await?;
+                let is_other_folder = move || store.is_folder(&asked) && !store.fills(&asked, id);
+                let is_folder = bytes.ends_with(b"/") || blocking(&self.workers, is_other_folder).await?;
                 match path.parent() {
                     Some(parent) if !is_folder => Ok(parent.to_owned()),
                     _ => Ok(path),

@@ -93,13 +93,12 @@ impl Sessions {
         let Some(id) = permit.file_id() else {
             return say(control, &Message::Refuse(RefuseReason::Unsupported)).await;
         };
-        let inbox = self.inbox_of(&peer);
-        let Some(name) = self.name_in(&peer, &inbox, &permit).await? else {
+        let (inbox, key) = (self.inbox_of(&peer), self.key_of(peer, &permit).await?);
+        let Some(name) = self.name_in(&peer, &inbox, &permit, key).await? else {
             return say(control, &Message::Refuse(RefuseReason::Exists)).await;
         };
         let name = (!self.asks_about(&peer)).then_some(name);
         let (job, stop) = nobody(Spec::Receive { peer, file_id: id }, &self.shutdown);
-        let key = self.key_of(peer, &permit).await?;
         let listed = self.listed(&job, control, &permit, &inbox, key, &stop).await?;
         let Ok(_turn) = self.answers.try_acquire() else {
             return say(control, &Message::Refuse(RefuseReason::Busy)).await;
@@ -137,7 +136,7 @@ impl Sessions {
     ) -> Result<Planned, RunError> {
         let (called, id) = (self.call_with(target, fetch.key).await?, fetch.file_id);
         let mut asked = self.ask_about(&called, id, Spec::from(fetch.clone())).await?;
-        let (folder, name) = self.destination(&fetch.output, &asked.permit).await?;
+        let (folder, name) = self.destination(&fetch.output, &asked.permit, id).await?;
         let goal = self.goal_of(&mut asked, &folder, id).await.map_err(|error| called.blame(error))?;
         let name = named_as_part(name, goal.bytes.as_ref());
         let files = goal.listed.as_ref().map_or(1, |listed| listed.manifest.files().len() as u64);
@@ -272,7 +271,9 @@ impl Sessions {
         let begun = blocking(&self.workers, move || store.has_partial(&place, &key)).await??;
         if begun {
             // One that another transfer writes to just now is counted as if nothing were here.
-            match self.open_partial(folder.clone(), key, permit, manifest.clone(), Some(name), room).await? {
+            let opened =
+                self.open_partial(folder.clone(), key, permit, manifest.clone(), Some(name), None, room);
+            match opened.await? {
                 Ok(partial) => {
                     let layout = partial.layout();
                     let mut here = partial.verified();

@@ -67,6 +67,12 @@ impl Sessions {
         let is_folder = permit.manifest_len().is_some();
         let whole =
             Goal { id, size: permit.geometry().size(), is_folder, listed: None, part: None, bytes: None };
+        if job.spec().is_progressive() && !is_folder {
+            return Err(ended(
+                Failure::Usage,
+                format!("{} is a file; leave --progressive out", permit.name()),
+            ));
+        }
         let only = match job.spec() {
             Spec::Fetch { range: Some(range), .. } => return some_bytes(whole, *range, permit),
             Spec::Fetch { only, .. } if !only.is_empty() => only.clone(),
@@ -97,7 +103,7 @@ impl Sessions {
         output: &Output,
     ) -> Result<Option<Allowance>, RunError> {
         let (store, key, folder) =
-            (self.store.clone(), PartialKey::Fetched(id), self.folder_of(output).await?);
+            (self.store.clone(), PartialKey::Fetched(id), self.folder_of(output, id).await?);
         if job.spec().is_choosy() {
             return Ok(None);
         }

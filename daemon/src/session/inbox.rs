@@ -128,8 +128,7 @@ impl Sessions {
                 // Its run tells the sender. Where there is none, nobody has to be told.
                 let _running = job.running.lock().await;
                 if !job.is_over() {
-                    self.clean_up(job).await;
-                    job.fail(&rejected());
+                    self.abandon(job, &rejected()).await;
                 }
             }
             self.registry.save(job);

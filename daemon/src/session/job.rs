@@ -14,6 +14,7 @@ mod numbers;
 mod ticket;
 
 mod history;
+mod shown;
 mod wishes;
 mod word;
 
@@ -39,7 +40,6 @@ pub(crate) use wishes::Wish;
 pub(crate) use word::Word;
 
 use super::{error::RunError, spec::Spec};
-use crate::store::Remark;
 
 /// Chunk failures that a job remembers for its owner.
 const REMEMBERED_FAILURES: usize = 64;
@@ -82,6 +82,8 @@ struct JobState {
     peer: Option<PeerId>,
     target: String,
     path: Option<String>,
+    /// Whether what is received appears file by file.
+    is_shown: bool,
     progress: Progress,
     /// Payload bytes moved by earlier runs, so that `progress.moved_bytes` only grows.
     moved_before: u64,
@@ -147,6 +149,7 @@ impl Job {
     ) -> Arc<Self> {
         let mut state = JobState::waiting(summary.name, summary.target, summary.file_id, summary.peer);
         state.path = summary.path;
+        state.is_shown = summary.progressive;
         state.moved_before = summary.progress.moved_bytes;
         state.progress = summary.progress;
         state.progress.stand_still();
@@ -353,12 +356,6 @@ impl Job {
         state.tell(&TransferEvent::ChunkFailed { transfer: self.number, chunk, peer, reason });
     }
 
-    /// Something about the folder that is sent is worth a word.
-    pub(crate) fn remark(&self, remark: Remark) {
-        tracing::warn!(transfer = self.number, ?remark, "about the folder");
-        self.lock().tell(&remark.event(self.number));
-    }
-
     /// The run broke, and another will follow.
     pub(crate) fn retrying(&self, attempt: u32, pause: Duration, reason: &str) {
         tracing::info!(transfer = self.number, attempt, ?pause, reason, "transfer broke, trying again");
@@ -491,6 +488,7 @@ impl Job {
             priority: self.wish().priority,
             limit: self.wish().limit,
             background: self.wish().background,
+            progressive: self.spec.is_progressive() || state.is_shown,
             waiting: state.waiting,
             error: state.error.clone(),
             created_ms: self.created_ms,
@@ -531,6 +529,7 @@ impl JobState {
             peer,
             target,
             path: None,
+            is_shown: false,
             progress: Progress::default(),
             moved_before: 0,
             waiting: None,

@@ -437,15 +437,16 @@ impl Sessions {
         Ok(blocking(&self.workers, move || store.catalog().share_count()).await??)
     }
 
-    /// Stops a transfer, or gives up one that failed, and removes what it left on this machine.
-    pub(crate) async fn cancel(self: &Arc<Self>, number: u64) -> Result<(), RunError> {
+    /// Stops a transfer, or gives up one that failed, and removes what it left on this machine, but for files
+    /// that had appeared in a folder: where these stay.
+    pub(crate) async fn cancel(self: &Arc<Self>, number: u64) -> Result<Option<String>, RunError> {
         let job = self.job(number)?;
         if job.state() == State::Failed {
             // It ended, and what it kept so that it could go on is given up.
             let _running = job.running.lock().await;
-            self.clean_up(&job).await;
-            self.give_up(&job, &RunError::cancelled());
-            return Ok(());
+            self.abandon(&job, &RunError::cancelled()).await;
+            self.registry.save(&job);
+            return Ok(job.left());
         }
         if !job.cancel() {
             return Err(RunError::new(Failure::Conflict, format!("transfer {number} is over already")));
@@ -453,10 +454,10 @@ impl Sessions {
         // A run ends by itself; where there is none, or once it has, this is what ends the job.
         let _running = job.running.lock().await;
         if !job.is_over() {
-            self.clean_up(&job).await;
-            self.give_up(&job, &RunError::cancelled());
+            self.abandon(&job, &RunError::cancelled()).await;
+            self.registry.save(&job);
         }
-        Ok(())
+        Ok(job.left())
     }
 
     /// All peers.

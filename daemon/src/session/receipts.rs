@@ -244,7 +244,7 @@ impl Receipt {
         if let Some(stand_in) = self.stand_in {
             catalog.put_receipt(self.peer, stand_in, path)?;
         }
-        if self.fetchable && published.copies.is_empty() {
+        if self.fetchable && published.is_exact() {
             let existing = catalog.share(id)?;
             let shared = shares::share_back(existing, id, path.clone(), self.peer, self.created_ms);
             catalog.put_share(&shared)?;

@@ -432,7 +432,8 @@ impl Run<'_> {
                 Ok(())
             }
             News::Published(Ok(done)) => {
-                let (name, fetchable) = (done.name.clone(), self.fetchable && done.copies.is_empty());
+                let (name, fetchable) = (done.name.clone(), self.fetchable && done.is_exact());
+                done.others.iter().for_each(|path| self.job.remark(Remark::of_others(path.clone())));
                 done.copies.iter().for_each(|path| self.job.remark(Remark::copied(path.clone())));
 
                 self.published = Some(done);
@@ -445,6 +446,7 @@ impl Run<'_> {
                     name: "-".into(),
                     already: false,
                     copies: Vec::new(),
+                    others: Vec::new(),
                 });
                 self.input(ReceiverInput::Published { name: "-".into(), fetchable: false })
             }

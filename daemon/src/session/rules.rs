@@ -16,7 +16,7 @@ use p2p_protocol::{
 };
 
 use super::{RunError, Sessions, blocking};
-use crate::store::PublishName;
+use crate::store::{PartialKey, PublishName, Show};
 
 impl Sessions {
     /// What is true of this machine as a peer offers something.
@@ -54,6 +54,13 @@ impl Sessions {
         self.peers.rules(peer).folder.map_or_else(|| self.inbox.clone(), PathBuf::from)
     }
 
+    /// Where a folder appears that a peer sends. What takes the place of another is not there before it is whole.
+    pub(super) fn shows(&self, peer: &PeerId, name: &PublishName, key: PartialKey) -> Option<Show> {
+        let replaces = matches!(name, PublishName::Instead(_));
+        let wanted = !replaces && self.peers.rules(peer).progressive.unwrap_or(false);
+        Some(Show { name: name.clone(), asked: key.stand_in(), wanted })
+    }
+
     /// Whether the owner is asked about a peer's offers.
     pub(super) fn asks_about(&self, peer: &PeerId) -> bool {
         match self.peers.rules(peer).accept {
@@ -73,7 +80,14 @@ impl Sessions {
         peer: &PeerId,
         folder: &Path,
         permit: &Permit,
+        key: PartialKey,
     ) -> Result<Option<PublishName>, RunError> {
+        let (store, destination) = (self.store.clone(), folder.to_owned());
+        // One that appears while it is filled has its name already.
+        let filled = blocking(&self.workers, move || store.filled_as(&destination, &key)).await?;
+        if let Some(name) = filled {
+            return Ok(Some(PublishName::Exactly(name)));
+        }
         let free = |name: &SafeName| PublishName::Free(name.clone());
         let exists = self.peers.rules(peer).exists.unwrap_or_default();
         if exists == Exists::KeepBoth {

@@ -41,7 +41,7 @@ use super::{
     while_wanted,
 };
 use crate::{
-    store::{Excludes, Share, Source, StoreError},
+    store::{Excludes, Share, Show, Source, StoreError},
     transport::{ControlStream, TransportError},
 };
 
@@ -85,8 +85,7 @@ impl Sessions {
             let result = self.run_until_paused(job, &mut source, &stop).await;
             let Err(error) = result else { break };
             if error.failure == Failure::Cancelled {
-                self.clean_up(job).await;
-                job.fail(&error);
+                self.abandon(job, &error).await;
                 break;
             }
             if stop.is_cancelled() {
@@ -400,7 +399,7 @@ impl Sessions {
             other => return Err(closed_by(other)),
         };
         let permit = admit_asked(id, &offer)?;
-        let (folder, name) = self.destination(output, &permit).await?;
+        let (folder, name) = self.destination(output, &permit, id).await?;
         // An eager fetch says nothing of a folder: it begins with the list of its entries.
         let eager = eager.filter(|_| permit.manifest_len().is_none());
         if name.is_none() && permit.manifest_len().is_some() {
@@ -429,9 +428,10 @@ impl Sessions {
             goal.listed = self.listed(job, control, &permit, &folder, goal.key(), stop).await?;
         }
         let manifest = goal.listed.as_ref().map(|listed| listed.manifest.clone());
-        let opened = self
-            .open_partial(folder.clone(), goal.key(), &permit, manifest, name.as_ref(), goal.room())
-            .await?;
+        let wanted = job.spec().is_progressive();
+        let show = name.clone().map(|name| Show { name, asked: id, wanted });
+        let (place, key, room) = (folder.clone(), goal.key(), goal.room());
+        let opened = self.open_partial(place, key, &permit, manifest, name.as_ref(), show, room).await?;
         let partial = opened.map_err(|error| self.explain(error, &folder))?;
         if eager.is_some() && !partial.is_new() {
             // Somebody else has begun it meanwhile; the next try will say what is here.

@@ -49,6 +49,9 @@ pub(crate) enum Spec {
         /// The bytes of a file that are wanted.
         #[serde(default)]
         range: Option<ByteRange>,
+        /// Whether a folder appears file by file.
+        #[serde(default)]
+        progressive: bool,
     },
     /// A peer sends a file here.
     Receive {
@@ -82,8 +85,19 @@ impl From<SendRequest> for Spec {
 
 impl From<FetchRequest> for Spec {
     fn from(request: FetchRequest) -> Self {
-        let FetchRequest { file_id, from, ticket, output, key, only, range, wishes: _, detach: _ } = request;
-        Self::Fetch { file_id, from, output, key, ticket, only, range }
+        let FetchRequest {
+            file_id,
+            from,
+            ticket,
+            output,
+            key,
+            only,
+            range,
+            progressive,
+            wishes: _,
+            detach: _,
+        } = request;
+        Self::Fetch { file_id, from, output, key, ticket, only, range, progressive }
     }
 }
 
@@ -101,6 +115,11 @@ impl Spec {
     /// Whether less is wanted than the whole of a file or folder.
     pub(crate) fn is_choosy(&self) -> bool {
         matches!(self, Self::Fetch { only, range, .. } if !only.is_empty() || range.is_some())
+    }
+
+    /// Whether its owner wants a folder to appear file by file.
+    pub(crate) fn is_progressive(&self) -> bool {
+        matches!(self, Self::Fetch { progressive: true, .. })
     }
 
     /// What this content, which came of it, is a part of.
@@ -124,10 +143,28 @@ impl Spec {
             (Self::Fetch { output: Output::Stdout, .. }, _)
             | (_, Self::Fetch { output: Output::Stdout, .. }) => false,
             (
-                Self::Fetch { file_id: a, output: b, from, key, ticket: c, only: d, range: e },
-                Self::Fetch { file_id: v, output: w, from: also, key: wanted, ticket: x, only: y, range: z },
+                Self::Fetch {
+                    file_id: a,
+                    output: b,
+                    from,
+                    key,
+                    ticket: c,
+                    only: d,
+                    range: e,
+                    progressive: f,
+                },
+                Self::Fetch {
+                    file_id: u,
+                    output: v,
+                    from: also,
+                    key: wanted,
+                    ticket: w,
+                    only: x,
+                    range: y,
+                    progressive: z,
+                },
             ) => {
-                (a, b, c, d, e) == (v, w, x, y, z)
+                (a, b, c, d, e, f) == (u, v, w, x, y, z)
                     && also.iter().all(|peer| from.contains(peer))
                     && satisfies(*key, *wanted)
             }
@@ -195,6 +232,7 @@ mod tests {
             ticket: None,
             only: Vec::new(),
             range: None,
+            progressive: false,
         };
         let running = fetch(&["a", "b"], Output::Inbox);
         assert!(running.same_work(&fetch(&["b"], Output::Inbox)));

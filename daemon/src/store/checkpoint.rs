@@ -23,7 +23,12 @@ impl Partial {
             return Ok(self.state().durable.clone());
         }
         self.check_place()?;
-        self.checkpoint_with(&mut journal)
+        let before = self.state().durable.clone();
+        let durable = self.checkpoint_with(&mut journal)?;
+        let mut new = durable.clone();
+        new.subtract(&before);
+        self.show_whole(&new)?;
+        Ok(durable)
     }
 
     fn checkpoint_with(&self, journal: &mut Journal) -> Result<ChunkSet, StoreError> {
@@ -95,7 +100,14 @@ impl Partial {
             return Ok(());
         }
         self.check_place()?;
-        self.checkpoint_with(&mut journal)?;
+        let durable = self.checkpoint_with(&mut journal)?;
+        if let Err(error) = self.show_whole(&durable) {
+            tracing::warn!(%error, "what is whole of a folder appears when it goes on");
+        }
+        if !self.doubt_changed()? {
+            // Without a record all of it is hashed.
+            return Ok(());
+        }
         let disk = &**self.store.disk();
         self.data.sync(disk, true).map_err(|error| self.lost(&error))?;
         if let Some(values) = &self.values

@@ -40,8 +40,13 @@ impl Data {
         Ok(self.handle().metadata()?.nlink() == 0)
     }
 
-    /// Where a chunk is.
-    pub(super) fn place<'a>(&'a self, layout: &'a Layout, chunk: u32) -> io::Result<Place<'a>> {
+    /// Where a chunk is, or is to be written.
+    pub(super) fn place<'a>(
+        &'a self,
+        layout: &'a Layout,
+        chunk: u32,
+        to_write: bool,
+    ) -> io::Result<Place<'a>> {
         let absent = || io::Error::new(io::ErrorKind::InvalidInput, format!("there is no chunk {chunk}"));
         match (self, layout) {
             (Self::File(file), Layout::File(geometry)) => {
@@ -50,7 +55,8 @@ impl Data {
             (Self::Folder(staging), Layout::Folder(plan)) => match plan.span(chunk).ok_or_else(absent)? {
                 Span::Files(entries) => Ok(Place::Files(staging, entries)),
                 Span::Piece { entry, geometry, piece } => {
-                    Ok(Place::Range(staging.long(entry)?, geometry.bytes_of(piece)))
+                    let file = if to_write { staging.long_to_write(entry)? } else { staging.long(entry)? };
+                    Ok(Place::Range(file, geometry.bytes_of(piece)))
                 }
             },
             _ => Err(absent()),

@@ -92,6 +92,25 @@ pub(crate) enum StoreError {
         /// What should be.
         wanted: &'static str,
     },
+    /// What was to appear in a folder while it is filled, and something else is there.
+    #[error(
+        "{}: what is there as {} is not what was received: it was changed since it appeared, or put there by somebody else. \
+         Nothing of it was overwritten; move it away and start the transfer again, which goes on with what is here",
+        path.display(),
+        some(names)
+    )]
+    InTheWay {
+        /// The folder.
+        path: PathBuf,
+        /// What is in the way, from the folder on.
+        names: Vec<String>,
+    },
+    /// A folder cannot appear while it is filled.
+    #[error("{}: the file system here gives no file two names, without which a folder cannot appear file by file; leave --progressive out", path.display())]
+    NoLinks {
+        /// The destination folder.
+        path: PathBuf,
+    },
     /// Not enough free space, found before anything was written.
     #[error("{}: {} are needed and {} are free; make room and try again", path.display(), Bytes(*need), Bytes(*free))]
     NoSpace {
@@ -182,6 +201,15 @@ fn shown(names: &[String]) -> String {
     names.iter().map(|name| printable(name)).collect::<Vec<_>>().join(", ")
 }
 
+/// The first few of them.
+fn some(names: &[String]) -> String {
+    const SHOWN: usize = 5;
+    match names.len().checked_sub(SHOWN) {
+        Some(more @ 1..) => format!("{} and {more} more", shown(&names[..SHOWN])),
+        _ => shown(names),
+    }
+}
+
 impl StoreError {
     /// Joins an operating-system error with what was tried and where. For use in `map_err`.
     pub(crate) fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
@@ -195,10 +223,10 @@ impl StoreError {
             Self::SyncFailed { .. } | Self::NoSpace { .. } | Self::Gone { .. } | Self::Removed { .. } => {
                 Failure::Storage
             }
-            Self::Misplaced { .. } | Self::SameName { .. } => Failure::Storage,
+            Self::Misplaced { .. } | Self::SameName { .. } | Self::NoLinks { .. } => Failure::Storage,
             _ if self.is_exhausted() => Failure::Conflict,
             Self::Io { .. } | Self::Catalog { .. } | Self::CatalogNewer { .. } => Failure::Storage,
-            Self::Busy { .. } | Self::NoName { .. } => Failure::Conflict,
+            Self::Busy { .. } | Self::NoName { .. } | Self::InTheWay { .. } => Failure::Conflict,
             Self::SourceChanged { .. } | Self::SizeConflict { .. } | Self::Impossible { .. } => {
                 Failure::Integrity
             }

@@ -17,7 +17,7 @@ use rustix::{
 
 use super::{
     error::StoreError,
-    layout::{CVS, LOG, PART, PARTIALS, TREE},
+    layout::{CVS, INTO, LOG, PART, PARTIALS, TREE},
 };
 use crate::disk::{Disk, PRIVATE_FILE, PRIVATE_FOLDER, PUBLIC_FOLDER, make_folders, open_folder};
 
@@ -86,9 +86,9 @@ impl Folder {
         let Ok(entries) = partials.entries() else { return };
         for entry in entries.flatten() {
             let name = entry.file_name();
-            let stem = name.to_str().and_then(|name| {
-                name.strip_suffix(LOG).or(name.strip_suffix(CVS)).or(name.strip_suffix(TREE))
-            });
+            let stem = name
+                .to_str()
+                .and_then(|name| [LOG, CVS, TREE, INTO].iter().find_map(|ending| name.strip_suffix(ending)));
             if let Some(stem) = stem {
                 self.sweep_one(disk, partials, stem);
             }
@@ -97,12 +97,12 @@ impl Folder {
 
     fn sweep_one(&self, disk: &dyn Disk, partials: &Dir, stem: &str) {
         let has_data = || partials.symlink_metadata(format!("{stem}{PART}")).is_ok();
-        let [values, tree, log_name] = [CVS, TREE, LOG].map(|ending| format!("{stem}{ending}"));
+        let [values, tree, shown, log_name] = [CVS, TREE, INTO, LOG].map(|ending| format!("{stem}{ending}"));
         if has_data() {
             return;
         }
         // Where the log is gone already, it is made for its lock.
-        let make = [&values, &tree].iter().any(|name| partials.symlink_metadata(name).is_ok());
+        let make = [&values, &tree, &shown].iter().any(|name| partials.symlink_metadata(name).is_ok());
         // Whoever holds the lock is about to make the data file.
         if let Ok(log) = open_file(disk, partials, &log_name, make)
             && lock(&log, &self.path).is_ok()
@@ -113,6 +113,7 @@ impl Folder {
             tracing::debug!(folder = %self.path.display(), stem, "swept what a published file left");
             let _ = disk.unlink(partials, OsStr::new(&values));
             let _ = disk.unlink(partials, OsStr::new(&tree));
+            let _ = disk.unlink(partials, OsStr::new(&shown));
             let _ = disk.unlink(partials, OsStr::new(&log_name));
         }
     }

@@ -72,6 +72,13 @@ impl<K, V> Recent<K, V> {
         Some(value)
     }
 
+    pub(super) fn remove(&mut self, key: &K)
+    where
+        K: PartialEq,
+    {
+        self.0.retain(|(known, _)| known != key);
+    }
+
     pub(super) fn put(&mut self, key: K, value: Arc<V>) {
         if self.0.len() >= KEPT {
             self.0.remove(0);

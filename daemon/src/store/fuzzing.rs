@@ -98,6 +98,7 @@ impl Recovery {
             manifest: None,
             alike: Vec::new(),
             older: None,
+            show: None,
         };
         // A log that proves another size is a reason to refuse; the fault is named, and that is all.
         let Ok(partial) = self.store.open_partial(spec.clone()) else { return };

@@ -18,6 +18,10 @@ pub(crate) const LOG: &str = ".log";
 pub(crate) const TREE: &str = ".tree";
 /// Ending of a file with some of the bytes of a partial, on its way to a name of its own.
 pub(crate) const CUT: &str = ".cut";
+/// Ending of the file that says where a folder appears while it is filled.
+pub(crate) const INTO: &str = ".into";
+/// Ending of such a folder that has not got its name yet.
+pub(crate) const FRESH: &str = ".fresh";
 /// Ending of a file of chaining values.
 pub(crate) const CVS: &str = ".cvs";
 

@@ -45,6 +45,9 @@ mod partial;
 mod publish;
 mod recover;
 mod reuse;
+mod shown;
+mod shown_end;
+mod shown_file;
 mod source;
 mod spool;
 mod staging;
@@ -72,6 +75,7 @@ pub(crate) use only::{OnlyError, check_only, part_of};
 pub(crate) use partial::Partial;
 pub(crate) use publish::{PublishName, Published};
 pub(crate) use recover::PartialSpec;
+pub(crate) use shown::Show;
 pub(crate) use source::{Chunk, Source};
 pub(crate) use tree_source::Remark;
 

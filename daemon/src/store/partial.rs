@@ -36,6 +36,7 @@ use super::{
     list::{bytes_of, cv_of},
     log::{Log, Record},
     recover::{PartialSpec, remove_files},
+    shown::Shown,
 };
 use crate::buffer::Buffer;
 use crate::disk::{is_hole, is_unsupported, read_exact, read_full, write_all};
@@ -66,6 +67,8 @@ pub(crate) struct Partial {
     writing: Mutex<()>,
     /// The file's first so many bytes have space reserved.
     reserved: Mutex<u64>,
+    /// Where a folder appears while it is filled.
+    pub(super) shown: Option<Shown>,
 }
 
 /// What checkpoints write to.
@@ -124,6 +127,11 @@ impl State {
         }
     }
 
+    /// The same of several.
+    pub(super) fn doubt_all(&mut self, chunks: &ChunkSet) {
+        chunks.iter().for_each(|chunk| self.doubt(chunk));
+    }
+
     /// After a failed sync: takes back everything that was not durable before.
     pub(super) fn lose(&mut self) -> ChunkSet {
         self.generation += 1;
@@ -170,6 +178,7 @@ impl Partial {
             state: Mutex::new(state),
             writing: Mutex::new(()),
             reserved: Mutex::new(0),
+            shown: None,
         }
     }
 
@@ -324,6 +333,9 @@ impl Partial {
             Err(StoreError::Removed { .. }) => return true,
             Err(_) => return false,
         }
+        if self.shown.as_ref().is_some_and(|shown| !shown.has_its_name(&self.folder)) {
+            return false;
+        }
         let stored = {
             let state = self.state();
             u64::from(state.durable.len()) + u64::from(state.pending.len()) + u64::from(state.syncing.len())
@@ -364,7 +376,8 @@ impl Partial {
     /// Writes a chunk and its values where they belong.
     fn put(&self, chunk: &VerifiedChunk<Bytes>) -> Result<(), StoreError> {
         let disk = &**self.store.disk();
-        match (self.place_of(chunk.index()).map_err(self.io("write"))?, chunk.payload()) {
+        let place = self.data.place(&self.layout, chunk.index(), true).map_err(self.io("write"))?;
+        match (place, chunk.payload()) {
             (Place::Range(file, range), Payload::Bytes(bytes)) => {
                 let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
                 write_all(disk, &file, bytes, range.start).map_err(self.io("write"))?;
@@ -397,7 +410,7 @@ impl Partial {
     }
 
     fn place_of(&self, chunk: u32) -> io::Result<Place<'_>> {
-        self.data.place(&self.layout, chunk)
+        self.data.place(&self.layout, chunk, false)
     }
 
     fn put_zeros(&self, file: &File, range: Range<u64>) -> io::Result<()> {
@@ -527,9 +540,12 @@ impl Partial {
 
     /// Whether there is nothing in it that is worth keeping.
     pub(super) fn is_empty(&self) -> bool {
-        let state = self.state();
-        let sets = [&state.durable, &state.pending, &state.syncing, &state.claimed, &state.unchecked];
-        sets.into_iter().all(ChunkSet::is_empty)
+        let has_none = {
+            let state = self.state();
+            let sets = [&state.durable, &state.pending, &state.syncing, &state.claimed, &state.unchecked];
+            sets.into_iter().all(ChunkSet::is_empty)
+        };
+        has_none && self.is_withdrawn()
     }
 }
 

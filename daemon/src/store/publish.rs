@@ -27,7 +27,7 @@ use super::{
     list::{List, RUN},
     partial::{Journal, Partial},
     recover::remove_files,
-    staging::times_of,
+    staging::{Staging, times_of},
     stamp::Stamp,
 };
 use crate::disk::{PRIVATE_FOLDER, is_unsupported};
@@ -60,6 +60,15 @@ pub(crate) struct Published {
     /// What in a folder is a copy and should be a hard link, which its file system has none of. The content is all
     /// there, and the folder is no longer the one that its File ID names.
     pub(crate) copies: Vec<String>,
+    /// What else somebody has put into a folder that appeared while it was filled; with the same effect.
+    pub(crate) others: Vec<String>,
+}
+
+impl Published {
+    /// Whether it is what its File ID names.
+    pub(crate) fn is_exact(&self) -> bool {
+        self.copies.is_empty() && self.others.is_empty()
+    }
 }
 
 impl PublishName {
@@ -123,6 +132,9 @@ impl Partial {
         let mut journal = self.journal();
         self.check_publishable(&journal, name)?;
         self.check_complete()?;
+        if let (Some(shown), Data::Folder(staging)) = (&self.shown, &self.data) {
+            return self.publish_shown(&mut journal, shown, staging);
+        }
         let copies = self.settle()?;
         let published = match name {
             PublishName::Instead(new) => self.take_the_place_of(new)?,
@@ -209,7 +221,7 @@ impl Partial {
             let path = self.folder.path.join(&new);
             let published = |already| {
                 let name = new.to_string_lossy().into_owned();
-                Published { path: path.clone(), name, already, copies: Vec::new() }
+                Published { path: path.clone(), name, already, copies: Vec::new(), others: Vec::new() }
             };
             loop {
                 match self.rename_to(&new) {
@@ -243,7 +255,8 @@ impl Partial {
         let path = self.folder.path.join(new);
         let (disk, part) = (self.store.disk(), OsString::from(format!("{}{PART}", self.stem())));
         let name = new.to_string_lossy().into_owned();
-        let published = Published { path: path.clone(), name, already: false, copies: Vec::new() };
+        let published =
+            Published { path: path.clone(), name, already: false, copies: Vec::new(), others: Vec::new() };
         let exchange = || disk.exchange(&self.partials, &part, &self.folder.dir, new);
         let undo: &dyn Fn() -> io::Result<()> = match self.rename_to(new) {
             Ok(()) => {
@@ -337,7 +350,7 @@ impl Partial {
         back.map_err(StoreError::io("take back", &self.folder.path.join(new)))
     }
 
-    fn sync_folders(&self) -> io::Result<()> {
+    pub(super) fn sync_folders(&self) -> io::Result<()> {
         self.store.disk().sync_folder(&self.folder.dir)?;
         self.store.disk().sync_folder(&self.partials)
     }
@@ -358,13 +371,18 @@ impl Partial {
     }
 
     /// What is left to do once the content is safe under its name. Nothing of it can fail the transfer.
-    fn finish(&self, journal: &mut Journal, published: &Published) {
+    pub(super) fn finish(&self, journal: &mut Journal, published: &Published) {
         journal.ended = true;
-        if !published.already {
+        let is_shown = self.shown.is_some();
+        if !published.already && !is_shown {
             self.remember_published();
         }
         if let Err(error) = remove_files(&self.store, &self.folder, &self.partials, &self.stem()) {
             tracing::warn!(%error, "what is left of a partial could not be removed");
+        }
+        if is_shown {
+            // Its files have lost their first names, which counts as a change of them.
+            self.remember_published();
         }
     }
 
@@ -383,13 +401,21 @@ impl Partial {
             (Data::Folder(staging), Layout::Folder(plan)) => {
                 for (number, _, _, groups) in plan.long_files() {
                     let entry = plan.manifest().entries().get(number as usize);
-                    let file = entry.zip(plan.manifest().file(number)).zip(staging.long_stamp(number).ok());
+                    let file =
+                        entry.zip(plan.manifest().file(number)).zip(self.stamp_of_long(staging, number).ok());
                     if let Some(((entry, (_, id)), stamp)) = file {
                         self.remember_file(stamp, entry.modified_ns, id, groups);
                     }
                 }
             }
             _ => {}
+        }
+    }
+
+    fn stamp_of_long(&self, staging: &Staging, number: u32) -> io::Result<Stamp> {
+        match &self.shown {
+            Some(shown) => shown.stamp_of(&staging.entry(number)?.path),
+            None => staging.long_stamp(number),
         }
     }
 

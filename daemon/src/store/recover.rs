@@ -26,9 +26,10 @@ use super::{
     data::{Data, blocks_of},
     error::StoreError,
     folder::{Folder, is_still, lock, open_file},
-    layout::{CUT, CVS, LOG, PART, PARTIALS, PartialKey, TREE},
+    layout::{CUT, CVS, FRESH, INTO, LOG, PART, PARTIALS, PartialKey, TREE},
     log::{Contents, Header, Log},
     partial::{Partial, Parts, State},
+    shown::Show,
     staging::Staging,
     stamp::Stamp,
     tree_file,
@@ -58,6 +59,8 @@ pub(crate) struct PartialSpec {
     pub(crate) alike: Vec<PathBuf>,
     /// An older copy of the file, of which some chunks may be right.
     pub(crate) older: Option<PathBuf>,
+    /// Where a folder appears while it is filled; nowhere for one that is only looked at.
+    pub(crate) show: Option<Show>,
 }
 
 impl Store {
@@ -131,7 +134,7 @@ impl Store {
             Data::Folder(_) => found.doubtful.is_empty() && found.verified.is_empty(),
         };
         let values = if found.layout.groups() < 2 { None } else { Some(open_own(self, &at, CVS)?) };
-        Ok(Partial::new(Parts {
+        let partial = Partial::new(Parts {
             store: self.clone(),
             folder,
             partials: at.partials,
@@ -143,7 +146,8 @@ impl Store {
             layout: found.layout,
             doubtful: found.doubtful,
             spec,
-        }))
+        });
+        partial.shown()
     }
 
     /// The plan of a folder's partial: that which it was begun with, or one for the files that are not here yet, which then
@@ -260,7 +264,7 @@ pub(super) fn remove_files(
     partials: &Dir,
     stem: &str,
 ) -> Result<(), StoreError> {
-    for ending in [PART, CUT, CVS, TREE, LOG] {
+    for ending in [PART, FRESH, INTO, CUT, CVS, TREE, LOG] {
         let name = format!("{stem}{ending}");
         let failed = |what| StoreError::io(what, &folder.path.join(PARTIALS).join(&name));
         match remove_all(&**store.disk(), partials, OsStr::new(&name)) {

@@ -146,7 +146,7 @@ impl Store {
 
     /// Copies a file with its holes, and checks what it copies; false for what is not the content any longer.
     fn copy(&self, from: &File, staging: &Staging, entry: u32, id: FileId) -> io::Result<bool> {
-        let (to, size) = (staging.long(entry)?, staging.size_of(entry)?);
+        let (to, size) = (staging.long_to_write(entry)?, staging.size_of(entry)?);
         let disk = &**self.disk();
         // Whatever an earlier try left in it, all of it is a hole now.
         disk.set_len(&to, 0)?;

@@ -23,12 +23,13 @@ use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT};
 
 use super::{
     folders::{Folders, Recent, lock, open_folder_in},
+    layout::PARTIALS,
     recover::extents,
     stamp::Stamp,
 };
 use crate::{
     buffer::Buffer,
-    disk::{Disk, NEW, PRIVATE_FOLDER, PUBLIC_FOLDER, read_exact, takes_no_link, write_all},
+    disk::{Disk, NEW, PRIVATE_FOLDER, PUBLIC_FOLDER, is_hole, read_exact, takes_no_link, write_all},
 };
 
 /// Permissions of a published file: what the umask leaves.
@@ -39,11 +40,11 @@ const EXECUTE: Mode = Mode::XUSR.union(Mode::XGRP).union(Mode::XOTH);
 /// The folder in the making.
 #[derive(Debug)]
 pub(super) struct Staging {
-    disk: Arc<dyn Disk>,
-    plan: Arc<Plan>,
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) plan: Arc<Plan>,
     /// The root as a file, for what files are asked.
     pub(super) handle: File,
-    folders: Folders,
+    pub(super) folders: Folders,
     long: Mutex<Recent<u32, File>>,
 }
 
@@ -73,14 +74,25 @@ impl Staging {
         Ok(staging)
     }
 
-    fn entry(&self, entry: u32) -> io::Result<&Entry> {
+    pub(super) fn entry(&self, entry: u32) -> io::Result<&Entry> {
         self.plan.manifest().entries().get(entry as usize).ok_or_else(|| io::ErrorKind::InvalidInput.into())
     }
 
-    /// A file of more than one chunk, made with its full length if need be.
+    /// A file of more than one chunk, made with its full length if need be. To be read: it may be one that others see.
     pub(super) fn long(&self, number: u32) -> io::Result<Arc<File>> {
+        self.long_as(number, false)
+    }
+
+    /// The same, to be written to: nobody else sees it. What others see already stays with them as it is, and here is a copy of it.
+    pub(super) fn long_to_write(&self, number: u32) -> io::Result<Arc<File>> {
+        self.long_as(number, true)
+    }
+
+    fn long_as(&self, number: u32, to_write: bool) -> io::Result<Arc<File>> {
         let mut kept = lock(&self.long);
-        if let Some(known) = kept.get(&number) {
+        if let Some(known) = kept.get(&number)
+            && (!to_write || known.metadata()?.nlink() <= 1)
+        {
             return Ok(known);
         }
         let (entry, size) = (self.entry(number)?, self.size_of(number)?);
@@ -89,8 +101,13 @@ impl Staging {
         let open = || self.disk.open(&folder, OsStr::new(name), how, mode_of(&entry.node));
         let mut file = open()?;
         let mut found = file.metadata()?;
-        if !found.is_file() || found.nlink() > 1 {
+        if !found.is_file() {
             self.disk.unlink(&folder, OsStr::new(name))?;
+            file = open()?;
+            found = file.metadata()?;
+        }
+        if found.nlink() > 1 && (to_write || found.len() != size) {
+            self.make_own(number)?;
             file = open()?;
             found = file.metadata()?;
         }
@@ -98,8 +115,88 @@ impl Staging {
             self.disk.set_len(&file, size)?;
         }
         let file = Arc::new(file);
+        kept.remove(&number);
         kept.put(number, file.clone());
         Ok(file)
+    }
+
+    /// Makes a file one that nobody else sees, whatever it is.
+    pub(super) fn own(&self, number: u32) -> io::Result<()> {
+        let mut kept = lock(&self.long);
+        kept.remove(&number);
+        self.make_own(number)
+    }
+
+    /// The same of all files.
+    pub(super) fn own_all(&self) -> io::Result<()> {
+        for number in self.plan.manifest().files() {
+            let (folder, name) = self.folders.locate(&self.entry(*number)?.path)?;
+            match rustix::fs::statat(folder.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(found) if found.st_nlink > 1 => self.own(*number)?,
+                Ok(_) | Err(rustix::io::Errno::NOENT) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a file is here, and right.
+    pub(super) fn is_right(&self, number: u32) -> io::Result<bool> {
+        let found = self.plan.manifest().file(number);
+        let (size, id) = found.ok_or(io::ErrorKind::InvalidInput)?;
+        match self.hash(number, size) {
+            Ok(hash) => Ok(hash == id),
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes the files that are empty, synced, as far as they are not here.
+    pub(super) fn make_empty_files(&self) -> io::Result<()> {
+        let manifest = self.plan.manifest();
+        let is_empty = |number: &&u32| manifest.file(**number).is_some_and(|(size, _)| size == 0);
+        let mut any = false;
+        for number in manifest.files().iter().filter(is_empty).filter(|number| !self.has_file(**number)) {
+            self.write_file(self.entry(*number)?, &[])?;
+            any = true;
+        }
+        if any { self.disk.sync_file_system(&self.handle) } else { Ok(()) }
+    }
+
+    /// Puts a copy, synced, where a file is that others see under another name: whatever they do to theirs, this one stays.
+    fn make_own(&self, number: u32) -> io::Result<()> {
+        let entry = self.entry(number)?;
+        let (folder, name) = self.folders.locate(&entry.path)?;
+        let from = self.folders.open(&entry.path)?;
+        let size = from.metadata()?.len();
+        // No name in a folder is that.
+        let to = self.replacing(&folder, PARTIALS, || {
+            self.disk.open(&folder, OsStr::new(PARTIALS), NEW | OFlags::NOFOLLOW, mode_of(&entry.node))
+        })?;
+        self.disk.set_len(&to, size)?;
+        self.copy_bytes(&from, &to, size)?;
+        self.set_time(&to, entry.modified_ns);
+        self.disk.sync_all(&to)?;
+        self.disk.rename(&folder, OsStr::new(PARTIALS), &folder, OsStr::new(name))?;
+        self.disk.sync_folder(&folder)
+    }
+
+    /// Copies what is no hole.
+    fn copy_bytes(&self, from: &File, to: &File, size: u64) -> io::Result<()> {
+        let mut buffer = Buffer::take(GROUP_LEN as usize);
+        for start in (0..size).step_by(GROUP_LEN as usize) {
+            let end = (start + GROUP_LEN).min(size);
+            if !is_hole(from, start..end) {
+                let part = &mut buffer[..(end - start) as usize];
+                read_exact(&*self.disk, from, part, start)?;
+                write_all(&*self.disk, to, part, start)?;
+            }
+        }
+        Ok(())
     }
 
     /// What is to be in it.
@@ -129,12 +226,16 @@ impl Staging {
         if size <= GROUP_LEN {
             return Ok(tree::hash_small(&self.read_files(&[number])?));
         }
-        let file = self.folders.open(&self.entry(number)?.path)?;
+        self.hash_file(&self.folders.open(&self.entry(number)?.path)?, size)
+    }
+
+    /// The hash of an open file's first so many bytes.
+    pub(super) fn hash_file(&self, file: &File, size: u64) -> io::Result<FileId> {
         let mut hasher = blake3::Hasher::new();
         let mut buffer = Buffer::take(GROUP_LEN as usize);
         for start in (0..size).step_by(GROUP_LEN as usize) {
             let part = &mut buffer[..GROUP_LEN.min(size - start) as usize];
-            read_exact(&*self.disk, &file, part, start)?;
+            read_exact(&*self.disk, file, part, start)?;
             hasher.update(part);
         }
         Ok(FileId(*hasher.finalize().as_bytes()))
@@ -162,7 +263,7 @@ impl Staging {
         Ok(())
     }
 
-    fn write_file(&self, entry: &Entry, content: &[u8]) -> io::Result<()> {
+    pub(super) fn write_file(&self, entry: &Entry, content: &[u8]) -> io::Result<()> {
         let (folder, name) = self.folders.locate(&entry.path)?;
         let file = self.replacing(&folder, name, || {
             self.disk.open(&folder, OsStr::new(name), NEW | OFlags::NOFOLLOW, mode_of(&entry.node))
@@ -183,7 +284,7 @@ impl Staging {
         }
     }
 
-    fn set_time(&self, file: &File, modified_ns: Option<i64>) {
+    pub(super) fn set_time(&self, file: &File, modified_ns: Option<i64>) {
         if let Some(modified) = modified_ns
             && let Err(error) = self.disk.set_times(file, &times_of(modified))
         {
@@ -276,11 +377,13 @@ impl Staging {
         Ok(Stamp { size, mtime_ns, ctime_ns, ..root })
     }
 
-    /// Gives every long file its length once more: a sync that failed may have lost it.
+    /// Gives every long file its length once more: a sync that failed may have lost it. One that others see was synced whole.
     pub(super) fn settle_lengths(&self) -> io::Result<()> {
         for (number, geometry, ..) in self.plan.long_files() {
             let file = self.long(number)?;
-            self.disk.set_len(&file, geometry.size())?;
+            if file.metadata()?.nlink() <= 1 {
+                self.disk.set_len(&file, geometry.size())?;
+            }
         }
         Ok(())
     }
@@ -332,12 +435,8 @@ impl Staging {
         let to = self.replacing(folder, name, || {
             self.disk.open(folder, OsStr::new(name), NEW | OFlags::NOFOLLOW, mode_of(&first.node))
         })?;
-        let mut buffer = Buffer::take(GROUP_LEN as usize);
-        for start in (0..size).step_by(GROUP_LEN as usize) {
-            let part = &mut buffer[..GROUP_LEN.min(size - start) as usize];
-            read_exact(&*self.disk, &from, part, start)?;
-            write_all(&*self.disk, &to, part, start)?;
-        }
+        self.disk.set_len(&to, size)?;
+        self.copy_bytes(&from, &to, size)?;
         self.set_time(&to, first.modified_ns);
         Ok(())
     }

@@ -77,6 +77,11 @@ impl Remark {
         })
     }
 
+    /// Something that was put into a folder while that was received.
+    pub(crate) fn of_others(path: String) -> Self {
+        Self::LeftOut(LeftOut { path, what: "not of the folder: somebody put it there while that arrived" })
+    }
+
     /// The same, for who follows a transfer.
     pub(crate) fn event(self, transfer: u64) -> TransferEvent {
         match self {

@@ -103,6 +103,7 @@ impl Transfer {
                 key: KeyPolicy::Known,
                 only: Vec::new(),
                 range: None,
+                progressive: false,
                 wishes: Wishes::default(),
                 detach: false,
             }),

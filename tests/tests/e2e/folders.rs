@@ -25,7 +25,7 @@ const RATE: u64 = 6 * MIB;
 const IN_DOUBT: u64 = 2 * RATE + 6 * MIB;
 
 /// Writes a file, and the folders above it.
-fn write(path: &Path, bytes: &[u8]) {
+pub(crate) fn write(path: &Path, bytes: &[u8]) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, bytes).unwrap();
 }
@@ -36,7 +36,7 @@ fn set_time(path: &Path, seconds: u64) {
 }
 
 /// A folder with one of everything that is kept.
-fn make_all_sorts(root: &Path) {
+pub(crate) fn make_all_sorts(root: &Path) {
     write(&root.join("small"), b"hello");
     write(&root.join("nothing"), b"");
     write(&root.join("deep/er/long.bin"), &data::random(1, 3 * CHUNK + 7));
@@ -80,7 +80,7 @@ fn seen(root: &Path) -> BTreeMap<PathBuf, String> {
     all
 }
 
-fn assert_same_folder(left: &Path, right: &Path) {
+pub(crate) fn assert_same_folder(left: &Path, right: &Path) {
     let (here, there) = (seen(left), seen(right));
     for (path, told) in &here {
         assert_eq!(Some(told), there.get(path), "{}", path.display());

@@ -25,6 +25,7 @@ mod names;
 mod network;
 mod output;
 mod parts;
+mod progressive;
 mod queue;
 mod ranges;
 mod rules;

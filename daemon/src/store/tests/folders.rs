@@ -16,13 +16,13 @@ use super::{faulty::Op, *};
 use crate::store::layout::{PART, TREE};
 
 /// A folder in memory: small files, a long one, an empty one and a link.
-struct Tree {
-    manifest: Arc<Manifest>,
-    contents: Vec<(&'static str, Content)>,
+pub(super) struct Tree {
+    pub(super) manifest: Arc<Manifest>,
+    pub(super) contents: Vec<(&'static str, Content)>,
 }
 
 impl Tree {
-    fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         let content = |len, seed| Content::new(noise(len, seed));
         let contents = vec![
             ("a/one", content(300, seed)),
@@ -42,7 +42,7 @@ impl Tree {
         Self { manifest: Arc::new(Manifest::new(entries).unwrap()), contents }
     }
 
-    fn spec(&self, bed: &Bed) -> PartialSpec {
+    pub(super) fn spec(&self, bed: &Bed) -> PartialSpec {
         PartialSpec {
             folder: bed.inbox(),
             key: PartialKey::Fetched(self.manifest.id()),
@@ -54,10 +54,11 @@ impl Tree {
             manifest: Some(self.manifest.clone()),
             alike: Vec::new(),
             older: None,
+            show: None,
         }
     }
 
-    fn open(&self, bed: &Bed) -> Partial {
+    pub(super) fn open(&self, bed: &Bed) -> Partial {
         bed.store.open_partial(self.spec(bed)).unwrap()
     }
 
@@ -66,7 +67,7 @@ impl Tree {
         &self.contents.iter().find(|(known, _)| known == path).unwrap().1
     }
 
-    fn chunk(&self, plan: &Plan, chunk: u32) -> VerifiedChunk<Bytes> {
+    pub(super) fn chunk(&self, plan: &Plan, chunk: u32) -> VerifiedChunk<Bytes> {
         let (bytes, expected) = match plan.span(chunk).unwrap() {
             Span::Files(entries) => (
                 entries.iter().flat_map(|entry| self.content(*entry).bytes.clone()).collect(),
@@ -81,13 +82,13 @@ impl Tree {
         tree::verify_in(&layout, chunk, expected, Some(Bytes::from(bytes))).unwrap()
     }
 
-    fn write_all(&self, partial: &Partial) {
+    pub(super) fn write_all(&self, partial: &Partial) {
         let plan = partial.layout().plan().unwrap().clone();
         (0..plan.chunks()).for_each(|chunk| partial.write(self.chunk(&plan, chunk)).unwrap());
     }
 
     /// Finishes what is missing, and publishes.
-    fn complete(&self, partial: &Partial) -> Published {
+    pub(super) fn complete(&self, partial: &Partial) -> Published {
         let plan = partial.layout().plan().unwrap().clone();
         for chunk in 0..plan.chunks() {
             let here = partial.verified().contains(chunk)
@@ -99,7 +100,7 @@ impl Tree {
         partial.publish(&name("tree")).unwrap()
     }
 
-    fn assert_is_at(&self, path: &Path) {
+    pub(super) fn assert_is_at(&self, path: &Path) {
         for (inside, content) in &self.contents {
             assert_eq!(read(&path.join(inside)), content.bytes, "{inside}");
         }
@@ -108,7 +109,7 @@ impl Tree {
         assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o777 & !umask());
     }
 
-    fn part(&self, bed: &Bed) -> PathBuf {
+    pub(super) fn part(&self, bed: &Bed) -> PathBuf {
         bed.inbox().join(layout::PARTIALS).join(format!("{}{PART}", self.manifest.id()))
     }
 }

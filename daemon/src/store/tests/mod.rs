@@ -7,6 +7,8 @@ mod folders;
 mod import;
 mod partial;
 mod publish;
+mod shared;
+mod shown;
 mod unsealed;
 
 use std::{path::Path, sync::Arc};
@@ -62,6 +64,7 @@ impl Bed {
             manifest: None,
             alike: Vec::new(),
             older: None,
+            show: None,
         }
     }
 

@@ -37,7 +37,8 @@ fn every_size_arrives_as_it_was() {
                 path: bed.inbox().join("a.bin"),
                 name: "a.bin".into(),
                 already: false,
-                copies: Vec::new()
+                copies: Vec::new(),
+                others: Vec::new(),
             }
         );
         assert_eq!(read(&published.path), content.bytes, "{size}");
