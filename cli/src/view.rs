@@ -308,7 +308,7 @@ impl<'a> View<'a> {
                 self.words("hashing the source", "");
                 return;
             }
-            WaitReason::Accept => "the receiver's owner has to accept it",
+            WaitReason::Accept => "the receiver's owner has to accept or to resume it",
             WaitReason::Space => "the receiver's disk is full; it goes on when there is space",
             WaitReason::Peer => "the peer is not there",
             WaitReason::Queue => "other transfers come first",
