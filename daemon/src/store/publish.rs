@@ -372,7 +372,7 @@ impl Partial {
 
     /// Whether a name that is taken has this very content; if so, that is made durable, as nobody else may have
     /// seen to it.
-    fn is_there(&self, new: &OsStr) -> Result<bool, StoreError> {
+    pub(super) fn is_there(&self, new: &OsStr) -> Result<bool, StoreError> {
         let (id, size) = (self.named()?, self.layout().size());
         let path = self.folder.path.join(new);
         if let Some(plan) = self.layout().plan() {

@@ -141,7 +141,7 @@ impl Partial {
             return Ok(Some(Shown { path: at, is: is.clone(), root, seen: Mutex::default() }));
         }
         if show.wanted {
-            return self.place_fresh(show).map(Some);
+            return self.place_fresh(show);
         }
         if let (Some(is), Data::Folder(staging)) = (known, &self.data) {
             let at = self.folder.path.join(is.name);
@@ -153,9 +153,9 @@ impl Partial {
         Ok(None)
     }
 
-    /// Makes the folder, and gives it the first name that is free. Which folder it is, and under which name, is durable before it
+    /// Makes the folder, and gives it the first name that is free; none where all is there already. Which folder it is, and under which name, is durable before it
     /// has that: a crash leaves no folder that would not be known again.
-    fn place_fresh(&self, show: &Show) -> Result<Shown, StoreError> {
+    fn place_fresh(&self, show: &Show) -> Result<Option<Shown>, StoreError> {
         let (disk, name) = (&**self.store.disk(), &show.name);
         let (fresh, into) = (format!("{}{FRESH}", self.stem()), self.path_of(INTO));
         let failed = |what| StoreError::io(what, &self.folder.path.join(name.variant(0)));
@@ -172,6 +172,10 @@ impl Partial {
         self.check_links()?;
         for new in (0..=MOST_NUMBERED).map(|n| name.variant(n)) {
             if self.folder.dir.symlink_metadata(&new).is_ok() {
+                if self.is_there(&new)? {
+                    // A run that was killed at its end; there is nothing left to show.
+                    return Ok(None);
+                }
                 continue;
             }
             let path = self.folder.path.join(&new);
@@ -190,7 +194,7 @@ impl Partial {
             }
             tracing::info!(path = %path.display(), "a folder appears file by file");
             let shown = Shown { path, is, root, seen: Mutex::default() };
-            return if shown.has_its_name(&self.folder) { Ok(shown) } else { Err(gone(&shown)) };
+            return if shown.has_its_name(&self.folder) { Ok(Some(shown)) } else { Err(gone(&shown)) };
         }
         Err(StoreError::NoName { path: self.folder.path.join(name.variant(0)) })
     }
@@ -348,7 +352,7 @@ impl Partial {
         if staging.is_right(number).map_err(self.io("read"))? {
             return Ok(());
         }
-        let lost = chunks_of(&staging.plan, &HashSet::from([number]));
+        let (lost, _) = chunks_of(&staging.plan, &HashSet::from([number]));
         let path = self.path_of(PART);
         if lost.is_empty() {
             // No chunk carries it. When the partial is opened again, that is found, and another plan made.
@@ -379,16 +383,16 @@ impl Partial {
         if changed.is_empty() {
             return Ok(true);
         }
-        let chunks = chunks_of(&staging.plan, &changed);
+        let (chunks, all) = chunks_of(&staging.plan, &changed);
         self.state().doubt_all(&chunks);
-        let carried = |number: &u32| !chunks_of(&staging.plan, &HashSet::from([*number])).is_empty();
-        Ok(changed.iter().all(carried))
+        Ok(all)
     }
 
     /// Whether the folder appears while it is filled and has nothing in it, in which case it is gone now.
     pub(super) fn is_withdrawn(&self) -> bool {
         let Some(shown) = &self.shown else { return true };
-        withdraw(&**self.store.disk(), &self.folder, &shown.is)
+        // What is published is nobody's to take back.
+        !self.journal().ended && withdraw(&**self.store.disk(), &self.folder, &shown.is)
     }
 }
 
@@ -456,14 +460,26 @@ fn gone(shown: &Shown) -> StoreError {
     StoreError::Gone { path: shown.path.clone() }
 }
 
-/// The chunks that carry anything of these entries.
-fn chunks_of(plan: &Plan, entries: &HashSet<u32>) -> ChunkSet {
-    let carries = |chunk: &u32| match plan.span(*chunk) {
-        Some(Span::Files(numbers)) => numbers.iter().any(|number| entries.contains(number)),
-        Some(Span::Piece { entry, .. }) => entries.contains(&entry),
-        None => false,
-    };
-    (0..plan.chunks()).filter(carries).collect()
+/// The chunks that carry anything of these entries, and whether each of these is carried by some.
+fn chunks_of(plan: &Plan, entries: &HashSet<u32>) -> (ChunkSet, bool) {
+    let (mut chunks, mut carried) = (ChunkSet::new(), HashSet::new());
+    for chunk in 0..plan.chunks() {
+        let before = carried.len();
+        match plan.span(chunk) {
+            Some(Span::Files(numbers)) => {
+                carried.extend(numbers.iter().filter(|number| entries.contains(number)));
+                if carried.len() > before {
+                    chunks.insert(chunk);
+                }
+            }
+            Some(Span::Piece { entry, .. }) if entries.contains(&entry) => {
+                carried.insert(entry);
+                chunks.insert(chunk);
+            }
+            _ => {}
+        }
+    }
+    (chunks, carried.len() == entries.len())
 }
 
 /// What has a name in a folder, and not what a link leads to; `None` where nothing has.

@@ -15,6 +15,7 @@ use super::{
     data::Data,
     error::StoreError,
     folders::{Folders, lock, open_folder_in},
+    layout::PART,
     partial::{Journal, Partial},
     publish::Published,
     shown::{Shown, is_no_folder, is_same, place_in, stat},
@@ -36,6 +37,9 @@ impl Partial {
         let disk = &**self.store.disk();
         self.settle_length()?;
         self.data.sync(disk, true).map_err(|error| self.lost(&error))?;
+        if let Some(names) = staging.same_name().map_err(self.io("look at"))? {
+            return Err(StoreError::SameName { path: self.path_of(PART), names });
+        }
         // What was removed, or moved elsewhere, comes again.
         lock(&shown.seen).due.extend(staging.plan.manifest().files());
         self.show_due(shown, staging)?;

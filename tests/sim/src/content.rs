@@ -48,6 +48,19 @@ impl Known {
         if self.manifest.is_some() { Self::folder(bytes) } else { Self::file(bytes) }
     }
 
+    /// Whether who fetches it lets it appear file by file, as half of the folders are.
+    pub fn appears(&self) -> bool {
+        self.manifest.is_some() && self.id.0[0] % 2 == 0
+    }
+
+    /// Whether what is at a path is a part of this folder: some of its files, each of them whole.
+    pub fn is_being_filled(&self, path: &Path) -> io::Result<bool> {
+        let Some(manifest) = &self.manifest else { return Ok(false) };
+        let mut entries = Vec::new();
+        read_folder(path, "", &mut entries)?;
+        Ok(entries.iter().all(|found| manifest.entries().contains(found)))
+    }
+
     /// The bytes of a folder's file.
     pub fn part(&self, path: &str) -> Option<&[u8]> {
         let (_, range) = pieces(self.bytes.len()).into_iter().find(|(known, _)| *known == path)?;

@@ -20,6 +20,8 @@ const PARTIALS: &str = ".p2p";
 pub struct Expected {
     /// What may turn up in the inbox.
     pub welcome: Vec<Known>,
+    /// What of that appears file by file.
+    pub filling: Vec<Known>,
     /// What was said to be there for good.
     pub promised: BTreeMap<PathBuf, FileId>,
 }
@@ -40,6 +42,10 @@ pub fn complaints(root: &Path, expected: &Expected) -> Vec<String> {
         } else {
             match id_at(&path) {
                 Ok(id) if expected.welcome.iter().any(|known| known.id == id) => {}
+                // One that appears while it is filled has whole files in it, at any moment.
+                Ok(_)
+                    if expected.filling.iter().any(|known| known.is_being_filled(&path).unwrap_or(false)) => {
+                }
                 Ok(_) => wrong.push(format!("{name} in the inbox is what nobody sent")),
                 Err(error) => wrong.push(format!("{name} in the inbox: {error}")),
             }

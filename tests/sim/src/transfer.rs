@@ -103,7 +103,7 @@ impl Transfer {
                 key: KeyPolicy::Known,
                 only: Vec::new(),
                 range: None,
-                progressive: false,
+                progressive: self.versions[0].appears(),
                 wishes: Wishes::default(),
                 detach: false,
             }),

@@ -339,3 +339,22 @@ fn what_appeared_is_served_without_being_hashed() {
         .sum();
     assert!(bed.disk.bytes_read() - before < small + 1000, "besides these the values of the long one");
 }
+
+/// Nothing is in it that a chunk carries, and it is not taken back as one that came to nothing.
+#[test]
+fn a_folder_of_folders_stays() {
+    let (bed, tree) = (Bed::new(), tree());
+    let entries = tree.manifest.entries().iter().filter(|entry| entry.node == Node::Folder).cloned();
+    let manifest = Arc::new(Manifest::new(entries.collect()).unwrap());
+    let tree = Tree { manifest, contents: Vec::new() };
+    let partial = open(&bed, &tree);
+    let published = partial.publish(&name("tree")).unwrap();
+    drop(partial);
+    assert!(published.path.join("a/empty").is_dir());
+    assert!(bed.leftovers().is_empty(), "{:?}", bed.leftovers());
+    // Killed before that was noted: it is found.
+    let again = open(&bed, &tree);
+    assert!(again.publish(&name("tree")).unwrap().already);
+    drop(again);
+    assert!(published.path.join("a/empty").is_dir() && bed.leftovers().is_empty());
+}

@@ -7,6 +7,7 @@ use p2p_protocol::{
         Event, KeyPolicy, Request, SendRequest, ShareRequest, ShareWith, TransferEvent, TrustRequest, Wishes,
     },
     reason::Failure,
+    rules::RulesChange,
 };
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use rustix::io::Errno;
@@ -49,17 +50,19 @@ pub enum Reference {
     Fetch,
     /// A send of a folder that has a long file and short ones.
     Folder,
+    /// The same, which appears there file by file.
+    Shown,
 }
 
 impl Reference {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Sealed, Self::Unsealed, Self::Fetch, Self::Folder];
+    pub const ALL: [Self; 5] = [Self::Sealed, Self::Unsealed, Self::Fetch, Self::Folder, Self::Shown];
 
     fn len(self) -> usize {
         match self {
             Self::Sealed | Self::Fetch => 3 * (256 << 10) + 4321,
             Self::Unsealed => (8 << 20) + 300_001,
-            Self::Folder => 900_001,
+            Self::Folder | Self::Shown => 900_001,
         }
     }
 }
@@ -184,7 +187,10 @@ impl Stage {
         }
         let mut bytes = vec![0; reference.len()];
         StdRng::seed_from_u64(reference as u64).fill_bytes(&mut bytes);
-        let known = if reference == Reference::Folder { Known::folder(bytes) } else { Known::file(bytes) };
+        let known = match reference {
+            Reference::Folder | Reference::Shown => Known::folder(bytes),
+            Reference::Sealed | Reference::Unsealed | Reference::Fetch => Known::file(bytes),
+        };
         let source = world.hosts[FROM].sources().join("file");
         known.write(&source, std::time::UNIX_EPOCH + Duration::from_secs(BEGAN - 1000));
         for host in [FROM, TO] {
@@ -193,6 +199,12 @@ impl Stage {
         for (host, peer) in [(FROM, TO), (TO, FROM)] {
             let request = trust(&world, peer);
             assert_eq!(ask(&mut world, host, request), [Event::Ok]);
+        }
+        if reference == Reference::Shown {
+            let change = RulesChange { progressive: Some(Some(true)), ..RulesChange::default() };
+            let peer = world.hosts[FROM].name.clone();
+            let said = ask(&mut world, TO, Request::Rule { peer, change });
+            assert!(matches!(said[..], [Event::Peer(_)]), "{said:?}");
         }
         let way = if reference == Reference::Fetch { Way::Fetch } else { Way::Send };
         if way == Way::Fetch {
@@ -220,7 +232,9 @@ impl Stage {
             tries: 0,
             next_try: 0,
         };
-        let expected = [Expected::default(), Expected { welcome: vec![known], ..Expected::default() }];
+        let filling = if reference == Reference::Shown { vec![known.clone()] } else { Vec::new() };
+        let expected =
+            [Expected::default(), Expected { welcome: vec![known], filling, ..Expected::default() }];
         let rng = StdRng::from_seed(
             *blake3::hash(format!("{seed} {reference:?} {trouble:?}").as_bytes()).as_bytes(),
         );

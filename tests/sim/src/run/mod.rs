@@ -21,6 +21,7 @@ use std::{
 use p2p_protocol::{
     control::{Event, Request, ShareRequest, ShareWith, TrustRequest},
     reason::Failure,
+    rules::RulesChange,
 };
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use serde::{Deserialize, Serialize};
@@ -31,7 +32,7 @@ use crate::{
     disk::Loss,
     network::Weather,
     oracle::{self, Expected},
-    plan::{Plan, Recipe, Way},
+    plan::{Plan, Recipe, Way, Wish},
     takeover,
     transfer::{News, State, Transfer},
     world::World,
@@ -95,6 +96,11 @@ pub fn run(seed: u64, print: bool) -> Outcome {
     let mut outcome = ran.unwrap().join().unwrap();
     outcome.problems.extend(PANICS.lock().unwrap_or_else(PoisonError::into_inner).drain(..));
     outcome
+}
+
+/// Whether folders that a peer sends appear file by file at a host.
+fn shows_what_comes(host: usize, from: usize) -> bool {
+    (host + from) % 2 == 1
 }
 
 fn descriptors() -> usize {
@@ -174,6 +180,19 @@ impl Run {
         self.pull_the_plug();
     }
 
+    /// This may turn up where it is wished for, which was first another content.
+    fn expect(&mut self, wish: &Wish, first: &Known, known: &Known) {
+        let expected = &mut self.expected[wish.to];
+        expected.welcome.push(known.clone());
+        let appears = match wish.way {
+            Way::Send => shows_what_comes(wish.to, wish.from),
+            Way::Fetch => first.appears(),
+        };
+        if appears {
+            expected.filling.push(known.clone());
+        }
+    }
+
     /// Asks a host for something, and waits for the whole answer.
     fn request(&mut self, host: usize, request: Request) -> Vec<Event> {
         let Some(mut events) = self.world.hosts[host].ask(request) else { return Vec::new() };
@@ -211,6 +230,11 @@ impl Run {
         for (host, peer) in pairs(hosts) {
             let request = self.trust_request(peer);
             assert_eq!(self.request(host, request), [Event::Ok]);
+            let progressive = Some(Some(shows_what_comes(host, peer)));
+            let change = RulesChange { progressive, ..RulesChange::default() };
+            let rule = Request::Rule { peer: self.world.hosts[peer].name.clone(), change };
+            let said = self.request(host, rule);
+            assert!(matches!(said[..], [Event::Peer(_)]), "{said:?}");
         }
         let mut contents: Vec<Known> = Vec::new();
         for recipe in &self.plan.contents {
@@ -223,7 +247,7 @@ impl Run {
             let source = folder.join(&wish.name);
             let known = contents[wish.content].clone();
             self.write_source(&source, &known);
-            self.expected[wish.to].welcome.push(known.clone());
+            self.expect(&wish, &known, &known);
             if wish.way == Way::Fetch {
                 let path = source.as_os_str().as_bytes().to_vec();
                 let share =

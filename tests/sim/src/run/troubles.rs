@@ -185,7 +185,8 @@ impl Run {
             gone.unwrap();
         }
         self.write_source(&source, &known);
-        self.expected[self.transfers[number].wish.to].welcome.push(known.clone());
+        let (wish, first) = (self.transfers[number].wish.clone(), self.transfers[number].versions[0].clone());
+        self.expect(&wish, &first, &known);
         self.transfers[number].versions.push(known);
     }
 
