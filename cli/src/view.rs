@@ -308,7 +308,7 @@ impl<'a> View<'a> {
                 self.words("hashing the source", "");
                 return;
             }
-            WaitReason::Accept => "the receiver's owner has to accept it",
+            WaitReason::Accept => "the receiver's owner has to accept or to resume it",
             WaitReason::Space => "the receiver's disk is full; it goes on when there is space",
             WaitReason::Peer => "the peer is not there",
             WaitReason::Queue => "other transfers come first",
@@ -363,7 +363,8 @@ impl<'a> View<'a> {
         }
         match self.started.as_ref().map(|started| started.direction) {
             Some(Direction::Send) => {
-                let other = self.target.clone().or_else(|| self.started.as_ref().map(|s| s.peer.short()));
+                let known = || self.started.as_ref().map(|started| known_as(&started.target, &started.peer));
+                let other = self.target.clone().or_else(known);
                 self.say(Look::Plain, "", &format!("     it is {path} at {}", other.unwrap_or_default()));
             }
             Some(Direction::Fetch | Direction::Receive) => {

@@ -50,7 +50,10 @@ async fn decide(ctx: &Context, number: u64, request: Request) -> Result<Vec<Summ
 /// An offer in a sentence; what was said of one was said of all that it came with.
 fn offer(number: u64, decided: &[Summary]) -> String {
     match decided.iter().find_map(|summary| summary.batch) {
-        Some(batch) => format!("offer {number}, all {} of it, is", batch.count),
+        Some(batch) if decided.len() == batch.count as usize => {
+            format!("offer {number}, all {} of it, is", batch.count)
+        }
+        Some(batch) => format!("offer {number}, what waits of it ({} of {}), is", decided.len(), batch.count),
         None => format!("offer {number} is"),
     }
 }

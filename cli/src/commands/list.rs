@@ -1,6 +1,7 @@
 //! `p2p list`.
 
 use p2p_protocol::{
+    PeerId,
     control::{State, Summary, WaitReason},
     queue::Priority,
 };
@@ -55,6 +56,7 @@ fn state(summary: &Summary) -> String {
             (Some(WaitReason::Queue), other) => format!("queued ({})", priority(other)),
             _ => "waiting".to_owned(),
         },
+        State::Active if summary.waiting == Some(WaitReason::Space) => "no space".to_owned(),
         State::Active => {
             let percent = format::percent(progress.verified_bytes, progress.total_bytes);
             let by = progress.limited_by().map(|by| format!(" ({})", stage(by))).unwrap_or_default();
@@ -80,7 +82,8 @@ pub(crate) fn other(summary: &Summary) -> String {
     match (&summary.target, summary.peer) {
         (target, Some(peer)) if target.is_empty() || *target == peer.to_string() => peer.short(),
         (target, _) if target.is_empty() => "-".to_owned(),
-        (target, _) => target.clone(),
+        // Asked for by its Peer ID, as with a ticket, and not met yet.
+        (target, _) => target.parse().map_or_else(|_| target.clone(), |peer: PeerId| peer.short()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `p2p show`: one transfer in full, down to the chunks that are missing and those that failed.
 
 use p2p_protocol::{
-    control::{Detail, Direction, Event, Request, State, WaitReason},
+    control::{Detail, Direction, Event, Request, State, Summary, WaitReason},
     queue::Priority,
     waits::{Shares, Stage},
 };
@@ -186,30 +186,39 @@ fn state(detail: &Detail, now_ms: u64) -> String {
     let summary = &detail.summary;
     let progress = &summary.progress;
     let when = summary.ended_ms.map(|at| format!(" {}", format::ago(at, now_ms))).unwrap_or_default();
-    match summary.state {
-        State::Waiting => match summary.waiting {
-            Some(WaitReason::Hashing) => "hashing the source".to_owned(),
-            Some(WaitReason::Accept) => "waiting until the receiver's owner accepts it".to_owned(),
-            Some(WaitReason::Space) => "waiting for space on the receiver's disk".to_owned(),
-            Some(WaitReason::Peer) => "waiting for the peer".to_owned(),
-            Some(WaitReason::Queue) => "waiting for other transfers".to_owned(),
-            Some(WaitReason::Paused) => "paused by you".to_owned(),
-            None => "waiting".to_owned(),
-        },
-        State::Active => {
+    match (summary.state, summary.waiting) {
+        (State::Waiting | State::Active, Some(reason)) => waiting(summary, reason).to_owned(),
+        (State::Waiting, None) => "waiting".to_owned(),
+        (State::Active, None) => {
             let rest = progress.total_bytes.saturating_sub(progress.verified_bytes);
             let left = format::eta_s(rest, progress.rate)
                 .map(|s| format!(", {} left", format::eta(s)))
                 .unwrap_or_default();
             let (rate, streams) = (format::rate(progress.rate), format::count(progress.streams, "stream"));
-            let paused = summary.waiting.map(|reason| format!(", waiting ({reason:?})").to_lowercase());
+
             let how = mode(progress.parallel);
             let limited = if progress.limited { ", held back by a limit" } else { "" };
-            format!("moving at {rate}, {how}, {streams}{left}{limited}{}", paused.unwrap_or_default())
+            format!("moving at {rate}, {how}, {streams}{left}{limited}")
         }
-        State::Done => format!("done{when}"),
-        State::Failed => format!("failed{when}"),
-        State::Cancelled => format!("cancelled{when}"),
+        (State::Done, _) => format!("done{when}"),
+        (State::Failed, _) => format!("failed{when}"),
+        (State::Cancelled, _) => format!("cancelled{when}"),
+    }
+}
+
+fn waiting(summary: &Summary, reason: WaitReason) -> &'static str {
+    let is_received = matches!(summary.direction, Direction::Receive | Direction::Fetch);
+    match reason {
+        WaitReason::Hashing => "hashing the source",
+        WaitReason::Accept if is_received => "waiting until you accept it",
+        WaitReason::Accept => "waiting until the receiver's owner accepts or resumes it",
+        WaitReason::Space if is_received => {
+            "waiting for space on this machine's disk; it goes on when there is some"
+        }
+        WaitReason::Space => "waiting for space on the receiver's disk; it goes on when there is some",
+        WaitReason::Peer => "waiting for the peer",
+        WaitReason::Queue => "waiting for other transfers",
+        WaitReason::Paused => "paused by you",
     }
 }
 
@@ -249,7 +258,12 @@ mod tests {
         let shown = lines(&detail, None, 1_190_000).join("\n");
         assert!(shown.contains("moving at 93.0 MiB/s, parallel, 8 streams, 7 s left"), "{shown}");
         assert!(shown.contains("and 10 more ranges"), "{shown}");
+        let mut full = detail.clone();
+        full.summary.waiting = Some(WaitReason::Space);
+        let shown = lines(&full, None, 1_190_000).join("\n");
+        assert!(shown.contains("waiting for space on") && !shown.contains("moving"), "{shown}");
         let mut waits = detail;
+
         waits.summary.progress.waits = Some(Shares { source: 20, hashing: 5, path: 75, ..Shares::default() });
         let shown = lines(&waits, None, 1_190_000).join("\n");
         let line = "  limited   by the way between the two machines: path 75%, source 20%, hashing 5%";

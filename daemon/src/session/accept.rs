@@ -1,6 +1,6 @@
 //! What comes in: connections, and the conversations that peers open on them.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use p2p_protocol::{
     Along, Batch, FileId, Geometry, Manifest, Part, PeerId,
@@ -280,12 +280,10 @@ impl Sessions {
         if self.received_before(job, link, control, permit, key, fetchable, &stop).await? {
             return Ok(());
         }
+        // Nobody is asked for a yes that would come to nothing.
+        self.free_name(&peer, &inbox, control, permit, key).await?;
         self.ask_owner(job, link, control, permit, &stop).await?;
-        let Some(name) = self.name_in(&peer, &inbox, permit, key).await? else {
-            tracing::info!(%peer, name = %permit.name(), "an offer was refused: its name is taken");
-            say(control, &Message::Refuse(RefuseReason::Exists)).await?;
-            return Err(RunError::new(Failure::Conflict, "the name is taken, and what has it is to stay"));
-        };
+        let name = self.free_name(&peer, &inbox, control, permit, key).await?;
         let listed = self.listed(job, control, permit, &inbox, key, &stop).await?;
         let manifest = listed.as_ref().map(|listed| listed.manifest.clone());
         let show = self.shows(&peer, &name, key);
@@ -313,6 +311,23 @@ impl Sessions {
             job.done(id, published.path.display().to_string(), permit.geometry().size(), None);
         }
         Ok(())
+    }
+
+    /// The name that something received gets; the peer is told where there is none.
+    async fn free_name(
+        &self,
+        peer: &PeerId,
+        inbox: &Path,
+        control: &mut ControlStream,
+        permit: &Permit,
+        key: PartialKey,
+    ) -> Result<PublishName, RunError> {
+        if let Some(name) = self.name_in(peer, inbox, permit, key).await? {
+            return Ok(name);
+        }
+        tracing::info!(%peer, name = %permit.name(), "an offer was refused: its name is taken");
+        say(control, &Message::Refuse(RefuseReason::Exists)).await?;
+        Err(RunError::new(Failure::Conflict, "the name is taken, and what has it is to stay"))
     }
 
     /// Finds or makes the partial of an accepted offer.
@@ -435,17 +450,20 @@ impl Sessions {
         let (peer, id) = (link.peer(), fetch.file_id);
         let (store, rights) = (self.store.clone(), self.peers.rights(&peer));
         let share = blocking(&self.workers, move || store.catalog().share(id)).await??;
-        let granted = match (shares::granted(share.clone(), &self.peers.keys_of(&peer), rights), ticket) {
+        let (granted, by) = match (shares::granted(share.clone(), &self.peers.keys_of(&peer), rights), ticket)
+        {
             // Who may fetch it anyway uses no ticket up.
             (None, Some(ticket)) => match self.admits(link, id, ticket).await? {
-                Ok(()) => share,
+                Ok(()) => (share, Some(ticket.0)),
                 Err(reason) => return say(control, &Message::Refuse(reason)).await,
             },
-            (granted, _) => granted,
+            (granted, _) => (granted, None),
         };
         let Some(share) = granted else { return self.not_for_you(link, control, id).await };
         let name = share.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let job = self.job_of_peer(link, Spec::Serve { peer, file_id: id }, name, control).await?;
+        job.serve_by(by);
+
         let stop = job.supersede(&self.shutdown);
         let _running = job.running.lock().await;
         let result = self.serve_share(&job, link, control, &share, fetch.eager, stop).await;

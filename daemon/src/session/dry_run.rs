@@ -94,13 +94,10 @@ impl Sessions {
             return say(control, &Message::Refuse(RefuseReason::Unsupported)).await;
         };
         let (inbox, key) = (self.inbox_of(&peer), self.key_of(peer, &permit).await?);
-        let name = match self.asks_about(&peer) {
-            true => None,
-            false => match self.name_in(&peer, &inbox, &permit, key).await? {
-                Some(name) => Some(name),
-                None => return say(control, &Message::Refuse(RefuseReason::Exists)).await,
-            },
+        let Some(name) = self.name_in(&peer, &inbox, &permit, key).await? else {
+            return say(control, &Message::Refuse(RefuseReason::Exists)).await;
         };
+        let name = (!self.asks_about(&peer)).then_some(name);
         let (job, stop) = nobody(Spec::Receive { peer, file_id: id }, &self.shutdown);
         let listed = self.listed(&job, control, &permit, &inbox, key, &stop).await?;
         let Ok(_turn) = self.answers.try_acquire() else {

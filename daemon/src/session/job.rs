@@ -10,7 +10,8 @@
 //! ```
 
 mod batch;
-mod moved;
+mod numbers;
+mod ticket;
 
 mod history;
 mod shown;
@@ -27,6 +28,7 @@ use p2p_protocol::{
     Answer, Batch, ChunkRange, FileId, PeerId,
     control::{Detail, Happening, LogEntry, Progress, State, Summary, TransferEvent, WaitReason},
     reason::{ChunkFailure, Failure},
+    token::ClaimId,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -92,6 +94,10 @@ struct JobState {
     untold_ms: Option<u64>,
     /// Bytes that the receiver had when it first began.
     had_bytes: Option<u64>,
+    /// By which ticket the peer fetches it.
+    ticket: Option<ClaimId>,
+    /// No run has begun since the daemon started.
+    is_restored: bool,
 
     /// What it is offered together with, and what its owner said of all of that.
     batch: Option<Batch>,
@@ -152,7 +158,7 @@ impl Job {
         state.state = if summary.state == State::Active { State::Waiting } else { summary.state };
         state.last = last;
         (state.batch, state.answer, state.chunk_len) = (summary.batch, answer, chunk_len);
-        (state.untold_ms, state.had_bytes) = (untold_ms, had_bytes);
+        (state.untold_ms, state.had_bytes, state.is_restored) = (untold_ms, had_bytes, true);
         state.asks = summary.waiting == Some(WaitReason::Accept) && word == Word::Open;
         if !state.is_over() {
             state.waiting = Some(if wish.paused { WaitReason::Paused } else { state.waits_for() });
@@ -200,21 +206,6 @@ impl Job {
     /// Whether both sides agreed on it once, in this daemon or an earlier one.
     pub(crate) fn has_started(&self) -> bool {
         self.lock().peer.is_some()
-    }
-
-    /// Bytes that the receiver has verified.
-    pub(crate) fn verified_bytes(&self) -> u64 {
-        self.lock().progress.verified_bytes
-    }
-
-    /// Bytes of a chunk, once known.
-    pub(crate) fn chunk_len(&self) -> u64 {
-        self.lock().chunk_len
-    }
-
-    /// Bytes of the whole, once known.
-    pub(crate) fn total_bytes(&self) -> u64 {
-        self.lock().progress.total_bytes
     }
 
     /// The other side, once known.
@@ -545,6 +536,9 @@ impl JobState {
             asks: false,
             untold_ms: None,
             had_bytes: None,
+            ticket: None,
+
+            is_restored: false,
 
             batch: None,
             answer: None,

@@ -393,11 +393,13 @@ impl Sessions {
         Ok((file_id, path, words, remarks))
     }
 
-    /// Takes a share back.
-    pub(crate) async fn unshare(&self, id: FileId) -> Result<(), RunError> {
+    /// Takes a share back, also from those who fetch it just now.
+    pub(crate) async fn unshare(self: &Arc<Self>, id: FileId) -> Result<(), RunError> {
         let store = self.store.clone();
         if blocking(&self.workers, move || store.catalog().remove_share(id)).await?? {
             tracing::info!(file_id = %id, "no longer shared");
+            self.stop_serving(|job| matches!(job.spec(), Spec::Serve { file_id, .. } if *file_id == id))
+                .await;
             return Ok(());
         }
         Err(RunError::new(Failure::NotFound, format!("{id} is not shared here")))

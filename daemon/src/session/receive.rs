@@ -435,6 +435,7 @@ impl Run<'_> {
                 let (name, fetchable) = (done.name.clone(), self.fetchable && done.is_exact());
                 done.others.iter().for_each(|path| self.job.remark(Remark::of_others(path.clone())));
                 done.copies.iter().for_each(|path| self.job.remark(Remark::copied(path.clone())));
+                done.left_over.iter().for_each(|path| self.job.remark(Remark::left_over(path)));
 
                 self.published = Some(done);
                 self.input(ReceiverInput::Published { name, fetchable })
@@ -445,8 +446,7 @@ impl Run<'_> {
                     path: "-".into(),
                     name: "-".into(),
                     already: false,
-                    copies: Vec::new(),
-                    others: Vec::new(),
+                    ..Published::default()
                 });
                 self.input(ReceiverInput::Published { name: "-".into(), fetchable: false })
             }

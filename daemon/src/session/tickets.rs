@@ -1,6 +1,6 @@
 //! Tickets: one thing that whoever has the token may fetch. Made and judged here, and used.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use p2p_protocol::{
     FileId,
@@ -62,14 +62,26 @@ impl Sessions {
         Ok(blocking(&self.workers, move || store.catalog().tickets(now_ms())).await??)
     }
 
-    /// Takes a ticket back.
-    pub(crate) async fn remove_ticket(&self, number: u64) -> Result<(), RunError> {
+    /// Takes a ticket back, also from those who fetch by it just now.
+    pub(crate) async fn remove_ticket(self: &Arc<Self>, number: u64) -> Result<(), RunError> {
         let store = self.store.clone();
-        if blocking(&self.workers, move || store.catalog().remove_ticket(number)).await?? {
-            tracing::info!(ticket = number, "ticket taken back");
-            return Ok(());
+        let Some(id) = blocking(&self.workers, move || store.catalog().remove_ticket(number)).await?? else {
+            let message = format!("there is no ticket {number}; `p2p shares` shows all");
+            return Err(RunError::new(Failure::NotFound, message));
+        };
+        tracing::info!(ticket = number, "ticket taken back");
+        self.stop_serving(|job| job.ticket() == Some(id)).await;
+        Ok(())
+    }
+
+    /// Ends what is served to peers and may be no longer.
+    pub(super) async fn stop_serving(self: &Arc<Self>, which: impl Fn(&Job) -> bool) {
+        for job in self.registry.all() {
+            if matches!(job.spec(), Spec::Serve { .. }) && !job.is_over() && which(&job) {
+                // One that has just ended needs no end.
+                let _ = self.cancel(job.number()).await;
+            }
         }
-        Err(RunError::new(Failure::NotFound, format!("there is no ticket {number}; `p2p shares` shows all")))
     }
 
     /// Whether a peer may fetch something because it has a ticket for it; the answer to it where it may not.

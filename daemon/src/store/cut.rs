@@ -108,26 +108,14 @@ impl Partial {
                         // The next try finds these bytes under their name, and syncs that again.
                         return Err(StoreError::io("sync the folder of", &path)(error));
                     }
-                    return Ok(Published {
-                        path,
-                        name: named,
-                        already: false,
-                        copies: Vec::new(),
-                        others: Vec::new(),
-                    });
+                    return Ok(Published { path, name: named, already: false, ..Published::default() });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                     let there = self.store.identical_in(&self.folder.dir, &new, &path, id, size)?;
                     if let Some(there) = there {
                         let durable = self.store.make_durable(&there, &self.folder.dir);
                         durable.map_err(StoreError::io("sync", &path))?;
-                        return Ok(Published {
-                            path,
-                            name: named,
-                            already: true,
-                            copies: Vec::new(),
-                            others: Vec::new(),
-                        });
+                        return Ok(Published { path, name: named, already: true, ..Published::default() });
                     }
                 }
                 Err(error) => return Err(StoreError::io("publish as", &path)(error)),

@@ -1,6 +1,7 @@
 //! Folders below one root, as handles: whatever is planted in their place meanwhile, no link is followed.
 
 use std::{
+    ffi::OsStr,
     fs::File,
     io,
     os::fd::AsFd,
@@ -48,9 +49,9 @@ impl Folders {
 }
 
 /// Opens a folder in a folder, and not what a link leads to.
-pub(super) fn open_folder_in(folder: &Dir, name: &str) -> io::Result<Dir> {
+pub(super) fn open_folder_in(folder: &Dir, name: impl AsRef<OsStr>) -> io::Result<Dir> {
     let how = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(Dir::from_std_file(rustix::fs::openat(folder.as_fd(), name, how, Mode::empty())?.into()))
+    Ok(Dir::from_std_file(rustix::fs::openat(folder.as_fd(), name.as_ref(), how, Mode::empty())?.into()))
 }
 
 /// What was used last, to be used again.

@@ -37,6 +37,8 @@ pub(crate) mod fuzzing;
 mod hashing;
 mod import;
 mod layout;
+mod left_over;
+
 mod list;
 mod log;
 mod older;

@@ -24,6 +24,7 @@ use super::{
     folder::is_still,
     import::{Trust, now_ns, rests},
     layout::PART,
+    left_over::LeftOver,
     list::{List, RUN},
     partial::{Journal, Partial},
     recover::remove_files,
@@ -49,7 +50,7 @@ pub(crate) enum PublishName {
 }
 
 /// Where content is now.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Published {
     /// Its path.
     pub(crate) path: PathBuf,
@@ -62,6 +63,8 @@ pub(crate) struct Published {
     pub(crate) copies: Vec<String>,
     /// What else somebody has put into a folder that appeared while it was filled; with the same effect.
     pub(crate) others: Vec<String>,
+    /// Where that is which was in an older copy and is not in this.
+    pub(crate) left_over: Option<PathBuf>,
 }
 
 impl Published {
@@ -221,7 +224,7 @@ impl Partial {
             let path = self.folder.path.join(&new);
             let published = |already| {
                 let name = new.to_string_lossy().into_owned();
-                Published { path: path.clone(), name, already, copies: Vec::new(), others: Vec::new() }
+                Published { path: path.clone(), name, already, ..Published::default() }
             };
             loop {
                 match self.rename_to(&new) {
@@ -255,8 +258,9 @@ impl Partial {
         let path = self.folder.path.join(new);
         let (disk, part) = (self.store.disk(), OsString::from(format!("{}{PART}", self.stem())));
         let name = new.to_string_lossy().into_owned();
-        let published =
-            Published { path: path.clone(), name, already: false, copies: Vec::new(), others: Vec::new() };
+        let (mut published, mut left_over) =
+            (Published { path: path.clone(), name, ..Published::default() }, None);
+
         let exchange = || disk.exchange(&self.partials, &part, &self.folder.dir, new);
         let undo: &dyn Fn() -> io::Result<()> = match self.rename_to(new) {
             Ok(()) => {
@@ -265,6 +269,10 @@ impl Partial {
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 self.check_replaceable(new, &path)?;
+                if let Some(plan) = self.layout().plan() {
+                    left_over.insert(LeftOver::new(self, new, plan)?).keep()?;
+                }
+
                 match exchange() {
                     Ok(()) => &exchange,
                     Err(error) if is_unsupported(&error) && matches!(self.data, Data::File(_)) => {
@@ -281,6 +289,13 @@ impl Partial {
             // A second sync of the same change would prove nothing; the next try makes it again.
             undo().map_err(StoreError::io("take back", &path))?;
             return Err(StoreError::io("sync the folder of", &path)(error));
+        }
+        if let Some(mut left_over) = left_over {
+            // From now on nothing can come to it under its name.
+            if let Err(error) = left_over.keep() {
+                tracing::warn!(%error, "what came to a folder while it was replaced may be lost");
+            }
+            published.left_over = left_over.path();
         }
         Ok(published)
     }

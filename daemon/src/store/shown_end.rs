@@ -63,8 +63,8 @@ impl Partial {
             path: shown.path.clone(),
             name: shown.name().to_string_lossy().into_owned(),
             already: false,
-            copies: Vec::new(),
             others,
+            ..Published::default()
         };
         self.finish(journal, &published);
         Ok(published)

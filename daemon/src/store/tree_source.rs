@@ -82,6 +82,15 @@ impl Remark {
         Self::LeftOut(LeftOut { path, what: "not of the folder: somebody put it there while that arrived" })
     }
 
+    /// Where that is which was in a folder's older copy.
+    pub(crate) fn left_over(path: &Path) -> Self {
+        let path = path.display().to_string();
+        Self::LeftOut(LeftOut {
+            path,
+            what: "what was in the older copy, and is not in this one, is kept there",
+        })
+    }
+
     /// The same, for who follows a transfer.
     pub(crate) fn event(self, transfer: u64) -> TransferEvent {
         match self {

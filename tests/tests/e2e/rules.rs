@@ -95,6 +95,18 @@ fn a_name_that_is_taken_keeps_both_or_is_overwritten_or_stays() {
 }
 
 #[test]
+fn a_small_file_is_overwritten_by_the_one_that_comes_along_with_its_offer() {
+    let Pair { a, b } = Pair::new();
+    rule(&b, a.peer(), &["--exists", "overwrite"]);
+    for (seed, len) in [(1, 7), (2, 5), (3, 2000), (4, 2000), (5, 100)] {
+        let file = a.new_file("small", seed, len);
+        send(&a, &b, &file).success();
+        data::assert_same(&file, &b.inbox().join("small"));
+    }
+    assert_eq!(data::files_below(b.inbox()).len(), 1);
+}
+
+#[test]
 fn a_file_never_takes_a_folders_place() {
     let Pair { a, b } = Pair::new();
     rule(&b, a.peer(), &["--exists", "overwrite"]);

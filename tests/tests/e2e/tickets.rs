@@ -121,3 +121,29 @@ fn what_was_taken_back_or_has_expired_is_of_no_use() {
     }
     alice.cli().run(words!["share", file, "--uses", "2"]).exits(2);
 }
+
+#[test]
+fn what_is_taken_back_stops_who_fetches_it_just_now() {
+    let (alice, bob) = (Daemon::start("alice"), Daemon::start("bob"));
+    let relay = p2p_tests::Relay::to(alice.address());
+    relay.set_rate(4 * MIB);
+    let file = alice.new_file("big.bin", 1, 64 * MIB);
+    let share = || {
+        let words = words!["share", file, "--ticket", "--address", relay.address()];
+        alice.cli().run(words).success().text()
+    };
+    for back in
+        [words!["unshare", "--ticket", "2"].to_vec(), words!["unshare", data::file_id(&file)].to_vec()]
+    {
+        let (first, second) = (share(), share());
+        let mut fetching = bob.cli().start_json(words!["fetch", second]);
+        fetching.wait_for_verified(MIB);
+        alice.cli().run(back).success();
+        let stopped = fetching.finish();
+        assert_ne!(stopped.code, Some(0), "{stopped}");
+        eprintln!("{stopped}");
+        assert!(bob.received().is_empty());
+        bob.cli().run(words!["fetch", second]).exits(5);
+        drop(first);
+    }
+}

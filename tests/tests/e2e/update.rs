@@ -103,7 +103,13 @@ fn an_older_folder_is_brought_up_to_date_by_the_files_that_differ() {
         let path = format!("{}/{n}", n % 3);
         data::assert_same(&source.join(&path), &copy.join(&path));
     }
+    // What is nobody's but its owner's is not taken away.
     assert!(!copy.join("2/more").exists());
+    let kept = pair.b.file("copy (left over)");
+    assert_eq!(fs::read(kept.join("2/more")).unwrap(), b"not in it");
+    assert_eq!(data::files_below(&kept).len(), 1);
+    assert_eq!(mended.event("left_out")["path"], kept.to_str().unwrap());
+    fs::remove_dir_all(kept).unwrap();
     is_left_alone(copy.parent().unwrap());
 }
 

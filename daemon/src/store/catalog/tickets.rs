@@ -88,14 +88,14 @@ impl Catalog {
         })
     }
 
-    /// Takes a ticket back; false if there was none.
-    pub(crate) fn remove_ticket(&self, number: u64) -> Result<bool, StoreError> {
+    /// Takes a ticket back: which one it was, if there was one.
+    pub(crate) fn remove_ticket(&self, number: u64) -> Result<Option<ClaimId>, StoreError> {
         self.ask(move |database| {
-            let found = database
-                .connection
-                .execute("DELETE FROM tickets WHERE number = ?1", [number.cast_signed()])?;
+            let query = "DELETE FROM tickets WHERE number = ?1 RETURNING claim";
+            let read = |row: &Row<'_>| row.get(0).map(ClaimId);
+            let found = database.connection.query_row(query, [number.cast_signed()], read).optional()?;
             sweep(&database.connection)?;
-            Ok(found > 0)
+            Ok(found)
         })
     }
 
@@ -214,7 +214,8 @@ mod tests {
         for holder in 10..40 {
             assert_eq!(catalog.claim_ticket(claim(6, holder)).unwrap(), TicketVerdict::Good);
         }
-        assert!(catalog.remove_ticket(number).unwrap() && !catalog.remove_ticket(number).unwrap());
+        assert!(catalog.remove_ticket(number).unwrap().is_some());
+        assert_eq!(catalog.remove_ticket(number).unwrap(), None);
         assert_eq!(of(&catalog, 11), TicketVerdict::Closed);
     }
 

@@ -5,6 +5,7 @@ mod faults;
 mod faulty;
 mod folders;
 mod import;
+mod left_over;
 mod partial;
 mod publish;
 mod shared;

@@ -33,13 +33,7 @@ fn every_size_arrives_as_it_was() {
         let published = publish(&bed, &content, &name("a.bin"));
         assert_eq!(
             published,
-            Published {
-                path: bed.inbox().join("a.bin"),
-                name: "a.bin".into(),
-                already: false,
-                copies: Vec::new(),
-                others: Vec::new(),
-            }
+            Published { path: bed.inbox().join("a.bin"), name: "a.bin".into(), ..Published::default() }
         );
         assert_eq!(read(&published.path), content.bytes, "{size}");
         assert!(!bed.inbox().join(PARTIALS).exists(), "nothing is left beside it");

@@ -194,6 +194,12 @@ impl Receiver {
                 if self.unasked > MAX_UNASKED_CHUNKS {
                     return Err(PeerMisbehaved::UnaskedChunks);
                 }
+                if self.doubtful.contains(chunk) || self.rechecking.contains(&chunk) {
+                    // It came along with the offer, and what is here may be wrong. Its provider, which may take it for delivered, has
+                    // to know that it was not taken.
+                    let failed = ChunkFailed { chunk, reason: ChunkFailure::NotStored };
+                    self.actions.push_back(ReceiverAction::Send(Message::ChunkFailed(failed)));
+                }
                 Ok(Admission::Ignore)
             }
         }

@@ -98,3 +98,38 @@ fn what_is_there_is_not_waited_for() {
     assert_eq!(tell(&mut provider, ProviderInput::ChunkStopped { chunk: 0 }), None);
     finish(&file, provider);
 }
+
+#[test]
+fn what_comes_while_something_older_is_hashed_comes_again_if_that_is_wrong() {
+    for good in [false, true] {
+        let (file, mut provider) = provider(0);
+        for input in
+            [ProviderInput::ChunkWritten { chunk: 0 }, ProviderInput::ChunkAcked { chunk: 0, bytes: 5 }]
+        {
+            assert_eq!(tell(&mut provider, input), None);
+        }
+        let start = ReceiverStart {
+            wanted: None,
+            layout: file.geometry.into(),
+            file_id: Some(file.id),
+            verified: ChunkSet::new(),
+            doubtful: ChunkSet::full(1),
+            claimed: ChunkSet::new(),
+            values: None,
+            credit: 4,
+            eager: false,
+        };
+        let mut receiver = Receiver::new(start, Now::ZERO);
+        assert!(matches!(receiver.next_action(), Some(ReceiverAction::Recheck { chunk: 0, .. })));
+        assert_eq!(receiver.admit(&file.header(0), Now::ZERO), Ok(Admission::Ignore));
+        receiver.handle(ReceiverInput::Rechecked { chunk: 0, good }, Now::ZERO).unwrap();
+        let mut sent = None;
+        while let Some(action) = receiver.next_action() {
+            if let ReceiverAction::Send(message) = action {
+                sent = tell(&mut provider, ProviderInput::Message(message)).or(sent);
+            }
+        }
+        assert_eq!(sent, (!good).then_some(ProviderAction::SendChunk(0)));
+        assert_eq!(provider.progress(Now::ZERO).chunks_failed, 0, "it is nobody's fault");
+    }
+}

@@ -1,17 +1,35 @@
-//! How much of a transfer crossed the network, over restarts.
+//! A transfer's numbers, and how much of it crossed the network, over restarts.
 
 use super::{Job, JobState};
 
 impl JobState {
-    /// What moved before a run that begins with so many bytes verified. What was counted last may be a moment old when the
-    /// daemon was killed; that the receiver has more than at first says that at least that much came since.
+    /// What moved before a run that begins with so many bytes verified. In the first one after a restart what was counted last may
+    /// be a moment old, where the daemon was killed; that the receiver has more than at first says that at least that much came
+    /// since. (In later ones it may be another transfer that brought it.)
     pub(super) fn count_on(&mut self, verified: u64) {
         let had = *self.had_bytes.get_or_insert(verified);
-        self.moved_before = self.progress.moved_bytes.max(verified.saturating_sub(had));
+        let came = verified.saturating_sub(had);
+        let least = if std::mem::take(&mut self.is_restored) { came } else { 0 };
+        self.moved_before = self.progress.moved_bytes.max(least);
     }
 }
 
 impl Job {
+    /// Bytes that the receiver has verified.
+    pub(crate) fn verified_bytes(&self) -> u64 {
+        self.lock().progress.verified_bytes
+    }
+
+    /// Bytes of a chunk, once known.
+    pub(crate) fn chunk_len(&self) -> u64 {
+        self.lock().chunk_len
+    }
+
+    /// Bytes of the whole, once known.
+    pub(crate) fn total_bytes(&self) -> u64 {
+        self.lock().progress.total_bytes
+    }
+
     /// Bytes that the receiver had when it first began.
     pub(crate) fn had_bytes(&self) -> Option<u64> {
         self.lock().had_bytes
@@ -56,6 +74,9 @@ mod tests {
         assert_eq!(after.summary().progress.moved_bytes, 40, "it had 20 and has 60");
         show(&after, 100, 40);
         assert_eq!(after.summary().progress.moved_bytes, 80);
+        // Another transfer may have brought it.
+        begin(&job, 90);
+        assert_eq!(job.summary().progress.moved_bytes, 15);
         // What moved in vain counts as well.
         let after = killed(&job);
         begin(&after, 30);
