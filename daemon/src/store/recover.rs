@@ -257,18 +257,20 @@ impl Store {
 
 /// Removes all files of a partial, the log that holds the lock last, and the folder of partials if that leaves it
 /// empty. The data is durably gone before its log is: whatever the power takes back then is swept some day, while data
-/// without a log would stay for ever.
+/// without a log would stay for ever. What says what a folder's data is of goes before all of it: without that its log says nothing
+/// of files that are not there any longer, and what is under the folder's name already is found again.
 pub(super) fn remove_files(
     store: &Store,
     folder: &Folder,
     partials: &Dir,
     stem: &str,
 ) -> Result<(), StoreError> {
-    for ending in [PART, FRESH, INTO, CUT, CVS, TREE, LOG] {
+    let has_data = partials.symlink_metadata(format!("{stem}{PART}")).is_ok();
+    for ending in [INTO, TREE, PART, FRESH, CUT, CVS, LOG] {
         let name = format!("{stem}{ending}");
         let failed = |what| StoreError::io(what, &folder.path.join(PARTIALS).join(&name));
         match remove_all(&**store.disk(), partials, OsStr::new(&name)) {
-            Ok(()) if ending == PART => {
+            Ok(()) if ending == PART || (ending == TREE && has_data) => {
                 store.disk().sync_folder(partials).map_err(failed("sync the removal of"))?;
             }
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("remove")(error)),

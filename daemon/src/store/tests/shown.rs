@@ -358,3 +358,32 @@ fn a_folder_of_folders_stays() {
     drop(again);
     assert!(published.path.join("a/empty").is_dir() && bed.leftovers().is_empty());
 }
+
+/// Killed at any moment while the first names of its files are removed: all of it is found under its name, and nothing is moved.
+#[test]
+fn what_is_killed_at_its_very_end_is_found_where_it_is() {
+    for after in 0..12 {
+        let (bed, tree) = (Bed::new(), tree());
+        fs::create_dir_all(at(&bed)).unwrap();
+        let partial = open(&bed, &tree);
+        tree.write_all(&partial);
+        partial.checkpoint().unwrap();
+        // From there on nothing that it removes is removed.
+        bed.disk.fail(Op::Unlink, Errno::IO, after, u64::MAX);
+        let published = partial.publish(&name("tree")).unwrap();
+        drop(partial);
+        bed.disk.heal();
+        let own = bed.inbox().join("tree (1)");
+        assert_eq!(published.path, own);
+        let spec = PartialSpec { alike: name("tree").alike(&bed.inbox()), ..spec(&bed, &tree) };
+        let again = bed.store.open_partial(spec).unwrap();
+        if after > 1 {
+            assert_eq!(again.layout().plan().unwrap().chunks(), 0, "{after}");
+        }
+        assert_eq!(bring(&tree, &again).unwrap().path, own, "{after}");
+        assert_is_at(&tree, &own);
+        drop(again);
+        assert!(bed.leftovers().is_empty(), "{:?}", bed.leftovers());
+        assert_eq!(fs::read_dir(bed.inbox()).unwrap().count(), 2);
+    }
+}
