@@ -50,7 +50,7 @@ impl Known {
 
     /// Whether who fetches it lets it appear file by file, as half of the folders are.
     pub fn appears(&self) -> bool {
-        self.manifest.is_some() && self.id.0[0] % 2 == 0
+        self.manifest.is_some() && self.id.0[0].is_multiple_of(2)
     }
 
     /// Whether what is at a path is a part of this folder: some of its files, each of them whole.
