@@ -215,7 +215,7 @@ impl Sessions {
             Ok(permit) => permit,
             Err(refusal) => return refuse(link, control, refusal).await,
         };
-        if self.was_rejected(&peer, offer, control).await? {
+        if self.was_rejected(link, offer, control).await? {
             return Ok(());
         }
         let key = self.key_of(peer, &permit).await?;

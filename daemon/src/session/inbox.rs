@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use p2p_protocol::{
-    Answer, PeerId,
+    Answer,
     control::Summary,
     name::printable,
     policy::Permit,
@@ -37,7 +37,7 @@ impl Sessions {
             return Ok(());
         }
         if let Some(answer) = self.registry.answer_to(job) {
-            return self.answered(job, control, answer).await;
+            return self.answered(job, link, control, answer).await;
         }
         // A chunk that comes along with the offer would hold memory for as long; it is stopped, and wanted again.
         link.hold_nothing(control.id);
@@ -50,7 +50,7 @@ impl Sessions {
         if let Some(answer) = self.registry.answer_to(job)
             && job.decide(Word::of(&answer))
         {
-            return self.answered(job, control, answer).await;
+            return self.answered(job, link, control, answer).await;
         }
         let word = tokio::select! {
             word = job.owner_says() => word,
@@ -59,18 +59,26 @@ impl Sessions {
         if word == Word::Yes {
             return Ok(());
         }
-        self.turn_down(control, [job.number()].into()).await?;
+        self.turn_down(link, control, [job.number()].into()).await?;
         Err(rejected())
     }
 
     /// Says no to a sender. It knows that of these transfers once that has arrived.
-    async fn turn_down(&self, control: &mut ControlStream, numbers: Vec<u64>) -> Result<(), RunError> {
+    async fn turn_down(
+        &self,
+        link: &Link,
+        control: &mut ControlStream,
+        numbers: Vec<u64>,
+    ) -> Result<(), RunError> {
+        let jobs: Vec<_> = numbers.into_iter().filter_map(|number| self.registry.get(number)).collect();
+        jobs.iter().for_each(|job| job.telling_on(link.connection().id()));
+
         say(control, &Message::Refuse(RefuseReason::Rejected)).await?;
         let (delivered, registry) = (control.sender.delivered(), self.registry.clone());
         let stop = self.shutdown.clone();
         self.runs.spawn(async move {
             if stop.run_until_cancelled(delivered).await == Some(true) {
-                for job in numbers.into_iter().filter_map(|number| registry.get(number)) {
+                for job in jobs {
                     job.told();
                     registry.save(&job);
                 }
@@ -82,27 +90,34 @@ impl Sessions {
     /// Whether an offer is one that its owner said no to while the sender was away, who is told now.
     pub(super) async fn was_rejected(
         &self,
-        peer: &PeerId,
+        link: &Link,
         offer: &Offer,
         control: &mut ControlStream,
     ) -> Result<bool, RunError> {
-        let untold = self.registry.untold(peer, offer);
+        let peer = link.peer();
+        let untold = self.registry.untold(&peer, offer, link.connection().id());
         if untold.is_empty() {
             return Ok(false);
         }
         tracing::info!(%peer, name = %printable(&offer.name), "an offer was rejected before, and its sender is told");
-        self.turn_down(control, untold.iter().map(|job| job.number()).collect()).await?;
+        self.turn_down(link, control, untold.iter().map(|job| job.number()).collect()).await?;
         Ok(true)
     }
 
     /// Does what its owner said of all that a transfer is offered together with.
-    async fn answered(&self, job: &Job, control: &mut ControlStream, answer: Answer) -> Result<(), RunError> {
+    async fn answered(
+        &self,
+        job: &Job,
+        link: &Link,
+        control: &mut ControlStream,
+        answer: Answer,
+    ) -> Result<(), RunError> {
         job.answered(answer);
         self.registry.save(job);
         if answer.yes {
             return Ok(());
         }
-        self.turn_down(control, Vec::new()).await?;
+        self.turn_down(link, control, Vec::new()).await?;
         Err(rejected())
     }
 

@@ -92,6 +92,9 @@ struct JobState {
     asks: bool,
     /// When its owner said no, as long as the sender was not told.
     untold_ms: Option<u64>,
+    /// The connection on which the sender is told.
+    telling_on: Option<u64>,
+
     /// Bytes that the receiver had when it first began.
     had_bytes: Option<u64>,
     /// By which ticket the peer fetches it.
@@ -535,6 +538,8 @@ impl JobState {
             waiting: None,
             asks: false,
             untold_ms: None,
+            telling_on: None,
+
             had_bytes: None,
             ticket: None,
 

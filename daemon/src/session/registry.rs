@@ -164,13 +164,15 @@ impl Registry {
         coming.map(|job| job.total_bytes()).fold(0, u64::saturating_add)
     }
 
-    /// Transfers of what a peer offers to which their owner said no while that peer was away.
-    pub(super) fn untold(&self, peer: &PeerId, offer: &Offer) -> Vec<Arc<Job>> {
+    /// Transfers of what a peer offers to which their owner said no, and of which it heard nothing before this connection.
+    pub(super) fn untold(&self, peer: &PeerId, offer: &Offer, connection: u64) -> Vec<Arc<Job>> {
         let now_ms = now_ms();
         let lately = |at_ms: u64| u128::from(now_ms.saturating_sub(at_ms)) < ANSWER_LIFE.as_millis();
         let mut jobs = self.all();
         jobs.retain(|job| {
-            job.is_over() && job.untold_ms().is_some_and(lately) && brings(job, peer, offer) == Some(true)
+            job.is_over()
+                && job.untold_on(connection).is_some_and(lately)
+                && brings(job, peer, offer) == Some(true)
         });
         jobs
     }

@@ -50,9 +50,20 @@ impl Job {
         word.wait_for(|word| *word != Word::Open).await.map_or(Word::Open, |word| *word)
     }
 
-    /// When its owner said no, where the sender was not told yet.
+    /// When its owner said no, where the sender may not know yet.
     pub(crate) fn untold_ms(&self) -> Option<u64> {
         self.lock().untold_ms
+    }
+
+    /// The same, but where the sender hears it on this connection.
+    pub(crate) fn untold_on(&self, connection: u64) -> Option<u64> {
+        let state = self.lock();
+        state.untold_ms.filter(|_| state.telling_on != Some(connection))
+    }
+
+    /// The sender hears it on this connection, or loses that.
+    pub(crate) fn telling_on(&self, connection: u64) {
+        self.lock().telling_on = Some(connection);
     }
 
     /// The sender knows that its owner said no.
