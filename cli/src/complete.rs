@@ -2,7 +2,7 @@
 //!
 //! A shell waits for the answer with every key pressed, so that whatever is slow or wrong is just not offered.
 
-use std::{ffi::OsStr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, ffi::OsStr, path::PathBuf, time::Duration};
 
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use p2p_protocol::{
@@ -10,7 +10,11 @@ use p2p_protocol::{
     name::printable,
 };
 
-use crate::{client::Client, commands::is_offer, context::default_home};
+use crate::{
+    client::Client,
+    commands::{Words, is_offer},
+    context::default_home,
+};
 
 /// Longest wait for the daemon.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -43,10 +47,7 @@ pub(crate) fn transfers() -> ArgValueCompleter {
 
 /// Offers that wait for a yes.
 pub(crate) fn offers() -> ArgValueCompleter {
-    ArgValueCompleter::new(|typed: &OsStr| {
-        let offers = summaries().into_iter().filter(is_offer);
-        offer(typed, offers.map(|summary| (summary.transfer.to_string(), summary.name)).collect())
-    })
+    ArgValueCompleter::new(|typed: &OsStr| offer(typed, named(&summaries(), is_offer)))
 }
 
 /// Transfers that have not ended.
@@ -59,8 +60,7 @@ pub(crate) fn running() -> ArgValueCompleter {
 /// Transfers that are held back.
 pub(crate) fn paused() -> ArgValueCompleter {
     ArgValueCompleter::new(|typed: &OsStr| {
-        let paused = summaries().into_iter().filter(|one| one.waiting == Some(WaitReason::Paused));
-        offer(typed, paused.map(|summary| (summary.transfer.to_string(), summary.name)).collect())
+        offer(typed, named(&summaries(), |one| one.waiting == Some(WaitReason::Paused)))
     })
 }
 
@@ -109,8 +109,21 @@ fn peers(with_addresses: bool) -> Vec<(String, String)> {
 }
 
 fn numbers(wanted: impl Fn(State) -> bool) -> Vec<(String, String)> {
-    let wanted = summaries().into_iter().filter(|summary| wanted(summary.state));
-    wanted.map(|summary| (summary.transfer.to_string(), summary.name)).collect()
+    named(&summaries(), |summary| wanted(summary.state))
+}
+
+/// Numbers of transfers, and the words for those that were offered together.
+fn named(all: &[Summary], wanted: impl Fn(&Summary) -> bool) -> Vec<(String, String)> {
+    let words = Words::of(all);
+    let (mut numbers, mut batches) = (Vec::new(), BTreeMap::new());
+    for summary in all.iter().filter(|summary| wanted(summary)) {
+        numbers.push((summary.transfer.to_string(), summary.name.clone()));
+        if let Some((word, _)) = words.of_transfer(summary.transfer).and_then(|word| word.split_once(',')) {
+            batches.entry(word.to_owned()).or_insert_with(Vec::new).push(summary.name.as_str());
+        }
+    }
+    numbers.extend(batches.into_iter().map(|(word, names)| (word, names.join(", "))));
+    numbers
 }
 
 fn summaries() -> Vec<Summary> {
@@ -156,7 +169,23 @@ fn home() -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use p2p_protocol::{Batch, BatchId};
+
     use super::*;
+    use crate::commands::example;
+
+    #[test]
+    fn what_was_offered_together_has_a_word_too() {
+        let member = |transfer, position| {
+            let batch = Batch { id: BatchId([1; 16]), position, count: 3, total_bytes: None };
+            Summary { batch: Some(batch), name: format!("f{transfer}"), ..example(transfer, State::Active) }
+        };
+        let all = [member(7, 0), example(8, State::Active), member(9, 1), member(10, 2)];
+        let offered = named(&all, |summary| summary.transfer != 7);
+        let words: Vec<&str> = offered.iter().map(|(word, _)| word.as_str()).collect();
+        assert_eq!(words, ["8", "9", "10", "b7"]);
+        assert_eq!(offered[3].1, "f9, f10");
+    }
 
     #[test]
     fn what_was_typed_narrows_and_what_a_shell_would_split_is_left_out() {

@@ -18,8 +18,7 @@ pub(crate) enum Kind {
     TimedOut,
     /// Whoever read standard output is gone: there is nobody to tell anything.
     NobodyReads,
-    /// A program that ran on this command's behalf has said all and ended with this code.
-    Passed(u8),
+
     /// Everything was said already; the command ends with this code.
     Said(u8),
 }
@@ -67,11 +66,6 @@ impl CliError {
     pub(crate) fn timed_out(transfer: Option<u64>, time: Duration) -> Self {
         let time = humantime::format_duration(time);
         Self { transfer, ..Self::of(Kind::TimedOut, format!("not done within {time}")) }
-    }
-
-    /// Another program's exit, passed on.
-    pub(crate) fn passed(code: u8, message: impl Into<String>) -> Self {
-        Self::of(Kind::Passed(code), message)
     }
 
     /// What there is to say was said.
@@ -122,7 +116,7 @@ impl CliError {
             Kind::Failure(failure) => failure.exit_code(),
             Kind::Interrupted => INTERRUPTED,
             Kind::NobodyReads | Kind::TimedOut => Failure::Other.exit_code(),
-            Kind::Passed(code) | Kind::Said(code) => code,
+            Kind::Said(code) => code,
         }
     }
 
@@ -132,7 +126,7 @@ impl CliError {
             Kind::Failure(failure) => failure.code(),
             Kind::Interrupted => "interrupted",
             Kind::TimedOut => "timeout",
-            Kind::NobodyReads | Kind::Passed(_) | Kind::Said(_) => Failure::Other.code(),
+            Kind::NobodyReads | Kind::Said(_) => Failure::Other.code(),
         }
     }
 }

@@ -252,7 +252,7 @@ impl Output {
             Kind::NobodyReads | Kind::Said(_) => return,
             Kind::Interrupted => Line::Interrupted { transfer, exit_code },
             Kind::TimedOut => Line::Timeout { transfer, exit_code },
-            Kind::Failure(_) | Kind::Passed(_) => Line::Failed {
+            Kind::Failure(_) => Line::Failed {
                 transfer,
                 code: error.code(),
                 message: &error.message,

@@ -292,6 +292,21 @@ impl Failure {
         }
     }
 
+    /// The failure that an exit code stands for.
+    pub fn of_exit_code(code: u8) -> Self {
+        match code {
+            2 => Self::Usage,
+            3 => Self::Daemon,
+            4 => Self::Unreachable,
+            5 => Self::Refused,
+            6 => Self::NotFound,
+            7 => Self::Integrity,
+            8 => Self::Storage,
+            9 => Self::Conflict,
+            _ => Self::Other,
+        }
+    }
+
     /// The word for this failure in JSON.
     pub fn code(self) -> &'static str {
         match self {

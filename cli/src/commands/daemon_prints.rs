@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use p2p_protocol::FileId;
+use p2p_protocol::{FileId, reason::Failure};
 
 use crate::{context::Context, error::CliError, json::Line};
 
@@ -84,10 +84,37 @@ pub(super) fn printed(
             .hint("p2pd must lie beside p2p; install both in one folder")
     })?;
     let said = String::from_utf8_lossy(&output.stderr);
-    ctx.out.pass_on(&said);
     if output.status.success() {
+        ctx.out.pass_on(&said);
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
+    let (before, error) = error_in(&said);
+    ctx.out.pass_on(before);
     let code = output.status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
-    Err(CliError::passed(code, said.trim()))
+    Err(CliError::new(Failure::of_exit_code(code), error))
+}
+
+/// What the program says of its failure, and what it said before.
+fn error_in(said: &str) -> (&str, &str) {
+    const NAME: &str = "p2pd: ";
+    let begins = |at: &usize| *at == 0 || said[..*at].ends_with('\n');
+    match said.match_indices(NAME).map(|(at, _)| at).filter(begins).last() {
+        Some(at) => (&said[..at], said[at + NAME.len()..].trim_end()),
+        None => ("", said.trim()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_word_is_the_error() {
+        assert_eq!(error_in("p2pd: no\n"), ("", "no"));
+        assert_eq!(
+            error_in("a warning\np2pd: no\nfor two reasons\n"),
+            ("a warning\n", "no\nfor two reasons")
+        );
+        assert_eq!(error_in("it says p2pd: in between\n"), ("", "it says p2pd: in between"));
+    }
 }

@@ -25,6 +25,10 @@ pub(crate) fn run(ctx: &Context, command: Id) -> Result<(), CliError> {
             );
             ctx.out.json(&Line::IdRotated { peer: peer.trim() })
         }
+        Id::Export { file, .. } if file.as_os_str() == "-" => {
+            Err(CliError::usage("an identity goes to a file of its own, which nobody else can read")
+                .hint("a file called - is named ./-"))
+        }
         Id::Export { file, passphrase_file } => {
             let passphrase = passphrase(ctx, passphrase_file, true)?;
             let peer = printed(ctx, "export-id", Some(&file), Some(passphrase.as_bytes()))?;

@@ -34,11 +34,13 @@ mod transfer;
 mod verify;
 mod watch;
 
+use std::time::Duration;
+
 pub(crate) use inbox::is_offer;
 #[cfg(test)]
 pub(crate) use list::example;
 pub(crate) use log::parse_since;
-pub(crate) use together::Named;
+pub(crate) use together::{Named, Words};
 
 use crate::{
     args::{Command, Config, Patience},
@@ -48,7 +50,12 @@ use crate::{
 
 /// Runs what was typed.
 pub(crate) async fn run(ctx: &mut Context, command: Command) -> Result<(), CliError> {
-    ctx.timeout = Timeout::after(patience(&command).timeout);
+    let timeout = patience(&command).timeout;
+    if let (Command::Send(_) | Command::Fetch(_), Some(Duration::ZERO)) = (&command, timeout) {
+        return Err(CliError::usage("--timeout 0 leaves no time to begin").hint("--detach returns at once"));
+    }
+    ctx.timeout = Timeout::after(timeout);
+
     match command {
         Command::Send(typed) => send::run(ctx, typed).await,
         Command::Fetch(typed) => fetch::run(ctx, typed).await,

@@ -23,7 +23,9 @@ use crate::{
 const BAR: u64 = 12;
 /// Most peers that are shown.
 const PEERS: usize = 6;
-const KEYS: &str = "up/down select  p pause or resume  c cancel  +/- priority  q quit";
+const KEYS: [&str; 5] = ["up/down select", "p pause or resume", "c cancel", "+/- priority", "q quit"];
+/// Those of them that go first where there is little room, in this order.
+const LESS: [usize; 4] = [3, 2, 1, 0];
 
 /// Draws all of it.
 pub(super) fn draw(frame: &mut Frame<'_>, model: &Model, color: bool) {
@@ -39,7 +41,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &Model, color: bool) {
     frame.render_widget(Paragraph::new(head(model)).style(bold()), top);
     draw_transfers(frame, middle, model, color);
     draw_peers(frame, below, model, &peers);
-    frame.render_widget(Paragraph::new(foot(model, color)), bottom);
+    frame.render_widget(Paragraph::new(foot(model, color, bottom.width.into())), bottom);
 }
 
 fn bold() -> Style {
@@ -211,7 +213,7 @@ fn draw_peers(frame: &mut Frame<'_>, area: Rect, model: &Model, peers: &[&PeerIn
     frame.render_widget(table, area);
 }
 
-fn foot(model: &Model, color: bool) -> Line<'static> {
+fn foot(model: &Model, color: bool, width: usize) -> Line<'static> {
     let loud = |text: String| {
         let look = if color { bold().fg(Color::Red) } else { bold() };
         Line::from(Span::styled(text, look))
@@ -221,8 +223,18 @@ fn foot(model: &Model, color: bool) -> Line<'static> {
             loud(format!("cancel transfer {transfer} and remove what it left? y, or any other key for no"))
         }
         (None, Some(trouble)) => loud(printable(trouble)),
-        (None, None) => Line::from(KEYS),
+        (None, None) => Line::from(keys(width)),
     }
+}
+
+/// As many of the keys as there is room for, whole.
+fn keys(width: usize) -> String {
+    let without = |less: &[usize]| {
+        let kept = (0..).zip(KEYS).filter(|(at, _)| !less.contains(at));
+        kept.map(|(_, key)| key).collect::<Vec<_>>().join("  ")
+    };
+    let fitting = (0..=LESS.len()).map(|less| without(&LESS[..less])).find(|keys| keys.len() <= width);
+    fitting.unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -238,6 +250,16 @@ pub(super) mod tests {
 
     use super::*;
     use crate::commands::example;
+
+    #[test]
+    fn keys_are_left_out_whole() {
+        assert_eq!(keys(200), KEYS.join("  "));
+        assert_eq!(keys(50), "up/down select  p pause or resume  q quit");
+        assert_eq!(
+            (keys(30).as_str(), keys(8).as_str(), keys(3).as_str()),
+            ("up/down select  q quit", "q quit", "")
+        );
+    }
 
     pub(in super::super) fn status() -> Status {
         Status {

@@ -28,6 +28,8 @@ pub(super) struct Model {
     pub(super) status: Option<Status>,
     /// The transfer that keys are about.
     pub(super) selected: Option<u64>,
+    /// Whether that is one because somebody went to it.
+    chosen: bool,
     /// One whose end has to be confirmed.
     pub(super) asking: Option<u64>,
     /// What went wrong last.
@@ -50,7 +52,10 @@ impl Model {
         self.transfers = open;
         self.peers = peers;
         self.status = Some(status);
-        if !self.transfers.iter().any(|transfer| Some(transfer.transfer) == self.selected) {
+        let is_there = self.transfers.iter().any(|transfer| Some(transfer.transfer) == self.selected);
+        if !self.chosen && self.current().is_none() {
+            self.select(0);
+        } else if !is_there {
             self.select(place);
         }
     }
@@ -64,6 +69,11 @@ impl Model {
     fn select(&mut self, place: usize) {
         let last = self.transfers.len().saturating_sub(1);
         self.selected = self.transfers.get(place.min(last)).map(|transfer| transfer.transfer);
+    }
+
+    fn go_to(&mut self, place: usize) {
+        self.chosen = true;
+        self.select(place);
     }
 
     fn current(&self) -> Option<&Summary> {
@@ -93,10 +103,10 @@ impl Model {
         }
         match key.code {
             KeyCode::Char('q') | KeyCode::Esc => return Step::Quit,
-            KeyCode::Up | KeyCode::Char('k') => self.select(self.place().saturating_sub(1)),
-            KeyCode::Down | KeyCode::Char('j') => self.select(self.place() + 1),
-            KeyCode::Home | KeyCode::Char('g') => self.select(0),
-            KeyCode::End | KeyCode::Char('G') => self.select(usize::MAX),
+            KeyCode::Up | KeyCode::Char('k') => self.go_to(self.place().saturating_sub(1)),
+            KeyCode::Down | KeyCode::Char('j') => self.go_to(self.place() + 1),
+            KeyCode::Home | KeyCode::Char('g') => self.go_to(0),
+            KeyCode::End | KeyCode::Char('G') => self.go_to(usize::MAX),
             code => return self.act(code),
         }
         Step::Stay
@@ -104,7 +114,17 @@ impl Model {
 
     /// Keys that are about the selected transfer.
     fn act(&mut self, code: KeyCode) -> Step {
-        let Some(current) = self.current() else { return Step::Stay };
+        let Some(current) = self.current() else {
+            let is_about_one = matches!(
+                code,
+                KeyCode::Char('p' | ' ' | 'r' | 'c' | 'd' | '+' | '=' | '-') | KeyCode::Delete
+            );
+            self.trouble = self
+                .selected
+                .filter(|_| is_about_one)
+                .map(|number| format!("transfer {number} is over already; up and down select another one"));
+            return Step::Stay;
+        };
         let (number, priority) = (current.transfer, current.priority);
         match code {
             KeyCode::Char('p' | ' ') if current.waiting == Some(WaitReason::Paused) => {
@@ -174,6 +194,23 @@ mod tests {
         assert_eq!(numbers(&model)[..5], [3, 2, 1, 4, 49]);
         assert_eq!(model.transfers.len(), 3 + ENDED_SHOWN);
         assert_eq!(model.selected, Some(3));
+    }
+
+    #[test]
+    fn what_begins_is_selected_unless_somebody_went_elsewhere() {
+        let ended = || Summary { ended_ms: Some(9), ..example(1, State::Done) };
+        let mut model = model(vec![ended()]);
+        assert_eq!((model.selected, press(&mut model, 'p')), (Some(1), Step::Stay));
+        assert!(model.trouble.as_ref().is_some_and(|words| words.contains("over already")), "{model:?}");
+        model.take(vec![ended(), waiting(2, Priority::Normal)], Vec::new(), status());
+        assert_eq!(model.selected, Some(2));
+        model.on(KeyEvent::from(KeyCode::Down));
+        model.take(
+            vec![ended(), waiting(2, Priority::Normal), waiting(3, Priority::High)],
+            Vec::new(),
+            status(),
+        );
+        assert_eq!(model.selected, Some(1), "somebody looks at it");
     }
 
     #[test]
