@@ -99,7 +99,7 @@ struct JobState {
     had_bytes: Option<u64>,
     /// By which ticket the peer fetches it.
     ticket: Option<ClaimId>,
-    /// No run has begun since the daemon started.
+    /// The daemon has started since it was made.
     is_restored: bool,
 
     /// What it is offered together with, and what its owner said of all of that.
@@ -338,7 +338,7 @@ impl Job {
         if state.is_over() {
             return;
         }
-        let moved_bytes = state.moved_before + progress.moved_bytes;
+        let moved_bytes = state.moved(&progress);
         // Why nothing moves is told better than by where the time goes.
         let waits = progress.waits.filter(|_| state.waiting.is_none());
         state.progress = Progress { moved_bytes, waits, ..progress };

@@ -1,16 +1,29 @@
 //! A transfer's numbers, and how much of it crossed the network, over restarts.
 
+use p2p_protocol::control::Progress;
+
 use super::{Job, JobState};
 
 impl JobState {
-    /// What moved before a run that begins with so many bytes verified. In the first one after a restart what was counted last may
-    /// be a moment old, where the daemon was killed; that the receiver has more than at first says that at least that much came
-    /// since. (In later ones it may be another transfer that brought it.)
+    /// A run begins, with so many bytes verified.
     pub(super) fn count_on(&mut self, verified: u64) {
-        let had = *self.had_bytes.get_or_insert(verified);
-        let came = verified.saturating_sub(had);
-        let least = if std::mem::take(&mut self.is_restored) { came } else { 0 };
-        self.moved_before = self.progress.moved_bytes.max(least);
+        if self.had_bytes.is_none() {
+            self.had_bytes = Some(verified);
+            // It is written down with the next numbers.
+            self.saved = None;
+        }
+        self.moved_before = self.progress.moved_bytes;
+    }
+
+    /// What has moved in all, with what a run says of itself. After a restart what was counted last may be a moment old, where the
+    /// daemon was killed; that the receiver has more than at first says that at least that much came. (Else it may be another
+    /// transfer that brought it.)
+    pub(super) fn moved(&self, run: &Progress) -> u64 {
+        let counted = self.moved_before + run.moved_bytes;
+        match self.had_bytes {
+            Some(had) if self.is_restored => counted.max(run.verified_bytes.saturating_sub(had)),
+            _ => counted,
+        }
     }
 }
 
@@ -40,7 +53,7 @@ impl Job {
 mod tests {
     use std::sync::Arc;
 
-    use p2p_protocol::{PeerId, control::Progress};
+    use p2p_protocol::PeerId;
 
     use super::{
         super::{Wish, Word},
@@ -67,19 +80,20 @@ mod tests {
     fn what_came_after_the_last_look_is_counted_too() {
         let spec = Spec::Serve { peer: PeerId([1; 32]), file_id: p2p_protocol::FileId([2; 32]) };
         let job = Job::new(1, spec, "a".into(), String::new());
+        let moved = |job: &Job| job.summary().progress.moved_bytes;
         begin(&job, 20);
         show(&job, 30, 15);
+        assert_eq!(moved(&job), 15, "another transfer may have brought it");
         let after = killed(&job);
-        begin(&after, 60);
-        assert_eq!(after.summary().progress.moved_bytes, 40, "it had 20 and has 60");
+        // What is there has to be hashed again before it counts.
+        begin(&after, 0);
+        assert_eq!(moved(&after), 15);
+        show(&after, 60, 0);
+        assert_eq!(moved(&after), 40, "it had 20 and has 60");
         show(&after, 100, 40);
-        assert_eq!(after.summary().progress.moved_bytes, 80);
-        // Another transfer may have brought it.
-        begin(&job, 90);
-        assert_eq!(job.summary().progress.moved_bytes, 15);
+        assert_eq!(moved(&after), 80);
         // What moved in vain counts as well.
-        let after = killed(&job);
-        begin(&after, 30);
-        assert_eq!(after.summary().progress.moved_bytes, 15);
+        show(&after, 100, 90);
+        assert_eq!(moved(&after), 105);
     }
 }
