@@ -19,7 +19,7 @@ use super::{
     error::StoreError,
     layout::{CVS, INTO, LOG, PART, PARTIALS, TREE},
 };
-use crate::disk::{Disk, PRIVATE_FILE, PRIVATE_FOLDER, PUBLIC_FOLDER, make_folders, open_folder};
+use crate::disk::{Disk, PRIVATE_FILE, PRIVATE_FOLDER, PUBLIC_FOLDER, make_folders, open_folder, remove_all};
 
 /// A destination folder that holds, or may hold, partials.
 #[derive(Debug)]
@@ -96,8 +96,13 @@ impl Folder {
     }
 
     fn sweep_one(&self, disk: &dyn Disk, partials: &Dir, stem: &str) {
-        let has_data = || partials.symlink_metadata(format!("{stem}{PART}")).is_ok();
-        let [values, tree, shown, log_name] = [CVS, TREE, INTO, LOG].map(|ending| format!("{stem}{ending}"));
+        let (part, tree) = (format!("{stem}{PART}"), format!("{stem}{TREE}"));
+        // Of a folder that is being removed, what says what it is of went first.
+        let has_data = || match partials.symlink_metadata(&part) {
+            Ok(found) => !found.is_dir() || partials.symlink_metadata(&tree).is_ok(),
+            Err(_) => false,
+        };
+        let [values, shown, log_name] = [CVS, INTO, LOG].map(|ending| format!("{stem}{ending}"));
         if has_data() {
             return;
         }
@@ -111,6 +116,14 @@ impl Folder {
             && !has_data()
         {
             tracing::debug!(folder = %self.path.display(), stem, "swept what a published file left");
+            if partials.symlink_metadata(&part).is_ok()
+                && remove_all(disk, partials, OsStr::new(&part))
+                    .and_then(|()| disk.sync_folder(partials))
+                    .is_err()
+            {
+                // Its log stays, so that it is found again.
+                return;
+            }
             let _ = disk.unlink(partials, OsStr::new(&values));
             let _ = disk.unlink(partials, OsStr::new(&tree));
             let _ = disk.unlink(partials, OsStr::new(&shown));

@@ -392,7 +392,9 @@ impl Partial {
         if !published.already && !is_shown {
             self.remember_published();
         }
-        if let Err(error) = remove_files(&self.store, &self.folder, &self.partials, &self.stem()) {
+        let remove = || remove_files(&self.store, &self.folder, &self.partials, &self.stem());
+        // Nothing else would come back to it, where a folder's first names are among it.
+        if let Err(error) = remove().or_else(|_| remove()) {
             tracing::warn!(%error, "what is left of a partial could not be removed");
         }
         if is_shown {

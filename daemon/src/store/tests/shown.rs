@@ -387,3 +387,27 @@ fn what_is_killed_at_its_very_end_is_found_where_it_is() {
         assert_eq!(fs::read_dir(bed.inbox()).unwrap().count(), 2);
     }
 }
+
+/// What a disk did not let go of goes with the next transfer.
+#[test]
+fn first_names_that_could_not_be_removed_are_swept() {
+    for op in [Op::Unlink, Op::SyncFolder] {
+        for after in 0..10 {
+            let (bed, tree) = (Bed::new(), tree());
+            let partial = open(&bed, &tree);
+            tree.write_all(&partial);
+            partial.checkpoint().unwrap();
+            // Two syncs of folders come before the removal.
+            bed.disk.fail(op, Errno::IO, after + if op == Op::SyncFolder { 2 } else { 0 }, 1);
+            let published = partial.publish(&name("tree")).unwrap();
+            drop(partial);
+            bed.disk.heal();
+            let content = Content::random(9);
+            let other = bed.open(&content);
+            content.write_all(&other);
+            other.publish(&name("other")).unwrap();
+            assert!(bed.leftovers().is_empty(), "{op:?} {after}: {:?}", bed.leftovers());
+            assert_is_at(&tree, &published.path);
+        }
+    }
+}
