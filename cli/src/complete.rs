@@ -2,7 +2,7 @@
 //!
 //! A shell waits for the answer with every key pressed, so that whatever is slow or wrong is just not offered.
 
-use std::{ffi::OsStr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, ffi::OsStr, path::PathBuf, time::Duration};
 
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use p2p_protocol::{
@@ -10,7 +10,11 @@ use p2p_protocol::{
     name::printable,
 };
 
-use crate::{client::Client, commands::is_offer, context::default_home};
+use crate::{
+    client::Client,
+    commands::{Words, is_offer},
+    context::default_home,
+};
 
 /// Longest wait for the daemon.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -44,8 +48,7 @@ pub(crate) fn transfers() -> ArgValueCompleter {
 /// Offers that wait for a yes.
 pub(crate) fn offers() -> ArgValueCompleter {
     ArgValueCompleter::new(|typed: &OsStr| {
-        let offers = summaries().into_iter().filter(is_offer);
-        offer(typed, offers.map(|summary| (summary.transfer.to_string(), summary.name)).collect())
+        offer(typed, named(&summaries(), is_offer))
     })
 }
 
@@ -59,8 +62,7 @@ pub(crate) fn running() -> ArgValueCompleter {
 /// Transfers that are held back.
 pub(crate) fn paused() -> ArgValueCompleter {
     ArgValueCompleter::new(|typed: &OsStr| {
-        let paused = summaries().into_iter().filter(|one| one.waiting == Some(WaitReason::Paused));
-        offer(typed, paused.map(|summary| (summary.transfer.to_string(), summary.name)).collect())
+        offer(typed, named(&summaries(), |one| one.waiting == Some(WaitReason::Paused)))
     })
 }
 
@@ -109,8 +111,21 @@ fn peers(with_addresses: bool) -> Vec<(String, String)> {
 }
 
 fn numbers(wanted: impl Fn(State) -> bool) -> Vec<(String, String)> {
-    let wanted = summaries().into_iter().filter(|summary| wanted(summary.state));
-    wanted.map(|summary| (summary.transfer.to_string(), summary.name)).collect()
+    named(&summaries(), |summary| wanted(summary.state))
+}
+
+/// Numbers of those that are wanted, and the words of what they were offered with.
+fn named(all: &[Summary], wanted: impl Fn(&Summary) -> bool) -> Vec<(String, String)> {
+    let words = Words::of(all);
+    let (mut found, mut batches) = (Vec::new(), BTreeMap::new());
+    for summary in all.iter().filter(|summary| wanted(summary)) {
+        found.push((summary.transfer.to_string(), summary.name.clone()));
+        if let Some((word, count)) = words.word(summary.transfer).zip(summary.batch.map(|batch| batch.count)) {
+            batches.entry(word.to_owned()).or_insert_with(|| format!("{} and what came with it, {count} in all", summary.name));
+        }
+    }
+    found.extend(batches);
+    found
 }
 
 fn summaries() -> Vec<Summary> {
@@ -156,7 +171,27 @@ fn home() -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use p2p_protocol::{Batch, BatchId};
+
     use super::*;
+    use crate::commands::example;
+
+    #[test]
+    fn what_was_offered_together_has_a_word_too() {
+        let batch = |position| Batch { id: BatchId([1; 16]), position, count: 2, total_bytes: None };
+        let of = |transfer, state, batch| Summary { batch, ..example(transfer, state) };
+        let all = [
+            of(3, State::Active, None),
+            of(7, State::Done, Some(batch(0))),
+            of(8, State::Active, Some(batch(1))),
+        ];
+        let words = |wanted: State| {
+            let found = named(&all, |summary| summary.state == wanted).into_iter();
+            found.map(|(word, _)| word).collect::<Vec<_>>()
+        };
+        assert_eq!(words(State::Active), ["3", "8", "b7"]);
+        assert_eq!(words(State::Failed), [""; 0]);
+    }
 
     #[test]
     fn what_was_typed_narrows_and_what_a_shell_would_split_is_left_out() {

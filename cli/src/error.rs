@@ -71,7 +71,10 @@ impl CliError {
 
     /// Another program's exit, passed on.
     pub(crate) fn passed(code: u8, message: impl Into<String>) -> Self {
-        Self::of(Kind::Passed(code), message)
+        let message = message.into();
+        // It begins with its own name, as it does where it speaks for itself.
+        let said = message.strip_prefix("p2pd: ").map(str::to_owned);
+        Self::of(Kind::Passed(code), said.unwrap_or(message))
     }
 
     /// What there is to say was said.
@@ -132,14 +135,38 @@ impl CliError {
             Kind::Failure(failure) => failure.code(),
             Kind::Interrupted => "interrupted",
             Kind::TimedOut => "timeout",
-            Kind::NobodyReads | Kind::Passed(_) | Kind::Said(_) => Failure::Other.code(),
+            Kind::Passed(code) => code_of(code),
+            Kind::NobodyReads | Kind::Said(_) => Failure::Other.code(),
         }
     }
+}
+
+/// The word for what another program's exit code means.
+fn code_of(exit_code: u8) -> &'static str {
+    let known = [
+        Failure::Usage,
+        Failure::Daemon,
+        Failure::Unreachable,
+        Failure::Refused,
+        Failure::NotFound,
+        Failure::Integrity,
+        Failure::Storage,
+        Failure::Conflict,
+    ];
+    known.into_iter().find(|failure| failure.exit_code() == exit_code).unwrap_or(Failure::Other).code()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_daemons_program_says_has_its_word_and_not_its_name() {
+        let error = CliError::passed(2, "p2pd: config.toml:1: unknown key");
+        assert_eq!((error.code(), error.exit_code()), ("usage", 2));
+        assert_eq!(error.message, "config.toml:1: unknown key");
+        assert_eq!(CliError::passed(77, "x").code(), "error");
+    }
 
     #[test]
     fn exit_codes_are_those_of_the_contract() {

@@ -209,12 +209,16 @@ fn every_message_is_pinned() {
                 Message::Try(_) => 26,
                 Message::WouldTake(_) => 27,
                 Message::OfferTogether(_) => 28,
+                Message::Measure(_) => 29,
+                Message::Measured(_) => 30,
+                Message::Filler(_) => 31,
+                Message::Arrived(_) => 32,
             }
         })
         .collect();
     numbers.dedup();
-    assert_eq!(numbers, (0..29).collect::<Vec<u32>>());
-    let unknown = [29, 0, 0, 0];
+    assert_eq!(numbers, (0..33).collect::<Vec<u32>>());
+    let unknown = [33, 0, 0, 0];
     assert_eq!(codec::decode::<Message>(&unknown), Err(PeerMisbehaved::MalformedFrame));
 }
 

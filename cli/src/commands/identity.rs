@@ -26,6 +26,11 @@ pub(crate) fn run(ctx: &Context, command: Id) -> Result<(), CliError> {
             ctx.out.json(&Line::IdRotated { peer: peer.trim() })
         }
         Id::Export { file, passphrase_file } => {
+            // Elsewhere it is standard output, and whoever writes it means that: a key belongs into no terminal and no pipe.
+            if file.as_os_str() == "-" {
+                return Err(CliError::usage("an identity is exported to a file, not to standard output")
+                    .hint("name a file; one that is called `-` is named ./-"));
+            }
             let passphrase = passphrase(ctx, passphrase_file, true)?;
             let peer = printed(ctx, "export-id", Some(&file), Some(passphrase.as_bytes()))?;
             let shown = file.display().to_string();

@@ -82,6 +82,7 @@ struct JobState {
     peer: Option<PeerId>,
     target: String,
     path: Option<String>,
+    landed: Option<String>,
     /// Whether what is received appears file by file.
     is_shown: bool,
     progress: Progress,
@@ -148,7 +149,7 @@ impl Job {
         wish: Wish,
     ) -> Arc<Self> {
         let mut state = JobState::waiting(summary.name, summary.target, summary.file_id, summary.peer);
-        state.path = summary.path;
+        (state.path, state.landed) = (summary.path, summary.landed);
         state.is_shown = summary.progressive;
         state.moved_before = summary.progress.moved_bytes;
         state.progress = summary.progress;
@@ -403,7 +404,10 @@ impl Job {
         state.progress.chunks_verified = state.progress.chunks_total;
         state.missing.clear();
         state.file_id = Some(file_id);
-        state.path = Some(path.clone());
+        if matches!(self.spec.direction(), Direction::Fetch | Direction::Receive) {
+            state.path = Some(path.clone());
+        }
+        state.landed = Some(path.clone());
         let moved_bytes = state.progress.moved_bytes;
         let millis = now_ms().saturating_sub(self.created_ms);
         let (transfer, part_of) = (self.number, self.spec.part_of(file_id));
@@ -494,6 +498,7 @@ impl Job {
             created_ms: self.created_ms,
             ended_ms: state.ended_ms,
             batch: state.batch,
+            landed: state.landed.clone(),
         }
     }
 
@@ -529,6 +534,7 @@ impl JobState {
             peer,
             target,
             path: None,
+            landed: None,
             is_shown: false,
             progress: Progress::default(),
             moved_before: 0,

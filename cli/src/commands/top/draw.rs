@@ -23,7 +23,9 @@ use crate::{
 const BAR: u64 = 12;
 /// Most peers that are shown.
 const PEERS: usize = 6;
-const KEYS: &str = "up/down select  p pause or resume  c cancel  +/- priority  q quit";
+/// In their order, each with how early it gives way where there is little room.
+const KEYS: [(&str, u8); 5] =
+    [("up/down select", 2), ("p pause or resume", 3), ("c cancel", 4), ("+/- priority", 1), ("q quit", 5)];
 
 /// Draws all of it.
 pub(super) fn draw(frame: &mut Frame<'_>, model: &Model, color: bool) {
@@ -39,7 +41,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &Model, color: bool) {
     frame.render_widget(Paragraph::new(head(model)).style(bold()), top);
     draw_transfers(frame, middle, model, color);
     draw_peers(frame, below, model, &peers);
-    frame.render_widget(Paragraph::new(foot(model, color)), bottom);
+    frame.render_widget(Paragraph::new(foot(model, color, bottom.width)), bottom);
 }
 
 fn bold() -> Style {
@@ -211,7 +213,20 @@ fn draw_peers(frame: &mut Frame<'_>, area: Rect, model: &Model, peers: &[&PeerIn
     frame.render_widget(table, area);
 }
 
-fn foot(model: &Model, color: bool) -> Line<'static> {
+/// The keys for which there is room.
+fn keys(room: u16) -> String {
+    let mut shown = KEYS.to_vec();
+    loop {
+        let line = shown.iter().map(|(key, _)| *key).collect::<Vec<_>>().join("  ");
+        let Some(first) = shown.iter().map(|(_, stays)| *stays).min() else { return line };
+        if line.len() <= usize::from(room) {
+            return line;
+        }
+        shown.retain(|(_, stays)| *stays != first);
+    }
+}
+
+fn foot(model: &Model, color: bool, room: u16) -> Line<'static> {
     let loud = |text: String| {
         let look = if color { bold().fg(Color::Red) } else { bold() };
         Line::from(Span::styled(text, look))
@@ -221,7 +236,7 @@ fn foot(model: &Model, color: bool) -> Line<'static> {
             loud(format!("cancel transfer {transfer} and remove what it left? y, or any other key for no"))
         }
         (None, Some(trouble)) => loud(printable(trouble)),
-        (None, None) => Line::from(KEYS),
+        (None, None) => Line::from(keys(room)),
     }
 }
 
@@ -319,6 +334,15 @@ pub(super) mod tests {
         assert_eq!(header(110), said(all, peers));
         assert_eq!(header(80), said("N STATE VERIFIED RATE PEER NAME", peers));
         assert_eq!(header(60), said("N STATE VERIFIED RATE NAME", "PEER TRANSFERS UP DOWN"));
+    }
+
+    #[test]
+    fn keys_for_which_there_is_no_room_are_left_out_whole() {
+        assert_eq!(keys(80), "up/down select  p pause or resume  c cancel  +/- priority  q quit");
+        assert_eq!(keys(60), "up/down select  p pause or resume  c cancel  q quit");
+        assert_eq!(keys(40), "p pause or resume  c cancel  q quit");
+        assert_eq!((keys(20).as_str(), keys(3).as_str()), ("c cancel  q quit", ""));
+        assert!(shown(&model(), 40, 14).contains("p pause or resume  c cancel  q quit "));
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub(super) struct Model {
     pub(super) status: Option<Status>,
     /// The transfer that keys are about.
     pub(super) selected: Option<u64>,
+    /// Whether a key has been about it. Until then the selection goes to what runs.
+    chosen: bool,
     /// One whose end has to be confirmed.
     pub(super) asking: Option<u64>,
     /// What went wrong last.
@@ -53,6 +55,10 @@ impl Model {
         if !self.transfers.iter().any(|transfer| Some(transfer.transfer) == self.selected) {
             self.select(place);
         }
+        let runs = |transfer: &Summary| transfer.state == State::Active;
+        if !self.chosen && !self.transfers.get(self.place()).is_some_and(runs) {
+            self.select(0);
+        }
     }
 
     /// The line that is selected.
@@ -66,8 +72,9 @@ impl Model {
         self.selected = self.transfers.get(place.min(last)).map(|transfer| transfer.transfer);
     }
 
-    fn current(&self) -> Option<&Summary> {
-        self.transfers.get(self.place()).filter(|transfer| transfer.ended_ms.is_none())
+    fn choose(&mut self, place: usize) {
+        self.chosen = true;
+        self.select(place);
     }
 
     /// Bytes a second from here and to here, over all of these transfers.
@@ -93,10 +100,10 @@ impl Model {
         }
         match key.code {
             KeyCode::Char('q') | KeyCode::Esc => return Step::Quit,
-            KeyCode::Up | KeyCode::Char('k') => self.select(self.place().saturating_sub(1)),
-            KeyCode::Down | KeyCode::Char('j') => self.select(self.place() + 1),
-            KeyCode::Home | KeyCode::Char('g') => self.select(0),
-            KeyCode::End | KeyCode::Char('G') => self.select(usize::MAX),
+            KeyCode::Up | KeyCode::Char('k') => self.choose(self.place().saturating_sub(1)),
+            KeyCode::Down | KeyCode::Char('j') => self.choose(self.place() + 1),
+            KeyCode::Home | KeyCode::Char('g') => self.choose(0),
+            KeyCode::End | KeyCode::Char('G') => self.choose(usize::MAX),
             code => return self.act(code),
         }
         Step::Stay
@@ -104,8 +111,20 @@ impl Model {
 
     /// Keys that are about the selected transfer.
     fn act(&mut self, code: KeyCode) -> Step {
-        let Some(current) = self.current() else { return Step::Stay };
+        let acts = matches!(code, KeyCode::Char('p' | ' ' | 'r' | 'c' | 'd' | '+' | '=' | '-') | KeyCode::Delete);
+        if !acts {
+            return Step::Stay;
+        }
+        let Some(current) = self.transfers.get(self.place()) else {
+            self.trouble = Some("there is no transfer".to_owned());
+            return Step::Stay;
+        };
+        self.chosen = true;
         let (number, priority) = (current.transfer, current.priority);
+        if current.ended_ms.is_some() {
+            self.trouble = Some(format!("transfer {number} has ended: there is nothing to do to it"));
+            return Step::Stay;
+        }
         match code {
             KeyCode::Char('p' | ' ') if current.waiting == Some(WaitReason::Paused) => {
                 Step::Ask(Box::new(Request::Resume(number)))
@@ -207,5 +226,28 @@ mod tests {
         assert_eq!((press(&mut model, 'c'), model.asking), (Step::Stay, None), "it has ended");
         model.take(Vec::new(), Vec::new(), status());
         assert_eq!((press(&mut model, 'p'), model.selected), (Step::Stay, None));
+    }
+
+    #[test]
+    fn what_runs_is_selected_until_a_key_says_otherwise_and_nothing_is_done_in_silence() {
+        let ended = |number| Summary { ended_ms: Some(1), ..example(number, State::Done) };
+        let mut model = model(vec![ended(1)]);
+        assert_eq!(model.selected, Some(1), "there is no other");
+        model.take(vec![ended(1), waiting(2, Priority::High)], Vec::new(), status());
+        assert_eq!(model.selected, Some(2));
+        model.take(vec![ended(1), waiting(2, Priority::High), example(3, State::Active)], Vec::new(), status());
+        assert_eq!(model.selected, Some(3));
+        model.on(KeyEvent::from(KeyCode::End));
+        model.take(vec![ended(1), example(4, State::Active)], Vec::new(), status());
+        assert_eq!(model.selected, Some(1), "it was chosen");
+        for key in ['p', 'c', '+'] {
+            assert_eq!(press(&mut model, key), Step::Stay);
+            assert!(model.trouble.as_ref().unwrap().contains("transfer 1 has ended"), "{key}");
+        }
+        press(&mut model, 'x');
+        assert_eq!(model.trouble, None, "a key that means nothing says nothing");
+        model.take(Vec::new(), Vec::new(), status());
+        press(&mut model, 'p');
+        assert_eq!(model.trouble.as_deref(), Some("there is no transfer"));
     }
 }
