@@ -250,7 +250,6 @@ pub(crate) enum Command {
         size: u64,
     },
     /// Print the manual page, or write those of all commands
-    #[command(hide = true)]
     Man {
         /// Write the pages of p2p, its commands and p2pd into this folder
         #[arg(long, value_name = "DIR")]

@@ -118,7 +118,7 @@ fn named(all: &[Summary], wanted: impl Fn(&Summary) -> bool) -> Vec<(String, Str
     let (mut numbers, mut batches) = (Vec::new(), BTreeMap::new());
     for summary in all.iter().filter(|summary| wanted(summary)) {
         numbers.push((summary.transfer.to_string(), summary.name.clone()));
-        if let Some((word, _)) = words.of_transfer(summary.transfer).and_then(|word| word.split_once(',')) {
+        if let Some(word) = words.word(summary.transfer) {
             batches.entry(word.to_owned()).or_insert_with(Vec::new).push(summary.name.as_str());
         }
     }

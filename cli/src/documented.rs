@@ -251,6 +251,10 @@ fn lines() -> Vec<Value> {
             mtu: 1,
             protocol: "a",
             trusts: None,
+            version: "a",
+            peer_version: None,
+            down_bps: None,
+            up_bps: None,
         },
         Line::Check(&Check {
             check: "home".to_owned(),

@@ -262,6 +262,10 @@ pub(crate) enum Line<'a> {
         mtu: u16,
         protocol: &'a str,
         trusts: Option<bool>,
+        version: &'a str,
+        peer_version: Option<&'a str>,
+        down_bps: Option<u64>,
+        up_bps: Option<u64>,
     },
     Demo {
         step: &'a str,
@@ -439,6 +443,7 @@ pub(crate) struct Transfer<'a> {
     created_ms: u64,
     ended_ms: Option<u64>,
     batch: Option<BatchLine>,
+    landed: Option<&'a str>,
 }
 
 impl<'a> From<&'a Summary> for Transfer<'a> {
@@ -463,6 +468,7 @@ impl<'a> From<&'a Summary> for Transfer<'a> {
             created_ms: summary.created_ms,
             ended_ms: summary.ended_ms,
             batch: BatchLine::of(summary.batch),
+            landed: summary.landed.as_deref(),
         }
     }
 }

@@ -36,7 +36,7 @@ pub use status::{Confinement, Probe, Status, Writing};
 pub use wishes::{KeyPolicy, Output, Wishes};
 
 /// Version of this conversation. It changes with every change of the types below.
-pub const VERSION: u16 = 19;
+pub const VERSION: u16 = 20;
 
 /// The fixed bytes that open each direction, so that programs of different versions part with a clear word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -536,7 +536,7 @@ pub struct Summary {
     pub peer: Option<PeerId>,
     /// The other side, as typed or as known by name.
     pub target: String,
-    /// The file's path here, or its name at the receiver.
+    /// The path here: of the source, or of where what is received is.
     pub path: Option<String>,
     /// How far it is.
     pub progress: Progress,
@@ -563,6 +563,9 @@ pub struct Summary {
     /// What it is offered together with.
     #[serde(default)]
     pub batch: Option<Batch>,
+    /// What it has become at the receiver, once it is done: a path where that is here, else the name that it got there.
+    #[serde(default)]
+    pub landed: Option<String>,
 }
 
 /// A transfer in full.

@@ -181,6 +181,17 @@ pub const CLAIM_LOCKOUT: Duration = Duration::from_secs(600);
 /// Places whose wrong proofs are remembered.
 pub const MAX_THROTTLED: usize = 1024;
 
+/// Most bytes of one measurement of the way to a peer, in one direction.
+pub const MEASURE_LEN: u32 = 4 * 1024 * 1024;
+/// Bytes of measurements that a daemon sends to one peer, and takes from it, …
+pub const MEASURE_BUDGET: u64 = 16 * 1024 * 1024;
+/// … within this time, over however many connections.
+pub const MEASURE_EVERY: Duration = Duration::from_secs(10);
+/// A measurement ends within this, or comes to nothing.
+pub const MEASURE_DEADLINE: Duration = Duration::from_secs(10);
+/// Longest text that a peer may have as the version of its program, in bytes.
+pub const MAX_VERSION_LEN: usize = 64;
+
 /// Times one chunk may arrive bad, be cut short or fail, before the transfer gives up.
 pub const MAX_CHUNK_FAILURES: u32 = 8;
 /// Checkpoints that may fail one after the other before a transfer gives its disk up.

@@ -209,12 +209,16 @@ fn every_message_is_pinned() {
                 Message::Try(_) => 26,
                 Message::WouldTake(_) => 27,
                 Message::OfferTogether(_) => 28,
+                Message::Measure(_) => 29,
+                Message::Measured(_) => 30,
+                Message::Filler(_) => 31,
+                Message::Arrived(_) => 32,
             }
         })
         .collect();
     numbers.dedup();
-    assert_eq!(numbers, (0..29).collect::<Vec<u32>>());
-    let unknown = [29, 0, 0, 0];
+    assert_eq!(numbers, (0..33).collect::<Vec<u32>>());
+    let unknown = [33, 0, 0, 0];
     assert_eq!(codec::decode::<Message>(&unknown), Err(PeerMisbehaved::MalformedFrame));
 }
 
@@ -415,7 +419,7 @@ fn identities_and_names_of_the_protocol_are_fixed() {
         hex(&blake3::derive_key("p2p 2026-11-23 peer id from subject public key info", b"spki"))
     );
     assert_eq!(hex(&Preamble { version: 0x0102 }.encode()), packed("70327063746c 0201"));
-    assert_eq!(Preamble::ours().version, 19);
+    assert_eq!(Preamble::ours().version, 20);
 }
 
 #[test]

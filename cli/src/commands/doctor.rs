@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use p2p_protocol::{
     control::{Event, Probe, Request},
+    name::printable,
     reason::Failure,
 };
 
@@ -60,6 +61,10 @@ pub(crate) async fn probe(ctx: &Context, target: String) -> Result<(), CliError>
         mtu: found.mtu,
         protocol: &found.protocol,
         trusts: found.trusts,
+        version: &found.version,
+        peer_version: found.peer_version.as_deref(),
+        down_bps: found.down,
+        up_bps: found.up,
     })?;
     show(ctx, &path(found, &own))
 }
@@ -106,8 +111,31 @@ fn path(found: &Probe, own: &str) -> Vec<Check> {
         trusts,
         check("round_trip", Verdict::Ok, format!("{:.1} ms", millis(found.round_trip_us)), None),
         check("packets", Verdict::Ok, format!("up to {} bytes so far", found.mtu), None),
+        check("rate", Verdict::Ok, rate(found), None),
         check("protocol", Verdict::Ok, found.protocol.clone(), None),
+        check("versions", Verdict::Ok, versions(found), None),
     ]
+}
+
+/// What a short burst came to. A longer one may go faster.
+fn rate(found: &Probe) -> String {
+    let ways = [("from there", found.down), ("to there", found.up)];
+    let measured = ways.iter().filter_map(|(way, rate)| Some(format!("{} {way}", format::rate((*rate)?))));
+    let measured: Vec<String> = measured.collect();
+    match (measured.is_empty(), found.peer_version.is_some()) {
+        (false, _) => format!("{}, in a short burst", measured.join(", ")),
+        (true, true) => "not measured, as it just was; again in ten seconds".to_owned(),
+        (true, false) => "not measured: that takes a daemon there that knows how, that trusts this machine and is trusted here, and that can be dialled".to_owned(),
+    }
+}
+
+fn versions(found: &Probe) -> String {
+    let there = match (&found.peer_version, found.trusts) {
+        (Some(version), _) => printable(version),
+        (None, Some(false)) => "not told to whom it does not trust".to_owned(),
+        (None, _) => "not told by that version".to_owned(),
+    };
+    format!("p2pd {} here, there {there}", found.version)
 }
 
 fn parse(lines: &str) -> Result<Vec<Check>, CliError> {

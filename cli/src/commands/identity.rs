@@ -25,11 +25,12 @@ pub(crate) fn run(ctx: &Context, command: Id) -> Result<(), CliError> {
             );
             ctx.out.json(&Line::IdRotated { peer: peer.trim() })
         }
-        Id::Export { file, .. } if file.as_os_str() == "-" => {
-            Err(CliError::usage("an identity goes to a file of its own, which nobody else can read")
-                .hint("a file called - is named ./-"))
-        }
         Id::Export { file, passphrase_file } => {
+            // Elsewhere it is standard output, and whoever writes it means that: a key belongs into no terminal and no pipe.
+            if file.as_os_str() == "-" {
+                return Err(CliError::usage("an identity is exported to a file, not to standard output")
+                    .hint("name a file; one that is called `-` is named ./-"));
+            }
             let passphrase = passphrase(ctx, passphrase_file, true)?;
             let peer = printed(ctx, "export-id", Some(&file), Some(passphrase.as_bytes()))?;
             let shown = file.display().to_string();

@@ -125,6 +125,7 @@ pub(crate) fn example(transfer: u64, state: State) -> Summary {
         created_ms: 1_000_000,
         ended_ms: None,
         batch: None,
+        landed: None,
     }
 }
 

@@ -34,8 +34,6 @@ mod transfer;
 mod verify;
 mod watch;
 
-use std::time::Duration;
-
 pub(crate) use inbox::is_offer;
 #[cfg(test)]
 pub(crate) use list::example;
@@ -50,11 +48,7 @@ use crate::{
 
 /// Runs what was typed.
 pub(crate) async fn run(ctx: &mut Context, command: Command) -> Result<(), CliError> {
-    let timeout = patience(&command).timeout;
-    if let (Command::Send(_) | Command::Fetch(_), Some(Duration::ZERO)) = (&command, timeout) {
-        return Err(CliError::usage("--timeout 0 leaves no time to begin").hint("--detach returns at once"));
-    }
-    ctx.timeout = Timeout::after(timeout);
+    ctx.timeout = Timeout::after(patience(&command).timeout);
 
     match command {
         Command::Send(typed) => send::run(ctx, typed).await,

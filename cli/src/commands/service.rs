@@ -101,6 +101,7 @@ async fn uninstall(ctx: &Context, service: &Service, dry_run: bool) -> Result<()
     if dry_run {
         return show(ctx, &steps);
     }
+    service.reach_manager()?;
     if service.is_installed() {
         take(ctx, &steps)?;
         ctx.out.say(&format!("{} has stopped, and starts no more at login", service.name));
@@ -137,6 +138,7 @@ async fn stop(ctx: &Context, service: &Service) -> Result<(), CliError> {
 }
 
 async fn status(ctx: &Context, service: &Service) -> Result<(), CliError> {
+    service.reach_manager()?;
     let is_installed = service.is_installed();
     let state = if is_installed { service.state()? } else { State::default() };
     let running = asked(ctx).await;
@@ -188,6 +190,7 @@ fn logs(ctx: &Context, service: &Service, lines: u32, follow: bool) -> Result<()
 }
 
 fn installed(ctx: &Context, service: &Service) -> Result<(), CliError> {
+    service.reach_manager()?;
     if service.is_installed() {
         return Ok(());
     }

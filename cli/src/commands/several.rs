@@ -3,7 +3,8 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    time::Instant,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use p2p_protocol::{
@@ -12,6 +13,7 @@ use p2p_protocol::{
     name::printable,
     reason::Failure,
 };
+use tokio::sync::Notify;
 
 use super::transfer::is_trusted;
 use crate::{
@@ -29,6 +31,8 @@ use crate::{
 
 /// Transfers that have a bar of their own at a time.
 const BARS: usize = 8;
+/// The daemon gives all paths of a command their numbers within this, or is not waited for.
+const NUMBERED_WITHIN: Duration = Duration::from_secs(10);
 /// Characters of a name that stand before its bar.
 const NAME_LEN: usize = 24;
 
@@ -40,10 +44,11 @@ pub(crate) async fn run(ctx: &Context, mut sends: Vec<SendRequest>) -> Result<()
     let mut interrupt = Interrupt::listen()?;
     let mut several = Several::new(ctx, "sent", true);
     loop {
+        let time = time_after(ctx, several.numbered.clone());
         let result = tokio::select! {
             result = several.send(std::mem::take(&mut sends)) => result,
             () = interrupt.wait() => several.given_up(&CliError::interrupted(None)),
-            time = ctx.timeout.wait() => several.given_up(&CliError::timed_out(None, time)),
+            time = time => several.given_up(&CliError::timed_out(None, time)),
         };
         several.clear();
         result?;
@@ -61,6 +66,13 @@ pub(crate) async fn run(ctx: &Context, mut sends: Vec<SendRequest>) -> Result<()
         }
     }
     several.sum_up()
+}
+
+/// The command's time, which is not over before it is known what goes on without it.
+async fn time_after(ctx: &Context, numbered: Arc<Notify>) -> Duration {
+    let time = ctx.timeout.wait().await;
+    let _ = tokio::time::timeout(NUMBERED_WITHIN, numbered.notified()).await;
+    time
 }
 
 /// Looks at transfers that are there until each has ended; `live` shows bars where there is a terminal.
@@ -105,6 +117,8 @@ struct Several<'a> {
     unknown: Vec<(SendRequest, CliError)>,
     /// What names those that it leaves to the daemon at once.
     detached: Option<String>,
+    /// Whether all of them have their numbers.
+    numbered: Arc<Notify>,
 
     done: u64,
     failed: u64,
@@ -136,6 +150,7 @@ impl<'a> Several<'a> {
             open: BTreeMap::new(),
             unknown: Vec::new(),
             detached: None,
+            numbered: Arc::default(),
             done: 0,
             failed: 0,
             bytes: 0,
@@ -206,6 +221,9 @@ impl<'a> Several<'a> {
                 Event::Queued { transfer, batch } => {
                     let send = unnumbered.pop_front().ok_or_else(client::unexpected)?;
                     self.queued(transfer, batch, send)?;
+                    if unnumbered.is_empty() {
+                        self.numbered.notify_one();
+                    }
                 }
                 Event::Transfer(event) => self.on(event)?,
                 Event::Error(error) => return Err(self.left(CliError::request(error))),

@@ -114,6 +114,9 @@ fn lines(detail: &Detail, batch: Option<&str>, now_ms: u64) -> Vec<String> {
             row("", "in which each file is there as soon as it is whole (--progressive)".to_owned());
         }
     }
+    if let Some(landed) = summary.landed.as_ref().filter(|landed| Some(*landed) != summary.path.as_ref()) {
+        row("landed", format!("{landed}, at the receiver"));
+    }
     if progress.chunks_total == 0 {
         return lines;
     }

@@ -81,6 +81,11 @@ impl Words {
         self.0.get(&transfer).map(String::as_str)
     }
 
+    /// What names the batch of a transfer.
+    pub(crate) fn word(&self, transfer: u64) -> Option<&str> {
+        self.of_transfer(transfer)?.split_once(',').map(|(word, _)| word)
+    }
+
     /// A transfer's name, and where it belongs.
     pub(crate) fn name(&self, summary: &Summary) -> String {
         match self.of_transfer(summary.transfer) {

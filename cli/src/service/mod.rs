@@ -187,6 +187,15 @@ impl Service {
         }
     }
 
+    /// Fails where there is no manager to ask.
+    pub(crate) fn reach_manager(&self) -> Result<(), Trouble> {
+        match self.state() {
+            Err(Trouble::NoManager(said)) => Err(Trouble::NoManager(said)),
+            // What is not installed need not be known to it.
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
     /// The command that shows what it said last, and perhaps what it says from then on.
     pub(crate) fn logs(&self, lines: u32, follow: bool) -> Vec<String> {
         match self.manager {

@@ -153,6 +153,7 @@ impl Sessions {
             Some(Message::List(list)) => self.list(link, control, list).await,
             Some(Message::Peek(peek)) => self.peeked(link, control, peek).await,
             Some(Message::Try(offer)) => self.tried(link, control, &offer).await,
+            Some(Message::Measure(measure)) => self.measured_by(link, control, measure).await,
             Some(other) => Err(PeerMisbehaved::UnexpectedMessage(other.name()).into()),
             None => Ok(()),
         }

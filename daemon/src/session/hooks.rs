@@ -9,10 +9,10 @@ use p2p_protocol::{
     control::{Direction, Summary, TransferEvent, WaitReason},
     reason::Failure,
 };
-use tokio::{process::Command, sync::Semaphore};
+use tokio::{process::Command, sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::Registry;
+use super::{Registry, job::Job};
 use crate::config::Hooks;
 
 /// Programs that run at a time.
@@ -20,6 +20,8 @@ const AT_ONCE: usize = 4;
 /// One that runs longer is killed.
 const LONGEST: Duration = Duration::from_secs(60);
 
+/// How long what is offered together may take to come, until its owner is told of what has.
+const GATHERING: Duration = Duration::from_secs(1);
 /// Batches of which it is remembered that one was told of.
 const REMEMBERED: usize = 256;
 
@@ -59,11 +61,19 @@ pub(super) async fn follow(
     shutdown: CancellationToken,
 ) {
     let mut events = registry.watch_all();
-    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let runner = Runner { hooks, home, places: Arc::new(Semaphore::new(AT_ONCE)) };
     let mut told = Told::default();
+    let mut gathering: VecDeque<(Instant, Arc<Job>)> = VecDeque::new();
     loop {
+        let due = gathering.front().map(|(at, _)| *at);
         let event = tokio::select! {
             event = events.recv() => event,
+            () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                if let Some((_, job)) = gathering.pop_front() {
+                    runner.tell_of_all(&waiting_with(&registry, &job)).await;
+                }
+                continue;
+            }
             () = shutdown.cancelled() => break,
         };
         let Some(event) = event else { break };
@@ -71,18 +81,50 @@ pub(super) async fn follow(
             continue;
         };
         let summary = job.summary();
-        if occasion == Occasion::Offer && !told.is_news(&summary) {
+        let Some(batch) = summary.batch.filter(|_| occasion == Occasion::Offer) else {
+            runner.tell(occasion, &summary, &facts(occasion, &summary, Some(&event))).await;
             continue;
+        };
+        if told.is_news(&summary) {
+            gathering.push_back((Instant::now() + GATHERING, job.clone()));
         }
-        let mut facts = facts(occasion, &summary, &event);
-        if let Some(path) = job.spec().source() {
-            // Where it is there is no path of this machine.
-            facts.retain(|(name, _)| *name != "P2P_PATH");
-            facts.push(("P2P_PATH", path.display().to_string()));
+        let of_it = |other: &Job| Told::key(&other.summary()) == Told::key(&summary);
+        let waiting = waiting_with(&registry, &job);
+        if waiting.len() >= batch.count as usize && gathering.iter().any(|(_, other)| of_it(other)) {
+            gathering.retain(|(_, other)| !of_it(other));
+            runner.tell_of_all(&waiting).await;
         }
-        facts.push(("P2P_HOME", home.display().to_string()));
-        for words in commands(&hooks, occasion, &summary) {
-            let Ok(place) = places.clone().acquire_owned().await else { return };
+    }
+}
+
+/// What of an offer of several waits for its owner's word, in the order of the numbers.
+fn waiting_with(registry: &Registry, job: &Arc<Job>) -> Vec<Summary> {
+    let mut waiting = registry.asked_with(job);
+    waiting.extend(job.asks().then(|| job.clone()));
+    waiting.sort_by_key(|job| job.number());
+    waiting.iter().map(|job| job.summary()).collect()
+}
+
+/// What runs programs.
+struct Runner {
+    hooks: Hooks,
+    home: PathBuf,
+    places: Arc<Semaphore>,
+}
+
+impl Runner {
+    /// Tells of an offer of several. Where nothing of it waits any longer, its owner has seen it.
+    async fn tell_of_all(&self, waiting: &[Summary]) {
+        if let Some(first) = waiting.first() {
+            self.tell(Occasion::Offer, first, &facts_of_all(first, waiting)).await;
+        }
+    }
+
+    async fn tell(&self, occasion: Occasion, summary: &Summary, facts: &[(&'static str, String)]) {
+        let mut facts = facts.to_vec();
+        facts.push(("P2P_HOME", self.home.display().to_string()));
+        for words in commands(&self.hooks, occasion, summary) {
+            let Ok(place) = self.places.clone().acquire_owned().await else { return };
             let facts = facts.clone();
             tokio::spawn(async move {
                 run(&words, facts).await;
@@ -97,8 +139,12 @@ pub(super) async fn follow(
 struct Told(VecDeque<(Option<PeerId>, BatchId)>);
 
 impl Told {
+    fn key(summary: &Summary) -> Option<(Option<PeerId>, BatchId)> {
+        summary.batch.map(|batch| (summary.peer, batch.id))
+    }
+
     fn is_news(&mut self, summary: &Summary) -> bool {
-        let Some(batch) = summary.batch.map(|batch| (summary.peer, batch.id)) else { return true };
+        let Some(batch) = Self::key(summary) else { return true };
         if self.0.contains(&batch) {
             return false;
         }
@@ -139,8 +185,25 @@ fn notice(occasion: Occasion, summary: &Summary) -> Vec<String> {
     ["notify-send", "--app-name=p2p", "--", title, &body].map(str::to_owned).into()
 }
 
+/// The same of an offer of several: the number is that of all of it in the list of offers, the bytes are those of all of it, as far as
+/// they are known, and what is so of one alone is not said.
+fn facts_of_all(first: &Summary, waiting: &[Summary]) -> Vec<(&'static str, String)> {
+    let mut facts = facts(Occasion::Offer, first, None);
+    facts.retain(|(name, _)| !["P2P_BYTES", "P2P_FILE_ID", "P2P_PATH"].contains(name));
+    let here = waiting.iter().map(|summary| summary.progress.total_bytes).fold(0, u64::saturating_add);
+    let is_whole = first.batch.is_none_or(|batch| waiting.len() >= batch.count as usize);
+    // Who sends may say less than there is.
+    let said = first.batch.and_then(|batch| batch.total_bytes).map(|said| said.max(here));
+    facts.extend(said.or(is_whole.then_some(here)).map(|bytes| ("P2P_BYTES", bytes.to_string())));
+    facts
+}
+
 /// What a program is told, as environment variables.
-fn facts(occasion: Occasion, summary: &Summary, event: &TransferEvent) -> Vec<(&'static str, String)> {
+fn facts(
+    occasion: Occasion,
+    summary: &Summary,
+    event: Option<&TransferEvent>,
+) -> Vec<(&'static str, String)> {
     let mut facts = vec![
         ("P2P_EVENT", occasion.word().to_owned()),
         ("P2P_TRANSFER", summary.transfer.to_string()),
@@ -158,7 +221,7 @@ fn facts(occasion: Occasion, summary: &Summary, event: &TransferEvent) -> Vec<(&
     facts.extend(summary.peer.map(|peer| ("P2P_PEER", peer.to_string())));
     facts.extend(summary.file_id.map(|id| ("P2P_FILE_ID", id.to_string())));
     facts.extend(summary.path.clone().map(|path| ("P2P_PATH", path)));
-    if let TransferEvent::Failed { failure, message, .. } = event {
+    if let Some(TransferEvent::Failed { failure, message, .. }) = event {
         facts.extend([
             ("P2P_CODE", failure.code().to_owned()),
             ("P2P_EXIT_CODE", failure.exit_code().to_string()),
@@ -190,10 +253,7 @@ async fn run(words: &[String], facts: Vec<(&'static str, String)>) {
 mod tests {
     use p2p_protocol::{Batch, FileId};
 
-    use super::{
-        super::{job::Job, spec::Spec},
-        *,
-    };
+    use super::{super::spec::Spec, *};
     use crate::session::error::RunError;
 
     fn received() -> (Summary, TransferEvent) {
@@ -206,7 +266,7 @@ mod tests {
     #[test]
     fn a_program_is_told_what_has_happened() {
         let (summary, event) = received();
-        let facts = facts(Occasion::Done, &summary, &event);
+        let facts = facts(Occasion::Done, &summary, Some(&event));
         let known =
             |name: &str| facts.iter().find(|(known, _)| *known == name).map(|(_, fact)| fact.as_str());
         assert_eq!((known("P2P_EVENT"), known("P2P_DIRECTION")), (Some("done"), Some("receive")));
@@ -234,13 +294,20 @@ mod tests {
     #[test]
     fn what_is_offered_together_is_told_of_once() {
         let batch = |id| Batch { id: BatchId([id; 16]), position: 1, count: 3, total_bytes: None };
-        let (mut summary, event) = received();
+        let (mut summary, _) = received();
         let mut told = Told::default();
         assert!(told.is_news(&summary) && told.is_news(&summary));
         summary.batch = Some(batch(1));
         assert!(told.is_news(&summary) && !told.is_news(&summary));
         assert_eq!(notice(Occasion::Offer, &summary).last().unwrap(), "a $(b).txt and 2 more (bob)");
-        assert!(facts(Occasion::Offer, &summary, &event).contains(&("P2P_COUNT", "3".into())));
+        let one = |transfer| Summary { transfer, ..summary.clone() };
+        let of_all = |waiting: &[Summary]| facts_of_all(&waiting[0], waiting);
+        let whole = of_all(&[one(7), one(8), one(9)]);
+        for fact in [("P2P_COUNT", "3"), ("P2P_TRANSFER", "7"), ("P2P_BYTES", "30")] {
+            assert!(whole.contains(&(fact.0, fact.1.into())), "{fact:?} in {whole:?}");
+        }
+        assert!(whole.iter().all(|(name, _)| !["P2P_PATH", "P2P_FILE_ID"].contains(name)), "{whole:?}");
+        assert!(of_all(&[one(7)]).iter().all(|(name, _)| *name != "P2P_BYTES"), "more is to come");
         let other = Summary { peer: Some(PeerId([9; 32])), ..summary.clone() };
         assert!(told.is_news(&other), "another peer may have chosen the same ID");
         for id in 0..=255 {

@@ -26,7 +26,7 @@ use std::{
 
 use p2p_protocol::{
     Answer, Batch, ChunkRange, FileId, PeerId,
-    control::{Detail, Happening, LogEntry, Progress, State, Summary, TransferEvent, WaitReason},
+    control::{Detail, Direction, Happening, LogEntry, Progress, State, Summary, TransferEvent, WaitReason},
     reason::{ChunkFailure, Failure},
     token::ClaimId,
 };
@@ -82,6 +82,7 @@ struct JobState {
     peer: Option<PeerId>,
     target: String,
     path: Option<String>,
+    landed: Option<String>,
     /// Whether what is received appears file by file.
     is_shown: bool,
     progress: Progress,
@@ -151,7 +152,7 @@ impl Job {
         wish: Wish,
     ) -> Arc<Self> {
         let mut state = JobState::waiting(summary.name, summary.target, summary.file_id, summary.peer);
-        state.path = summary.path;
+        (state.path, state.landed) = (summary.path, summary.landed);
         state.is_shown = summary.progressive;
         state.moved_before = summary.progress.moved_bytes;
         state.progress = summary.progress;
@@ -406,7 +407,10 @@ impl Job {
         state.progress.chunks_verified = state.progress.chunks_total;
         state.missing.clear();
         state.file_id = Some(file_id);
-        state.path = Some(path.clone());
+        if matches!(self.spec.direction(), Direction::Fetch | Direction::Receive) {
+            state.path = Some(path.clone());
+        }
+        state.landed = Some(path.clone());
         let moved_bytes = state.progress.moved_bytes;
         let millis = now_ms().saturating_sub(self.created_ms);
         let (transfer, part_of) = (self.number, self.spec.part_of(file_id));
@@ -497,6 +501,7 @@ impl Job {
             created_ms: self.created_ms,
             ended_ms: state.ended_ms,
             batch: state.batch,
+            landed: state.landed.clone(),
         }
     }
 
@@ -511,16 +516,6 @@ impl Job {
             failed_chunks: state.failed_chunks.iter().copied().collect(),
         }
     }
-
-    /// Whether the catalog's copy is older than `interval`; if so, it counts as renewed now.
-    pub(crate) fn save_is_due(&self, interval: Duration) -> bool {
-        let mut state = self.lock();
-        let due = state.saved.is_none_or(|at| at.elapsed() >= interval);
-        if due {
-            state.saved = Some(Instant::now());
-        }
-        due
-    }
 }
 
 impl JobState {
@@ -532,6 +527,7 @@ impl JobState {
             peer,
             target,
             path: None,
+            landed: None,
             is_shown: false,
             progress: Progress::default(),
             moved_before: 0,

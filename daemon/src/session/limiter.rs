@@ -149,7 +149,7 @@ impl Valve {
         }
     }
 
-    fn rate(&self) -> Option<Rate> {
+    pub(super) fn rate(&self) -> Option<Rate> {
         lock(&self.bucket).rate()
     }
 
@@ -162,7 +162,7 @@ impl Valve {
     }
 
     /// Lets so many bytes pass when it is their turn; true if that took a while.
-    async fn pass(&self, bytes: u64) -> bool {
+    pub(super) async fn pass(&self, bytes: u64) -> bool {
         if self.rate().is_none() {
             return false;
         }
@@ -188,7 +188,7 @@ impl Valve {
         wait
     }
 
-    fn spend(&self, bytes: u64) {
+    pub(super) fn spend(&self, bytes: u64) {
         lock(&self.bucket).spend(bytes, self.origin.elapsed());
     }
 

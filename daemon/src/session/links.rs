@@ -429,6 +429,15 @@ impl Links {
         }
     }
 
+    /// A connection that nothing else uses yet, also where one is open.
+    pub(crate) async fn dial_apart(
+        self: &Arc<Self>,
+        typed: &str,
+        policy: KeyPolicy,
+    ) -> Result<Arc<Link>, RunError> {
+        self.dial_anew(&self.parse(typed)?, policy, false).await
+    }
+
     async fn dial_anew(
         self: &Arc<Self>,
         target: &Target,

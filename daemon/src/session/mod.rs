@@ -28,6 +28,7 @@ mod limiter;
 mod limits;
 mod links;
 mod listing;
+mod measure;
 mod pause;
 mod places;
 mod probe;
@@ -149,6 +150,8 @@ pub(crate) struct Sessions {
     manifests: Arc<Semaphore>,
     /// Questions of peers that are being answered.
     answers: Semaphore,
+    /// What was measured with peers lately.
+    measured: measure::Spent,
     /// Small files that were sent, the last ones: they do not go along with an offer again.
     delivered: Mutex<VecDeque<(PeerId, FileId)>>,
     /// One fetch at a time of each content.
@@ -192,6 +195,7 @@ impl Sessions {
             outgoing: Arc::new(Semaphore::new((OUTGOING_BUDGET / provide::MEMORY_UNIT) as usize)),
             manifests: Arc::new(Semaphore::new((MANIFEST_BUDGET / folder::LIST_UNIT) as usize)),
             answers: Semaphore::new(dry_run::ANSWERED_AT_ONCE),
+            measured: measure::Spent::default(),
             outgoing_public: Arc::new(Semaphore::new((STRANGER_BUDGET / provide::MEMORY_UNIT) as usize)),
             fetches: Mutex::default(),
             wrong_claims: WrongClaims::none(),

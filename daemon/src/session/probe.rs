@@ -7,7 +7,7 @@ use p2p_protocol::{
     control::{KeyPolicy, PeerInfo, Probe, Standing},
     limits::MAX_FRAME_LEN,
     queue::Priority,
-    reason::{Failure, PeerMisbehaved, RefuseReason},
+    reason::{Failure, PeerMisbehaved, RefuseReason, close},
     rules::Rules,
     wire::{
         ALPN,
@@ -16,7 +16,7 @@ use p2p_protocol::{
 };
 use tokio::time::{Instant, timeout};
 
-use super::{Sessions, error::RunError, lanes::Place, links::Link, say};
+use super::{Sessions, error::RunError, lanes::Place, links::Link, measure::Found, say};
 
 /// No content has this hash, as far as anybody knows.
 const NOTHING: FileId = FileId([0; 32]);
@@ -63,7 +63,7 @@ impl Sessions {
             }
         }
         let connection = link.connection();
-        Ok(Probe {
+        let probe = Probe {
             peer: self.known_as(&link),
             address: connection.remote_addr().to_string(),
             connect_us,
@@ -71,7 +71,36 @@ impl Sessions {
             mtu: connection.mtu(),
             protocol: String::from_utf8_lossy(ALPN).into_owned(),
             trusts,
-        })
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            peer_version: None,
+            down: None,
+            up: None,
+        };
+        if trusts == Some(false) || !self.peers.is_trusted(&link.peer()) {
+            return Ok(probe);
+        }
+        let found = self.measure_apart(target, &link).await;
+        Ok(Probe { peer_version: found.version, down: found.down, up: found.up, ..probe })
+    }
+
+    /// Measures on a connection of its own: a peer of an older version ends it over a message that it does not know, and
+    /// transfers run on the other.
+    async fn measure_apart(self: &Arc<Self>, target: &str, link: &Arc<Link>) -> Found {
+        let apart = match self.links.dial_apart(target, KeyPolicy::Known).await {
+            Ok(apart) if apart.peer() == link.peer() => apart,
+            Ok(other) => {
+                other.connection().close(close::IDLE, "");
+                return Found::default();
+            }
+            Err(error) => {
+                tracing::debug!(peer = %link.peer(), error = %error.message, "no connection to measure on");
+                return Found::default();
+            }
+        };
+        let _used = apart.hold();
+        let found = self.measure(&apart).await;
+        apart.connection().close(close::IDLE, "measured");
+        found
     }
 
     /// A connection to a target, as typed, for a question that somebody sits there and waits for.

@@ -80,4 +80,12 @@ pub struct Probe {
     pub protocol: String,
     /// Whether the peer trusts this daemon, where that shows.
     pub trusts: Option<bool>,
+    /// The version of this daemon.
+    pub version: String,
+    /// The version of the peer's, where it tells.
+    pub peer_version: Option<String>,
+    /// Bytes a second from there to here in a short burst, where it was measured.
+    pub down: Option<u64>,
+    /// The same from here to there.
+    pub up: Option<u64>,
 }

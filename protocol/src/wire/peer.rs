@@ -73,6 +73,15 @@ pub enum Message {
     WouldTake(WouldTake),
     /// Provider: what it has, as one of several things that it offers together. First on a stream, in place of `Offer`.
     OfferTogether(OfferTogether),
+    /// Who would like to know how fast the way is. First on a stream.
+    Measure(Measure),
+    /// What the other side will do of that.
+    Measured(Measured),
+    /// Either: bytes that mean nothing, as part of those that were settled.
+    #[serde(with = "serde_bytes")]
+    Filler(Vec<u8>),
+    /// Who was asked: all bytes that it takes have come. Ends the conversation.
+    Arrived(Arrived),
 }
 
 /// What a provider has.
@@ -288,6 +297,33 @@ pub struct Shared {
     pub size: Option<u64>,
 }
 
+/// A question for how fast the way is, by bytes that mean nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Measure {
+    /// Bytes that are to come back.
+    pub wants: u32,
+    /// Bytes that would go there.
+    pub brings: u32,
+}
+
+/// The answer to that, before any of those bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Measured {
+    /// The version of the program that answers.
+    pub version: String,
+    /// Bytes that come now: no more than were wanted, and none where that is too much.
+    pub sends: u32,
+    /// Bytes that it takes afterwards: no more than were to be brought.
+    pub takes: u32,
+}
+
+/// How long those bytes took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arrived {
+    /// Microseconds that all of them took, without the round trip before the first.
+    pub micros: u64,
+}
+
 impl Message {
     /// The message's name, for logs and errors.
     pub fn name(&self) -> &'static str {
@@ -321,6 +357,10 @@ impl Message {
             Self::Try(_) => "Try",
             Self::WouldTake(_) => "WouldTake",
             Self::OfferTogether(_) => "OfferTogether",
+            Self::Measure(_) => "Measure",
+            Self::Measured(_) => "Measured",
+            Self::Filler(_) => "Filler",
+            Self::Arrived(_) => "Arrived",
         }
     }
 }

@@ -77,6 +77,11 @@ fn the_way_to_a_peer_is_tried() {
     assert_eq!((probe["peer"].as_str(), &probe["trusts"]), (Some(b.peer()), &true.into()));
     assert!(probe["connect_ms"].is_number() && probe["mtu"].as_u64() >= Some(1200), "{found}");
     assert_eq!(probe["protocol"], "p2p/1");
+    assert_eq!(probe["version"], probe["peer_version"]);
+    assert!(probe["version"].is_string(), "{found}");
+    assert!(probe["down_bps"].as_u64() > Some(0) && probe["up_bps"].as_u64() > Some(0), "{found}");
+    assert!(verdict(&found, "rate").1.contains("in a short burst"), "{found}");
+    assert!(verdict(&found, "versions").1.contains("here, there "), "{found}");
     // The second time the connection is there.
     let again = a.cli().json(words!["doctor", b.address()]).success();
     assert!(again.event("probe")["connect_ms"].is_null(), "{again}");
@@ -90,6 +95,8 @@ fn a_peer_that_does_not_trust_this_machine_says_so() {
     a.trust(&b);
     let found = a.cli().json(words!["doctor", b.address()]).success();
     assert_eq!(found.event("probe")["trusts"], false);
+    assert!(found.event("probe")["peer_version"].is_null() && found.event("probe")["down_bps"].is_null());
+    assert!(verdict(&found, "versions").1.contains("not told to whom it does not trust"), "{found}");
     let there = found.events.iter().find(|line| line["check"] == "trusted_there").unwrap();
     assert!(there["advice"].as_str().unwrap().contains(&format!("p2p peers trust {}", a.peer())), "{found}");
     assert_eq!(b.standing_of(a.peer()).as_deref(), Some("pending"));

@@ -175,6 +175,11 @@ fn without_a_manager_nothing_is_written_and_commands_start_the_daemon() {
     let refused = user.cli().run(words!["service", "install"]).exits(3);
     assert!(refused.stderr.contains("no service manager runs here"), "{refused}");
     assert!(user.units().is_empty());
+    for verb in ["status", "start", "stop", "restart", "logs", "uninstall"] {
+        let refused = user.service(verb).exits(3);
+        let message = refused.event("failed")["message"].as_str().unwrap().to_owned();
+        assert!(message.contains("no service manager runs here"), "{verb}: {refused}");
+    }
     // A unit from other days is no hindrance.
     let text = user.cli().json(words!["service", "install", "--dry-run"]).success();
     let path = PathBuf::from(text.event("service_plan")["writes"][0]["path"].as_str().unwrap());

@@ -1,6 +1,9 @@
-//! A transfer's numbers, and how much of it crossed the network, over restarts.
+//! A transfer's numbers, when they were written down, and how much of it crossed the network, over restarts.
+
+use std::time::Duration;
 
 use p2p_protocol::control::Progress;
+use tokio::time::Instant;
 
 use super::{Job, JobState};
 
@@ -46,6 +49,16 @@ impl Job {
     /// Bytes that the receiver had when it first began.
     pub(crate) fn had_bytes(&self) -> Option<u64> {
         self.lock().had_bytes
+    }
+
+    /// Whether the catalog's copy is older than `interval`; if so, it counts as renewed now.
+    pub(crate) fn save_is_due(&self, interval: Duration) -> bool {
+        let mut state = self.lock();
+        let due = state.saved.is_none_or(|at| at.elapsed() >= interval);
+        if due {
+            state.saved = Some(Instant::now());
+        }
+        due
     }
 }
 
