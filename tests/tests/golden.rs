@@ -19,8 +19,9 @@ use p2p_protocol::{
         chunk::{ChunkHeader, Encoding},
         codec,
         peer::{
-            Accept, AcceptFolder, ChunkFailed, Done, Fetch, Hashing, Join, Joined, Kind, List, Listed,
-            Message, Offer, OfferTogether, Page, PauseReason, Peek, Redeem, Seal, Shared, Want, WouldTake,
+            Accept, AcceptFolder, Arrived, ChunkFailed, Done, Fetch, Hashing, Join, Joined, Kind, List,
+            Listed, Measure, Measured, Message, Offer, OfferTogether, Page, PauseReason, Peek, Redeem, Seal,
+            Shared, Want, WouldTake,
         },
     },
 };
@@ -151,6 +152,13 @@ fn messages() -> Vec<(Message, String)> {
                 "1c000000 09090909090909090909090909090909 01000000 03000000 01 0403000000000000 0100000000000000 61 00000000 0201000000000000 0300000000000000 12 01 {ID_HEX} 00 01 01 feffffffffffffff"
             ),
         ),
+        (Message::Measure(Measure { wants: 0x0102, brings: 3 }), "1d000000 02010000 03000000".into()),
+        (
+            Message::Measured(Measured { version: "0.1".into(), sends: 4, takes: 5 }),
+            "1e000000 0300000000000000 302e31 04000000 05000000".into(),
+        ),
+        (Message::Filler(vec![0, 7]), "1f000000 0200000000000000 0007".into()),
+        (Message::Arrived(Arrived { micros: 0x0203 }), "20000000 0302000000000000".into()),
     ]
 }
 
