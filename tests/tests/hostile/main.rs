@@ -15,6 +15,7 @@ mod keys;
 mod listing;
 mod lists;
 mod masses;
+mod measure;
 mod offers;
 mod packets;
 mod quotas;
