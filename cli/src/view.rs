@@ -309,7 +309,9 @@ impl<'a> View<'a> {
                 return;
             }
             WaitReason::Accept => "the receiver's owner has to accept or to resume it",
-            WaitReason::Space => "the receiver's disk is full; it goes on when there is space",
+            WaitReason::Space => {
+                "the receiver's disk is full, or its folder is gone; it goes on when there is room again"
+            }
             WaitReason::Peer => "the peer is not there",
             WaitReason::Queue => "other transfers come first",
             WaitReason::Paused => {

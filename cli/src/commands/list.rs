@@ -56,7 +56,7 @@ fn state(summary: &Summary) -> String {
             (Some(WaitReason::Queue), other) => format!("queued ({})", priority(other)),
             _ => "waiting".to_owned(),
         },
-        State::Active if summary.waiting == Some(WaitReason::Space) => "no space".to_owned(),
+        State::Active if summary.waiting == Some(WaitReason::Space) => "disk waits".to_owned(),
         State::Active => {
             let percent = format::percent(progress.verified_bytes, progress.total_bytes);
             let by = progress.limited_by().map(|by| format!(" ({})", stage(by))).unwrap_or_default();

@@ -216,9 +216,11 @@ fn waiting(summary: &Summary, reason: WaitReason) -> &'static str {
         WaitReason::Accept if is_received => "waiting until you accept it",
         WaitReason::Accept => "waiting until the receiver's owner accepts or resumes it",
         WaitReason::Space if is_received => {
-            "waiting for space on this machine's disk; it goes on when there is some"
+            "waiting for this machine's disk: for space, or for the folder to be back; it goes on by itself"
         }
-        WaitReason::Space => "waiting for space on the receiver's disk; it goes on when there is some",
+        WaitReason::Space => {
+            "waiting for the receiver's disk: for space, or for the folder to be back; it goes on by itself"
+        }
         WaitReason::Peer => "waiting for the peer",
         WaitReason::Queue => "waiting for other transfers",
         WaitReason::Paused => "paused by you",
@@ -264,7 +266,7 @@ mod tests {
         let mut full = detail.clone();
         full.summary.waiting = Some(WaitReason::Space);
         let shown = lines(&full, None, 1_190_000).join("\n");
-        assert!(shown.contains("waiting for space on") && !shown.contains("moving"), "{shown}");
+        assert!(shown.contains("disk: for space, or") && !shown.contains("moving"), "{shown}");
         let mut waits = detail;
 
         waits.summary.progress.waits = Some(Shares { source: 20, hashing: 5, path: 75, ..Shares::default() });

@@ -328,7 +328,13 @@ impl Job {
         }
     }
 
+    /// What is wrong for now, if anything.
+    pub(crate) fn troubled(&self, why: Option<String>) {
+        self.lock().error = why;
+    }
+
     /// Something moves again.
+
     pub(crate) fn resume(&self) {
         self.lock().waiting = None;
     }

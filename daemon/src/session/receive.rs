@@ -422,6 +422,7 @@ impl Run<'_> {
                 }
             }
             News::SpaceChecked(true) => {
+                self.job.troubled(None);
                 self.job.resume();
                 self.input(ReceiverInput::SpaceFreed)
             }
@@ -469,6 +470,8 @@ impl Run<'_> {
 
     fn no_space(&mut self, chunk: Option<u32>, error: &StoreError) -> Result<(), RunError> {
         tracing::warn!(transfer = self.job.number(), %error, "no room, pausing");
+        self.job.troubled(Some(error.to_string()));
+
         self.input(ReceiverInput::StorageFull { chunk })
     }
 

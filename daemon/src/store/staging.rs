@@ -172,13 +172,15 @@ impl Staging {
         let entry = self.entry(number)?;
         let (folder, name) = self.folders.locate(&entry.path)?;
         let from = self.folders.open(&entry.path)?;
-        let size = from.metadata()?.len();
+        // They may have made theirs longer, or shorter.
+        let size = self.size_of(number)?;
+        let there = from.metadata()?.len().min(size);
         // No name in a folder is that.
         let to = self.replacing(&folder, PARTIALS, || {
             self.disk.open(&folder, OsStr::new(PARTIALS), NEW | OFlags::NOFOLLOW, mode_of(&entry.node))
         })?;
         self.disk.set_len(&to, size)?;
-        self.copy_bytes(&from, &to, size)?;
+        self.copy_bytes(&from, &to, there)?;
         self.set_time(&to, entry.modified_ns);
         self.disk.sync_all(&to)?;
         self.disk.rename(&folder, OsStr::new(PARTIALS), &folder, OsStr::new(name))?;

@@ -59,7 +59,7 @@ async fn bytes_that_were_not_settled_are_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stranger_measures_nothing() {
-    let mut scene = Scene::new();
+    let scene = Scene::new();
     let peer = scene.hostile.peer_id();
     scene.victim.cli().run(words!["peers", "forget", peer]).success();
     let connection = scene.hostile.dial(scene.victim.address()).await;

@@ -189,6 +189,38 @@ fn a_moved_file_that_was_changed_is_not_taken_for_what_was_verified() {
     );
 }
 
+/// Whoever has moved it may also make it longer or shorter; what is made anew is as long as it should be, and right.
+#[test]
+fn a_moved_file_of_another_length_is_made_anew_as_it_should_be() {
+    for (longer, restart) in [(true, false), (true, true), (false, false), (false, true)] {
+        let (bed, tree) = (Bed::new(), tree());
+        let mut partial = open(&bed, &tree);
+        tree.write_all(&partial);
+        partial.checkpoint().unwrap();
+        let mut changed = Vec::new();
+        for place in ["long", "a/two", "z"] {
+            let mine = bed.path(&place.replace('/', "-"));
+            fs::rename(at(&bed).join(place), &mine).unwrap();
+            let mut file = fs::File::options().append(true).open(&mine).unwrap();
+            if longer {
+                std::io::Write::write_all(&mut file, b"more").unwrap();
+            } else {
+                file.set_len(3).unwrap();
+            }
+            changed.push((mine.clone(), read(&mine)));
+        }
+        if restart {
+            partial.park().unwrap();
+            drop(partial);
+            partial = open(&bed, &tree);
+        }
+        assert_is_at(&tree, &bring(&tree, &partial).unwrap().path);
+        for (mine, bytes) in changed {
+            assert_eq!(read(&mine), bytes, "{}", mine.display());
+        }
+    }
+}
+
 /// Nobody is led out of the folder: neither by a link in the place of a folder in it, nor by one in its own.
 #[test]
 fn a_link_in_the_place_of_a_folder_is_not_followed() {
