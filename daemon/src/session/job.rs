@@ -334,7 +334,6 @@ impl Job {
     }
 
     /// Something moves again.
-
     pub(crate) fn resume(&self) {
         self.lock().waiting = None;
     }
