@@ -133,7 +133,7 @@ fn versions(found: &Probe) -> String {
     let there = match (&found.peer_version, found.trusts) {
         (Some(version), _) => printable(version),
         (None, Some(false)) => "not told to whom it does not trust".to_owned(),
-        (None, _) => "not told by that version".to_owned(),
+        (None, _) => "not told: it is an older version, not trusted here, or cannot be dialled".to_owned(),
     };
     format!("p2pd {} here, there {there}", found.version)
 }

@@ -437,12 +437,19 @@ fn space_is_checked_before_anything_is_made() {
     drop(bed.store.open_partial(PartialSpec { allocated: 900, ..bed.spec(&content) }).unwrap());
 
     bed.disk.set_free(None);
-    let partial = bed.open(&content);
-    content.write_all(&partial);
-    partial.park().unwrap();
-    drop(partial);
-    bed.disk.set_free(Some(0));
-    assert_eq!(bed.open(&content).verified(), set(0..5), "what is here already needs no room");
+    for chunks in [1, 5] {
+        bed.disk.set_free(None);
+        let partial = bed.open(&content);
+        (0..chunks).for_each(|chunk| partial.write(content.chunk(chunk)).unwrap());
+        partial.park().unwrap();
+        drop(partial);
+        bed.disk.set_free(Some(0));
+        assert_eq!(
+            bed.open(&content).verified(),
+            set(0..chunks),
+            "what was begun goes on, and waits for room"
+        );
+    }
 }
 
 #[test]
