@@ -75,6 +75,8 @@ pub(super) struct Seen {
     pub(super) due: BTreeSet<u32>,
     /// Something else is in their place.
     pub(super) blocked: BTreeSet<u32>,
+    /// These have had their names in it, so that others may have had them in their hands.
+    appeared: BTreeSet<u32>,
 }
 
 /// What became of a file that was to appear.
@@ -281,9 +283,11 @@ impl Partial {
         let visible = shown.folders().map_err(StoreError::io("open", &shown.path))?;
         while let Some(number) = seen.due.first().copied() {
             let entry = staging.entry(number).map_err(self.io("show a file of"))?;
-            match self.show_file(&visible, staging, number, entry)? {
+            let had_appeared = seen.appeared.contains(&number);
+            match self.show_file(&visible, staging, number, entry, had_appeared)? {
                 Place::Has(stamp) => {
                     seen.blocked.remove(&number);
+                    seen.appeared.insert(number);
                     match stamp {
                         Some(stamp) => seen.stamps.insert(number, stamp),
                         None => seen.stamps.remove(&number),
@@ -308,6 +312,7 @@ impl Partial {
         staging: &Staging,
         number: u32,
         entry: &Entry,
+        had_appeared: bool,
     ) -> Result<Place, StoreError> {
         let disk = &**self.store.disk();
         let failed = |error: io::Error| StoreError::io("show a file of", &self.path_of(PART))(error);
@@ -327,7 +332,9 @@ impl Partial {
             Some(_) => return Ok(Place::IsTaken),
             None => {}
         }
-        if stored.st_nlink > 1 {
+        // Who had it may have changed it before it was taken away, and longer than it should be it is right in every chunk.
+        let is_longer = matches!(entry.node, Node::File { size, .. } if size != Stamp::of_stat(&stored).size);
+        if stored.st_nlink > 1 || had_appeared || is_longer {
             self.own(staging, number)?;
             stored = own()?;
         }
@@ -376,7 +383,11 @@ impl Partial {
             let found = looked.map_err(self.io("look at a file of"))?;
             let is_shared = found.is_some_and(|found| found.st_nlink > 1);
             let as_it_was = found.map(|found| Stamp::of_stat(&found)) == seen.stamps.get(number).copied();
-            if is_shared && !as_it_was {
+            let entry = staging.entry(*number).map_err(self.io("look at a file of"))?;
+            // There is no wrong way to be empty.
+            let is_empty = matches!(entry.node, Node::File { size: 0, .. })
+                && found.is_some_and(|found| found.st_size == 0);
+            if (is_shared || seen.appeared.contains(number) && !is_empty) && !as_it_was {
                 changed.insert(*number);
             }
         }

@@ -192,7 +192,8 @@ fn a_moved_file_that_was_changed_is_not_taken_for_what_was_verified() {
 /// Whoever has moved it may also make it longer or shorter; what is made anew is as long as it should be, and right.
 #[test]
 fn a_moved_file_of_another_length_is_made_anew_as_it_should_be() {
-    for (longer, restart) in [(true, false), (true, true), (false, false), (false, true)] {
+    for case in 0..8 {
+        let [longer, restart, removed] = [1, 2, 4].map(|bit| case & bit != 0);
         let (bed, tree) = (Bed::new(), tree());
         let mut partial = open(&bed, &tree);
         tree.write_all(&partial);
@@ -207,7 +208,11 @@ fn a_moved_file_of_another_length_is_made_anew_as_it_should_be() {
             } else {
                 file.set_len(3).unwrap();
             }
-            changed.push((mine.clone(), read(&mine)));
+            if removed {
+                fs::remove_file(mine).unwrap();
+            } else {
+                changed.push((mine.clone(), read(&mine)));
+            }
         }
         if restart {
             partial.park().unwrap();
@@ -218,6 +223,32 @@ fn a_moved_file_of_another_length_is_made_anew_as_it_should_be() {
         for (mine, bytes) in changed {
             assert_eq!(read(&mine), bytes, "{}", mine.display());
         }
+    }
+}
+
+/// What was in other hands is looked at again, however it comes back: what is here of it may be what they have made of it.
+#[test]
+fn a_file_that_was_changed_and_removed_comes_again_as_it_should_be() {
+    for restart in [false, true] {
+        let (bed, tree) = (Bed::new(), tree());
+        let mut partial = open(&bed, &tree);
+        tree.write_all(&partial);
+        partial.checkpoint().unwrap();
+        for place in ["long", "a/two", "z"] {
+            let path = at(&bed).join(place);
+            let file = fs::File::options().write(true).open(&path).unwrap();
+            let modified = file.metadata().unwrap().modified().unwrap();
+            std::os::unix::fs::FileExt::write_all_at(&file, b"!", 1).unwrap();
+            // Whoever does it may even put the time back.
+            file.set_modified(modified).unwrap();
+            fs::remove_file(path).unwrap();
+        }
+        if restart {
+            partial.park().unwrap();
+            drop(partial);
+            partial = open(&bed, &tree);
+        }
+        assert_is_at(&tree, &bring(&tree, &partial).unwrap().path);
     }
 }
 
