@@ -132,22 +132,22 @@ impl Partial {
             && let Some(root) = is.find(&self.folder.dir)
         {
             let at = self.folder.path.join(&is.name);
-            // Asked for again under another name, it would not be where it was asked for.
             let fits = match &show.name {
                 PublishName::Free(_) => true,
                 name => (0..=MOST_NUMBERED).any(|n| name.variant(n) == is.name),
             };
-            if !fits {
-                return Err(StoreError::Busy { path: at });
+            if fits {
+                return Ok(Some(Shown { path: at, is: is.clone(), root, seen: Mutex::default() }));
             }
-            return Ok(Some(Shown { path: at, is: is.clone(), root, seen: Mutex::default() }));
+            // It is asked for under another name now, and nobody fills the folder that there is: what is in that stays.
+            tracing::info!(path = %at.display(), "a folder stays with what has appeared in it");
         }
         if show.wanted {
             return self.place_fresh(show);
         }
         if let (Some(is), Data::Folder(staging)) = (known, &self.data) {
             let at = self.folder.path.join(is.name);
-            tracing::warn!(path = %at.display(), "a folder that was filled is not there any longer; it comes as a whole");
+            tracing::warn!(path = %at.display(), "a folder is not filled any longer; what it was to be comes as a whole");
             staging.own_all().map_err(self.io("copy files of"))?;
             let removed = disk.unlink(&self.partials, OsStr::new(&format!("{}{INTO}", self.stem())));
             removed.map_err(StoreError::io("remove", &path))?;

@@ -411,3 +411,26 @@ fn first_names_that_could_not_be_removed_are_swept() {
         }
     }
 }
+
+/// Nobody fills a folder any longer whose content is asked for under another name: what is whole in it stays, and is its owner's.
+#[test]
+fn under_another_name_it_comes_anew_and_what_had_appeared_stays() {
+    for wanted in [true, false] {
+        let (bed, tree) = (Bed::new(), tree());
+        let partial = open(&bed, &tree);
+        partial.write(tree.chunk(&plan(&partial), 0)).unwrap();
+        partial.park().unwrap();
+        drop(partial);
+        let show = Show { name: PublishName::Exactly("other".into()), asked: tree.manifest.id(), wanted };
+        let partial = bed.store.open_partial(PartialSpec { show: Some(show), ..tree.spec(&bed) }).unwrap();
+        let other = bed.inbox().join("other");
+        assert_eq!(partial.shown_at(), wanted.then_some(&*other));
+        let published = bring(&tree, &partial).unwrap();
+        assert_is_at(&tree, &published.path);
+        assert!(published.path == other || !wanted);
+        assert_eq!(appeared(&tree, &at(&bed)), ["a/one", "a/two", "z"]);
+        for inside in ["a/two", "z"] {
+            assert_eq!(fs::metadata(at(&bed).join(inside)).unwrap().nlink(), 1, "{inside} is nobody else's");
+        }
+    }
+}
