@@ -184,7 +184,7 @@ pub(crate) enum Command {
         #[arg(long)]
         reset: bool,
     },
-    /// List the offers that wait for a yes, or accept or reject one
+    /// List the offers that wait for a yes, or accept or reject some
     Inbox {
         #[command(subcommand)]
         command: Option<Inbox>,
@@ -390,17 +390,17 @@ pub(crate) struct Share {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Inbox {
-    /// Take an offer
+    /// Take offers
     Accept {
-        /// The offer's number
-        #[arg(value_name = "N", add = complete::offers())]
-        offer: Named,
+        /// The offers' numbers
+        #[arg(required = true, value_name = "N", add = complete::offers())]
+        offers: Vec<Named>,
     },
-    /// Refuse an offer
+    /// Refuse offers
     Reject {
-        /// The offer's number
-        #[arg(value_name = "N", add = complete::offers())]
-        offer: Named,
+        /// The offers' numbers
+        #[arg(required = true, value_name = "N", add = complete::offers())]
+        offers: Vec<Named>,
     },
 }
 

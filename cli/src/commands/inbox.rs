@@ -6,34 +6,37 @@ use p2p_protocol::control::{Direction, Event, Request, Summary, WaitReason};
 
 use super::{
     list::{now_ms, other},
-    together,
+    together::{self, Named},
 };
 use crate::{args::Inbox, client, context::Context, error::CliError, format, json::Line};
 
 pub(crate) async fn run(ctx: &Context, command: Option<Inbox>) -> Result<(), CliError> {
     match command {
         None => list(ctx).await,
-        Some(Inbox::Accept { offer: named }) => {
-            let number = named.number();
-
-            let decided = decide(ctx, number, Request::Accept(number)).await?;
-            let batch = decided.iter().find_map(|summary| summary.batch);
-            let word = if batch.is_some() { format!("b{number}") } else { number.to_string() };
-            let watch = ctx.suggest(&format!("watch {word}"));
-
-            ctx.out.say(&format!("{} accepted; see it with: {watch}", offer(number, &decided)));
-            let mut decided = decided.iter();
-            decided.try_for_each(|one| ctx.out.json(&Line::Accepted { transfer: one.transfer }))
+        Some(Inbox::Accept { offers }) => {
+            let accept = async |named: Named| accept(ctx, named.number()).await;
+            together::each(ctx, offers, accept).await
         }
-        Some(Inbox::Reject { offer: named }) => {
-            let number = named.number();
-
-            let decided = decide(ctx, number, Request::Reject(number)).await?;
-            ctx.out.say(&format!("{} rejected", offer(number, &decided)));
-            let mut decided = decided.iter();
-            decided.try_for_each(|one| ctx.out.json(&Line::Rejected { transfer: one.transfer }))
+        Some(Inbox::Reject { offers }) => {
+            let reject = async |named: Named| reject(ctx, named.number()).await;
+            together::each(ctx, offers, reject).await
         }
     }
+}
+
+async fn accept(ctx: &Context, number: u64) -> Result<(), CliError> {
+    let decided = decide(ctx, number, Request::Accept(number)).await?;
+    let batch = decided.iter().find_map(|summary| summary.batch);
+    let word = if batch.is_some() { format!("b{number}") } else { number.to_string() };
+    let watch = ctx.suggest(&format!("watch {word}"));
+    ctx.out.say(&format!("{} accepted; see it with: {watch}", offer(number, &decided)));
+    decided.iter().try_for_each(|one| ctx.out.json(&Line::Accepted { transfer: one.transfer }))
+}
+
+async fn reject(ctx: &Context, number: u64) -> Result<(), CliError> {
+    let decided = decide(ctx, number, Request::Reject(number)).await?;
+    ctx.out.say(&format!("{} rejected", offer(number, &decided)));
+    decided.iter().try_for_each(|one| ctx.out.json(&Line::Rejected { transfer: one.transfer }))
 }
 
 /// Answers an offer: what of it waited for that.

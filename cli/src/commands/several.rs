@@ -75,13 +75,20 @@ async fn time_after(ctx: &Context, numbered: Arc<Notify>) -> Duration {
     time
 }
 
-/// Looks at transfers that are there until each has ended; `live` shows bars where there is a terminal.
+/// Looks at transfers that are there until each has ended, and says what is `wrong` with others; `live` shows bars where there is a terminal.
 ///
 /// # Errors
 /// The worst of how they ended; what was said of each is printed before.
-pub(super) async fn watch(ctx: &Context, transfers: Vec<u64>, live: bool) -> Result<(), CliError> {
+pub(super) async fn watch(
+    ctx: &Context,
+    transfers: Vec<u64>,
+    wrong: Vec<CliError>,
+    live: bool,
+) -> Result<(), CliError> {
     let mut interrupt = Interrupt::listen()?;
     let mut several = Several::new(ctx, "done", live);
+    wrong.into_iter().for_each(|error| several.failed(error));
+
     let result = tokio::select! {
         result = several.watch(transfers) => result,
         () = interrupt.wait() => several.given_up(&CliError::interrupted(None)),
@@ -170,6 +177,10 @@ impl<'a> Several<'a> {
 
     /// Shows transfers that are there until each has ended.
     async fn watch(&mut self, transfers: Vec<u64>) -> Result<(), CliError> {
+        if transfers.is_empty() {
+            return Ok(());
+        }
+
         let client = self.ctx.connect().await?;
         for &transfer in &transfers {
             let view = View::one_of(self.ctx, transfer);

@@ -25,8 +25,7 @@ const INDENT: u32 = 12;
 const SHOWN_RANGES: usize = 20;
 
 pub(crate) async fn run(ctx: &Context, transfer: Named) -> Result<(), CliError> {
-    let numbers = together::numbers(ctx, &[transfer]).await?;
-    together::each(ctx, &numbers, async |transfer| one(ctx, transfer).await).await
+    together::each_of(ctx, &[transfer], |_| true, async |transfer| one(ctx, transfer).await).await
 }
 
 async fn one(ctx: &Context, transfer: u64) -> Result<(), CliError> {

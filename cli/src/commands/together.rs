@@ -115,17 +115,16 @@ pub(crate) async fn all(ctx: &Context) -> Result<Vec<Summary>, CliError> {
     summaries.collect()
 }
 
-/// The numbers of what was named, each once; the daemon is asked only where a word stands for several.
-pub(crate) async fn numbers(ctx: &Context, named: &[Named]) -> Result<Vec<u64>, CliError> {
-    numbers_of(ctx, named, |_| true).await
-}
+/// A transfer's number, or why what was named is none.
+type Found = Result<u64, CliError>;
 
-/// The same, but that a word that stands for several means those in such a state, where there are any.
-pub(crate) async fn numbers_of(
+/// The numbers of what was named, each once; the daemon is asked only where a word stands for several. Such a word means those in
+/// such a state, where there are any.
+async fn found(
     ctx: &Context,
     named: &[Named],
     wanted: impl Fn(State) -> bool,
-) -> Result<Vec<u64>, CliError> {
+) -> Result<Vec<Found>, CliError> {
     let summaries = match named.iter().any(|named| matches!(named, Named::Together(_))) {
         true => all(ctx).await?,
         false => Vec::new(),
@@ -134,35 +133,76 @@ pub(crate) async fn numbers_of(
     for named in named {
         let found = match *named {
             Named::One(number) => vec![number],
-            Named::Together(number) => {
-                let members = members(&summaries, number).ok_or_else(|| {
-                    let message = format!("transfer {number} was not offered together with others");
-                    CliError::new(Failure::NotFound, message)
-                        .hint(format!("see what there is with: {}", ctx.suggest("list")))
-                })?;
-                let of = |members: &[&Summary]| members.iter().map(|summary| summary.transfer).collect();
-                let some: Vec<_> = members.iter().copied().filter(|member| wanted(member.state)).collect();
-                if some.is_empty() { of(&members) } else { of(&some) }
-            }
+            Named::Together(number) => match members(&summaries, number) {
+                Some(members) => {
+                    let of = |members: &[&Summary]| members.iter().map(|summary| summary.transfer).collect();
+                    let some: Vec<_> =
+                        members.iter().copied().filter(|member| wanted(member.state)).collect();
+                    if some.is_empty() { of(&members) } else { of(&some) }
+                }
+                None => {
+                    numbers.push(Err(not_together(ctx, number)));
+                    continue;
+                }
+            },
         };
-        numbers.extend(found.into_iter().filter(|number| known.insert(*number)));
+        numbers.extend(found.into_iter().filter(|number| known.insert(*number)).map(Ok));
     }
     Ok(numbers)
+}
+
+fn not_together(ctx: &Context, number: u64) -> CliError {
+    let message = format!("transfer {number} was not offered together with others");
+    CliError::new(Failure::NotFound, message).hint(format!("see what there is with: {}", ctx.suggest("list")))
+}
+
+/// All numbers of what was named, each once.
+pub(crate) async fn numbers(ctx: &Context, named: &[Named]) -> Result<Vec<u64>, CliError> {
+    found(ctx, named, |_| true).await?.into_iter().collect()
+}
+
+/// The numbers of those that are there, and what is wrong with the others.
+pub(crate) async fn known(ctx: &Context, named: &[Named]) -> Result<(Vec<u64>, Vec<CliError>), CliError> {
+    let there: BTreeSet<u64> = all(ctx).await?.iter().map(|summary| summary.transfer).collect();
+    let (mut numbers, mut wrong) = (Vec::new(), Vec::new());
+    for found in found(ctx, named, |_| true).await? {
+        match found {
+            Ok(number) if there.contains(&number) => numbers.push(number),
+            Ok(number) => wrong.push(CliError::new(
+                Failure::NotFound,
+                format!("there is no transfer {number}; see what there is with: {}", ctx.suggest("list")),
+            )),
+            Err(error) => wrong.push(error),
+        }
+    }
+    Ok((numbers, wrong))
+}
+
+/// Does something to each that was named, whatever becomes of the others. A word that stands for several means those in such a state,
+/// where there are any.
+pub(crate) async fn each_of(
+    ctx: &Context,
+    named: &[Named],
+    wanted: impl Fn(State) -> bool,
+    mut work: impl AsyncFnMut(u64) -> Result<(), CliError>,
+) -> Result<(), CliError> {
+    let found = found(ctx, named, wanted).await?;
+    each(ctx, found, async |found: Found| work(found?).await).await
 }
 
 /// Does something to each, whatever becomes of the others.
 ///
 /// # Errors
 /// The worst of them; of several, each was said before.
-pub(crate) async fn each<T: Copy>(
+pub(crate) async fn each<T>(
     ctx: &Context,
-    things: &[T],
+    things: Vec<T>,
     mut work: impl AsyncFnMut(T) -> Result<(), CliError>,
 ) -> Result<(), CliError> {
-    let mut worst: Option<CliError> = None;
-    for &thing in things {
+    let (mut worst, alone): (Option<CliError>, _) = (None, things.len() == 1);
+    for thing in things {
         let Err(error) = work(thing).await else { continue };
-        if things.len() == 1 {
+        if alone {
             return Err(error);
         }
         ctx.out.error(&error);

@@ -119,7 +119,6 @@ fn can_be_cancelled(state: State) -> bool {
 
 /// `p2p cancel`.
 pub(crate) async fn cancel(ctx: &Context, transfers: &[Named]) -> Result<(), CliError> {
-    let numbers = together::numbers_of(ctx, transfers, can_be_cancelled).await?;
     let cancel = async |transfer| {
         let answer = ctx.connect_or_start().await?.ask_all(&Request::Cancel(transfer)).await;
         let left = match answer.map_err(|error| error.about(Some(transfer)))?.as_slice() {
@@ -133,7 +132,7 @@ pub(crate) async fn cancel(ctx: &Context, transfers: &[Named]) -> Result<(), Cli
         }
         ctx.out.json(&Line::Cancelled { transfer, left: left.as_deref() })
     };
-    together::each(ctx, &numbers, cancel).await
+    together::each_of(ctx, transfers, can_be_cancelled, cancel).await
 }
 
 /// `p2p retry`.
@@ -150,41 +149,38 @@ pub(crate) async fn retry(ctx: &Context, transfers: &[Named]) -> Result<(), CliE
         }
         Ok(())
     };
-    together::each(ctx, transfers, retry).await
+    together::each(ctx, transfers.to_vec(), retry).await
 }
 
 /// `p2p pause`.
 pub(crate) async fn pause(ctx: &Context, transfers: &[Named]) -> Result<(), CliError> {
-    let numbers = together::numbers_of(ctx, transfers, is_unfinished).await?;
     let pause = async |transfer| {
         ask(ctx, transfer, &Request::Pause(transfer)).await?;
         let resume = ctx.suggest(&format!("resume {transfer}"));
         ctx.out.say(&format!("transfer {transfer} is paused; let it go on with: {resume}"));
         ctx.out.json(&Line::Paused { transfer })
     };
-    together::each(ctx, &numbers, pause).await
+    together::each_of(ctx, transfers, is_unfinished, pause).await
 }
 
 /// `p2p resume`.
 pub(crate) async fn resume(ctx: &Context, transfers: &[Named]) -> Result<(), CliError> {
-    let numbers = together::numbers_of(ctx, transfers, is_unfinished).await?;
     let resume = async |transfer| {
         ask(ctx, transfer, &Request::Resume(transfer)).await?;
         ctx.out.say(&format!("transfer {transfer} goes on"));
         ctx.out.json(&Line::Resumed { transfer })
     };
-    together::each(ctx, &numbers, resume).await
+    together::each_of(ctx, transfers, is_unfinished, resume).await
 }
 
 /// `p2p priority`.
 pub(crate) async fn prioritise(ctx: &Context, transfer: Named, priority: Priority) -> Result<(), CliError> {
-    let numbers = together::numbers_of(ctx, &[transfer], is_unfinished).await?;
     let prioritise = async |transfer| {
         ask(ctx, transfer, &Request::Prioritise(transfer, priority)).await?;
         ctx.out.say(&format!("transfer {transfer} has {} priority now", json::priority(priority)));
         ctx.out.json(&Line::Priority { transfer, priority })
     };
-    together::each(ctx, &numbers, prioritise).await
+    together::each_of(ctx, &[transfer], is_unfinished, prioritise).await
 }
 
 async fn ask(ctx: &Context, transfer: u64, request: &Request) -> Result<(), CliError> {

@@ -19,10 +19,15 @@ use crate::{
 
 /// Transfers until each has ended; the command ends with the exit code of the worst.
 pub(crate) async fn each(ctx: &Context, named: &[Named], live: bool) -> Result<(), CliError> {
-    match together::numbers(ctx, named).await?.as_slice() {
-        [transfer] => one(ctx, *transfer, live).await,
-        transfers => several::watch(ctx, transfers.to_vec(), live).await,
+    if let [Named::One(transfer)] = named {
+        return one(ctx, *transfer, live).await;
     }
+    let (transfers, mut wrong) = together::known(ctx, named).await?;
+    if let (true, [_]) = (transfers.is_empty(), wrong.as_slice()) {
+        return Err(wrong.remove(0));
+    }
+
+    several::watch(ctx, transfers, wrong, live).await
 }
 
 async fn one(ctx: &Context, transfer: u64, live: bool) -> Result<(), CliError> {
