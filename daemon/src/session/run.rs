@@ -327,7 +327,7 @@ impl Sessions {
         stop: &CancellationToken,
     ) -> Result<(), RunError> {
         let _turn = self.turn(job, id, stop).await?;
-        let mut failed: Option<RunError> = None;
+        let mut failed: Option<(bool, RunError)> = None;
         for target in from {
             let error = match self.fetch_from(job, id, target, output, stop).await {
                 Ok(()) => return Ok(()),
@@ -338,11 +338,15 @@ impl Sessions {
                 return Err(error);
             }
             tracing::info!(transfer = job.number(), target, error = %error.message, "a source failed");
-            // One that may come back is worth more than one that never will.
-            if failed.as_ref().is_none_or(|failed| !failed.passing) {
-                failed = Some(error);
+            // One that may come back is worth more than an answer, and that more than one that nobody ever found.
+            let may_come = error.passing && (error.met || job.has_started() || self.links.expects(target));
+            let replaces =
+                |(came, before): &(bool, RunError)| (may_come, before.passing) > (*came, error.passing);
+            if failed.as_ref().is_none_or(replaces) {
+                failed = Some((may_come, error));
             }
         }
+        let failed = failed.map(|(_, error)| error);
         Err(failed.unwrap_or_else(|| RunError::new(Failure::Usage, "no peer is named to fetch from")))
     }
 

@@ -47,3 +47,15 @@ fn an_address_where_nobody_ever_was_is_said_to_be_silent_and_given_up() {
     let sent = a.cli().json(words!["send", file, "--to", gone.address(), "--accept-new-key"]).exits(4);
     assert!(sent.events.iter().any(says_away), "{sent}");
 }
+
+#[test]
+fn an_address_where_nobody_ever_was_does_not_keep_another_ones_answer() {
+    let Pair { a, b } = Pair::new();
+    let nobody = "127.0.0.1:1";
+    let id = "0".repeat(64);
+    for from in [[nobody, b.address()], [b.address(), nobody]] {
+        let words = words!["fetch", id, "--from", from[0], "--from", from[1], "-o", a.file("x")];
+        let failed = a.cli().json(words).exits(6);
+        assert!(failed.events.iter().all(|line| line["event"] != "retrying"), "{failed}");
+    }
+}
