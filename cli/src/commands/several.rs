@@ -88,7 +88,6 @@ pub(super) async fn watch(
     let mut interrupt = Interrupt::listen()?;
     let mut several = Several::new(ctx, "done", live);
     wrong.into_iter().for_each(|error| several.failed(error));
-
     let result = tokio::select! {
         result = several.watch(transfers) => result,
         () = interrupt.wait() => several.given_up(&CliError::interrupted(None)),
@@ -126,7 +125,6 @@ struct Several<'a> {
     detached: Option<String>,
     /// Whether all of them have their numbers.
     numbered: Arc<Notify>,
-
     done: u64,
     failed: u64,
     bytes: u64,
@@ -180,7 +178,6 @@ impl<'a> Several<'a> {
         if transfers.is_empty() {
             return Ok(());
         }
-
         let client = self.ctx.connect().await?;
         for &transfer in &transfers {
             let view = View::one_of(self.ctx, transfer);

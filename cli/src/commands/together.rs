@@ -129,11 +129,20 @@ async fn found(
         true => all(ctx).await?,
         false => Vec::new(),
     };
+    Ok(found_in(ctx, &summaries, named, wanted))
+}
+
+fn found_in(
+    ctx: &Context,
+    summaries: &[Summary],
+    named: &[Named],
+    wanted: impl Fn(State) -> bool,
+) -> Vec<Found> {
     let (mut numbers, mut known) = (Vec::new(), BTreeSet::new());
     for named in named {
         let found = match *named {
             Named::One(number) => vec![number],
-            Named::Together(number) => match members(&summaries, number) {
+            Named::Together(number) => match members(summaries, number) {
                 Some(members) => {
                     let of = |members: &[&Summary]| members.iter().map(|summary| summary.transfer).collect();
                     let some: Vec<_> =
@@ -148,7 +157,7 @@ async fn found(
         };
         numbers.extend(found.into_iter().filter(|number| known.insert(*number)).map(Ok));
     }
-    Ok(numbers)
+    numbers
 }
 
 fn not_together(ctx: &Context, number: u64) -> CliError {
@@ -163,9 +172,11 @@ pub(crate) async fn numbers(ctx: &Context, named: &[Named]) -> Result<Vec<u64>, 
 
 /// The numbers of those that are there, and what is wrong with the others.
 pub(crate) async fn known(ctx: &Context, named: &[Named]) -> Result<(Vec<u64>, Vec<CliError>), CliError> {
-    let there: BTreeSet<u64> = all(ctx).await?.iter().map(|summary| summary.transfer).collect();
+    let summaries = all(ctx).await?;
+    let there: BTreeSet<u64> = summaries.iter().map(|summary| summary.transfer).collect();
+
     let (mut numbers, mut wrong) = (Vec::new(), Vec::new());
-    for found in found(ctx, named, |_| true).await? {
+    for found in found_in(ctx, &summaries, named, |_| true) {
         match found {
             Ok(number) if there.contains(&number) => numbers.push(number),
             Ok(number) => wrong.push(CliError::new(

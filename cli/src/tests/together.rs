@@ -66,12 +66,12 @@ async fn a_word_that_names_nothing_stops_none_of_the_others() {
     assert_eq!((ran.code, ran.asked.last()), (6, Some(&Request::Cancel(8))), "{}", ran.people);
     let ended =
         TransferEvent::Failed { transfer: 8, failure: Failure::Storage, message: "full".into(), key: None };
-    let script = || vec![list(), list(), turn([Event::Transfer(ended.clone())])];
+    let script = || vec![list(), turn([Event::Transfer(ended.clone())])];
     let ran = run(&["wait", "99", "b2", "8"], script()).await;
     assert_eq!((ran.code, ran.asked.last()), (8, Some(&Request::WatchEach(vec![8]))), "{}", ran.people);
     for words in ["there is no transfer 99", "transfer 2 was not offered", "transfer 8: full"] {
         assert!(ran.people.contains(words), "{words}: {}", ran.people);
     }
-    let ran = run(&["wait", "b2"], vec![list(), list()]).await;
+    let ran = run(&["wait", "b2"], vec![list()]).await;
     assert_eq!((ran.code, ran.people.lines().count()), (6, 2), "{}", ran.people);
 }

@@ -59,7 +59,7 @@ impl Sessions {
         if word == Word::Yes {
             return Ok(());
         }
-        self.turn_down(link, control, [job.number()].into()).await?;
+        self.turn_down(link, control, &[job.number()]).await?;
         Err(rejected())
     }
 
@@ -68,11 +68,10 @@ impl Sessions {
         &self,
         link: &Link,
         control: &mut ControlStream,
-        numbers: Vec<u64>,
+        numbers: &[u64],
     ) -> Result<(), RunError> {
-        let jobs: Vec<_> = numbers.into_iter().filter_map(|number| self.registry.get(number)).collect();
+        let jobs: Vec<_> = numbers.iter().filter_map(|number| self.registry.get(*number)).collect();
         jobs.iter().for_each(|job| job.telling_on(link.connection().id()));
-
         say(control, &Message::Refuse(RefuseReason::Rejected)).await?;
         let (delivered, registry) = (control.sender.delivered(), self.registry.clone());
         let stop = self.shutdown.clone();
@@ -100,7 +99,8 @@ impl Sessions {
             return Ok(false);
         }
         tracing::info!(%peer, name = %printable(&offer.name), "an offer was rejected before, and its sender is told");
-        self.turn_down(link, control, untold.iter().map(|job| job.number()).collect()).await?;
+        let numbers: Vec<u64> = untold.iter().map(|job| job.number()).collect();
+        self.turn_down(link, control, &numbers).await?;
         Ok(true)
     }
 
@@ -117,7 +117,7 @@ impl Sessions {
         if answer.yes {
             return Ok(());
         }
-        self.turn_down(link, control, Vec::new()).await?;
+        self.turn_down(link, control, &[job.number()]).await?;
         Err(rejected())
     }
 

@@ -16,8 +16,9 @@ impl Sessions {
     pub(crate) fn retry(self: &Arc<Self>, numbers: &[u64]) -> Result<Vec<Arc<Job>>, RunError> {
         let (mut revived, mut refused) = (Vec::new(), None);
         let mut apart: BTreeMap<BatchId, (Batch, Vec<Arc<Job>>)> = BTreeMap::new();
-        for &number in numbers {
-            let job = self.job(number)?;
+        // That one is not there is found out before any is begun.
+        let jobs = numbers.iter().map(|number| self.job(*number)).collect::<Result<Vec<_>, _>>()?;
+        for job in jobs {
             let before = job.batch();
             match revive(&job) {
                 Ok(()) => revived.push(job.clone()),

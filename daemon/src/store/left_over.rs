@@ -70,10 +70,8 @@ impl<'a> LeftOver<'a> {
                 if path.len() > MAX_DEPTH {
                     return Err(io::Error::other("folders lie too deep in it"));
                 }
-                match open_folder_in(folder, &name) {
-                    Ok(inside) => self.keep_of(&inside, path)?,
-                    Err(error) => return Err(error),
-                }
+                self.keep_of(&open_folder_in(folder, &name)?, path)?;
+
                 path.pop();
                 continue;
             }
