@@ -174,7 +174,6 @@ pub(crate) async fn numbers(ctx: &Context, named: &[Named]) -> Result<Vec<u64>, 
 pub(crate) async fn known(ctx: &Context, named: &[Named]) -> Result<(Vec<u64>, Vec<CliError>), CliError> {
     let summaries = all(ctx).await?;
     let there: BTreeSet<u64> = summaries.iter().map(|summary| summary.transfer).collect();
-
     let (mut numbers, mut wrong) = (Vec::new(), Vec::new());
     for found in found_in(ctx, &summaries, named, |_| true) {
         match found {

@@ -437,7 +437,6 @@ impl Run<'_> {
                 done.others.iter().for_each(|path| self.job.remark(Remark::of_others(path.clone())));
                 done.copies.iter().for_each(|path| self.job.remark(Remark::copied(path.clone())));
                 done.left_over.iter().for_each(|path| self.job.remark(Remark::left_over(path)));
-
                 self.published = Some(done);
                 self.input(ReceiverInput::Published { name, fetchable })
             }
@@ -471,7 +470,6 @@ impl Run<'_> {
     fn no_space(&mut self, chunk: Option<u32>, error: &StoreError) -> Result<(), RunError> {
         tracing::warn!(transfer = self.job.number(), %error, "no room, pausing");
         self.job.troubled(Some(error.to_string()));
-
         self.input(ReceiverInput::StorageFull { chunk })
     }
 

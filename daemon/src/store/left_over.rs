@@ -71,7 +71,6 @@ impl<'a> LeftOver<'a> {
                     return Err(io::Error::other("folders lie too deep in it"));
                 }
                 self.keep_of(&open_folder_in(folder, &name)?, path)?;
-
                 path.pop();
                 continue;
             }
