@@ -31,6 +31,7 @@ mod machine;
 mod memory;
 mod route;
 mod scale;
+mod sendme;
 mod server;
 mod small;
 mod ssh;
@@ -42,7 +43,7 @@ mod wan;
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::SystemTime,
 };
@@ -58,7 +59,7 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 #[derive(Debug, Parser)]
 #[command(name = "bench")]
 enum Bench {
-    /// As fast as this machine can: p2p, cp, HTTPS, scp and rsync over loopback in memory, with what each used.
+    /// As fast as this machine can: p2p, cp, HTTPS, scp, rsync, qcp and sendme over loopback in memory, with what each used.
     Loopback(loopback::Options),
     /// The same on the disk that has the folder for temporary files.
     Disk(loopback::Options),
@@ -136,6 +137,12 @@ fn save(file: Option<&Path>, measured: &Value) -> Result<()> {
         Some(file) => Ok(fs::write(file, format!("{measured:#}\n"))?),
         None => Ok(()),
     }
+}
+
+/// Where a program lies, of the folders in which programs are looked for.
+fn installed_at(program: &str) -> Option<PathBuf> {
+    let folders = std::env::var_os("PATH")?;
+    std::env::split_paths(&folders).map(|folder| folder.join(program)).find(|path| path.is_file())
 }
 
 /// Whether a program can be started, asked for its version.

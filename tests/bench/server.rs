@@ -17,7 +17,16 @@ pub(crate) struct Server(Child);
 impl Server {
     /// Starts a server and waits until it is ready. `None` where it ends before that.
     pub(crate) fn start(command: &mut Command, ready: impl Fn(&Child) -> bool) -> Result<Option<Self>> {
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        Self::start_writing(command, Stdio::null(), ready)
+    }
+
+    /// The same, with what it says on standard output.
+    pub(crate) fn start_writing(
+        command: &mut Command,
+        output: impl Into<Stdio>,
+        ready: impl Fn(&Child) -> bool,
+    ) -> Result<Option<Self>> {
+        let child = command.stdin(Stdio::null()).stdout(output).stderr(Stdio::null()).spawn()?;
         let (mut server, mut ended) = (Self(child), false);
         until_true("a server listens", || {
             ended = !server.is_running();

@@ -82,6 +82,14 @@ impl Sshd {
         self.options.iter().cloned().chain(port).chain([self.remote(source)]).collect()
     }
 
+    /// The arguments with which `qcp`, which lies at this path, fetches the file; where to comes last.
+    pub(crate) fn qcp(&self, qcp: &Path, source: &Path) -> Vec<OsString> {
+        let port = ["-p".to_owned(), self.address.port().to_string()];
+        let ssh = self.options.iter().cloned().chain(port).map(|option| format!("-S={option}").into());
+        let own = ["--quiet", "--ssh-config", "/dev/null", "--remote-qcp-binary"].map(OsString::from);
+        own.into_iter().chain([qcp.into()]).chain(ssh).chain([self.remote(source).into()]).collect()
+    }
+
     /// The `ssh` that reaches it, as `rsync -e` takes it.
     pub(crate) fn shell(&self) -> String {
         format!("ssh {} -p {}", self.options.join(" "), self.address.port())

@@ -1,7 +1,7 @@
 //! p2p beside what else copies files, on loopback: how long each takes, and what it uses for that.
 //!
-//! p2p verifies and syncs; `cp` is followed by a sync of its copy; HTTPS (by nginx and curl, and by aria2 over eight connections), scp and rsync (over an
-//! sshd) do neither. All servers are the benchmark's own, and run where they are installed.
+//! p2p verifies and syncs; `cp` is followed by a sync of its copy; HTTPS (by nginx and curl, and by aria2 over eight connections), scp, rsync and qcp (over an
+//! sshd) do neither; sendme verifies. All servers are the benchmark's own, and run where they are installed.
 
 mod report;
 mod ways;

@@ -14,16 +14,14 @@ use super::Turn;
 use crate::{
     Result, done,
     https::{ARIA2, Https},
-    is_installed,
+    installed_at, is_installed,
+    sendme::{self, Sendme},
     server::free_address,
     ssh::Sshd,
 };
 
 /// Those of p2p.
 pub(super) const NAMES: [&str; 2] = ["p2p fetch", "p2p send"];
-
-/// What would be of interest here, and is named where it cannot be measured.
-const UNKNOWN: [&str; 2] = ["sendme", "qcp"];
 
 type Run = dyn Fn(&Path) -> Result<()>;
 
@@ -75,7 +73,10 @@ pub(super) fn all(room: &Path, source: &Path) -> Result<Ways> {
     let (over_ssh, not_installed) = over_ssh(room, source)?;
     ways.extend(over_ssh);
     absent.extend(not_installed);
-    absent.extend(UNKNOWN.iter().filter(|program| !is_installed(program, "--version")));
+    match by_sendme(room, source)? {
+        Some(sendme) => ways.push(sendme),
+        None => absent.push(sendme::PROGRAM),
+    }
     Ok(Ways { ways, absent })
 }
 
@@ -157,9 +158,9 @@ fn over_https(room: &Path, source: &Path) -> Result<(Vec<Way>, Vec<&'static str>
     Ok((ways, Vec::new()))
 }
 
-/// scp and rsync, and the names of those that are not possible.
+/// scp, rsync and qcp, and the names of those that are not possible.
 fn over_ssh(room: &Path, source: &Path) -> Result<(Vec<Way>, Vec<&'static str>)> {
-    const NAMES: [&str; 2] = ["scp", "rsync"];
+    const NAMES: [&str; 3] = ["scp", "rsync", "qcp"];
     let address = free_address()?;
     let ready = |_: &Child| TcpStream::connect(address).is_ok();
     let Some(sshd) = Sshd::start(room, address, |program| Command::new(program), ready)? else {
@@ -175,15 +176,44 @@ fn over_ssh(room: &Path, source: &Path) -> Result<(Vec<Way>, Vec<&'static str>)>
         let _alive = &alive;
         done(Command::new("scp").args(&words).arg(to))
     };
-    let mut ways = vec![way(NAMES[0], Box::new(scp))];
-    if !is_installed("rsync", "--version") {
-        return Ok((ways, vec![NAMES[1]]));
+    let (mut ways, mut absent) = (vec![way(NAMES[0], Box::new(scp))], Vec::new());
+    if is_installed("rsync", "--version") {
+        let (alive, shell, from) = (sshd.clone(), sshd.shell(), sshd.remote(source));
+        let rsync = move |to: &Path| {
+            let _alive = &alive;
+            done(Command::new("rsync").args(["--whole-file", "-e", &shell, &from]).arg(to))
+        };
+        ways.push(way(NAMES[1], Box::new(rsync)));
+    } else {
+        absent.push(NAMES[1]);
     }
-    let (alive, shell, from) = (sshd.clone(), sshd.shell(), sshd.remote(source));
-    let rsync = move |to: &Path| {
-        let _alive = &alive;
-        done(Command::new("rsync").args(["--whole-file", "-e", &shell, &from]).arg(to))
+    // Its other half is started over ssh, where it is not looked for in the same folders.
+    if let Some(program) = installed_at(NAMES[2]) {
+        let (alive, words) = (sshd.clone(), sshd.qcp(&program, source));
+        let qcp = move |to: &Path| {
+            let _alive = &alive;
+            done(Command::new(&program).args(&words).arg(to))
+        };
+        ways.push(way(NAMES[2], Box::new(qcp)));
+    } else {
+        absent.push(NAMES[2]);
+    }
+    Ok((ways, absent))
+}
+
+/// sendme, if it is possible.
+fn by_sendme(room: &Path, source: &Path) -> Result<Option<Way>> {
+    if !is_installed(sendme::PROGRAM, "--version") {
+        return Ok(None);
+    }
+    let Some(provider) = Sendme::start(room, source)? else { return Ok(None) };
+    let name = source.file_name().ok_or("a file has a name")?.to_owned();
+    let folder = room.join("by-sendme");
+    fs::create_dir(&folder)?;
+    let servers = vec![provider.pid()];
+    let run = move |to: &Path| {
+        done(&mut provider.receive(&folder))?;
+        Ok(fs::rename(folder.join(&name), to)?)
     };
-    ways.push(way(NAMES[1], Box::new(rsync)));
-    Ok((ways, Vec::new()))
+    Ok(Some(Way { servers, ..Way::new(sendme::PROGRAM, run) }))
 }

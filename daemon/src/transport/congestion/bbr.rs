@@ -239,6 +239,8 @@ impl Bbr {
         let idle = self.in_flight == 0;
         self.delivery.on_sent(now, idle);
         if idle && self.min_rtt != Duration::MAX {
+            // Nothing of this flow is queued, so that what comes now shows the round trip without that: no need to probe for it.
+            self.probed_rtt_at = now;
             // No acknowledgement will grant anything for a round trip. What that round trip may carry is granted
             // now, and spread over it by the pacer below.
             let ahead = (self.bandwidth() * self.min_rtt.as_secs_f64()).max(self.initial_window as f64);

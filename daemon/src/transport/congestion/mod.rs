@@ -16,6 +16,7 @@
 //!   radio link keeps. The pacing rate makes up for that loss.
 //! - Startup ends after two rounds without growth if the round trip shows a queue, instead of three.
 //! - A round trip within a thirty-second of the shortest counts as seen again, so that a flow that builds no queue need not stop for ProbeRTT.
+//!   Nor need one that begins again after a rest: nothing of its own was queued then. (The draft waits for the first acknowledgement alone.)
 //! - The rate of a path whose round trip is shorter than a timer's tick (1 ms) is not paced; the window bounds it alone.
 //! - Offload budgets and the estimate of aggregated acknowledgements are replaced by two milliseconds of the rate, and ten packets.
 //! - A round that overflows and brings less than two fifths of the rate has seen another path, or the same one grown poor: the model begins

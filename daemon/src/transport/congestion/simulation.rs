@@ -429,6 +429,24 @@ fn a_rate_that_changes_is_followed() {
 }
 
 #[test]
+fn a_flow_that_has_rested_goes_on_at_once() {
+    // Hosts do not hear of what comes at once, so that no round trip looks as short as the shortest.
+    for (rtt, naps) in [(2, 500), (5, 1000), (20, 2000)] {
+        let path = Path::mbit(500.0, rtt).queue_of(4.0).naps(Duration::from_micros(naps));
+        let mut simulation = Simulation::alone(path);
+        simulation.run_until(seconds(3));
+        simulation.flows[0].ended = true;
+        simulation.run_until(seconds(12));
+        simulation.flows[0].ended = false;
+        simulation.at(simulation.now, Event::Wake { flow: 0 });
+        // It takes a round trip until something arrives.
+        simulation.run_until(simulation.now + Duration::from_millis(rtt + 5));
+        let share = simulation.shares(Duration::from_millis(400))[0];
+        assert!(share >= 0.8, "{rtt} ms: {share:.3}");
+    }
+}
+
+#[test]
 fn a_late_flow_comes_to_its_share_beside_an_early_one() {
     let mut parts = Vec::new();
     for (rate, rtt) in [(100.0, 40), (200.0, 100)] {
