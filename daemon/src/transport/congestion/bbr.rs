@@ -427,7 +427,7 @@ impl Bbr {
             State::Down => {
                 // What Up has found comes back within the next round trip, and belongs to the old cycle.
                 self.new_cycle = true;
-                self.sharing = Sharing::default();
+                self.begin_sharing(now);
                 self.cycle_begun = now;
                 self.cycle_round = self.rounds;
                 self.full_bandwidth = self.max_bandwidth();

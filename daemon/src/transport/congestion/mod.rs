@@ -23,7 +23,9 @@
 //!   anew with what that round brought. The draft lets the old rate go with its cycle, in seconds in which the rest is lost.
 //! - The rate is believed as a maximum, and hosts that wake a few times a millisecond make that more than the path carries, so that
 //!   cruising builds a queue. Once there is one, what arrives over ten milliseconds is the flow's part of the path: if that is nearly what was
-//!   believed, the flow takes it for its rate and sends a twentieth less for three rounds, until its own queue is gone.
+//!   believed, the flow takes it for its rate and sends a twentieth less for three rounds, or as long as that queue takes to go. Where the round trip is no
+//!   longer than those ten milliseconds, what arrived was a moment's, and may be too little: the rate then grows by a hundredth every ten milliseconds
+//!   until a queue shows again, and is measured anew.
 //! - quinn reports losses without their packets' state; they are judged a round at a time.
 //!
 //! Five more make flows that begin at different times come to equal shares, which the draft's gains alone, being multiples of what a
