@@ -104,7 +104,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         pairs.splice(1..1, [[own, Kind::P2p], [Kind::P2p, own]]);
     }
     for kinds in pairs {
-        if kinds.contains(&Kind::Tcp) && !is_installed("iperf3", "--version") {
+        if kinds.contains(&Kind::Tcp) && !is_installed("iperf3") {
             println!("left out: p2p beside TCP: iperf3 is absent");
             break;
         }

@@ -30,7 +30,7 @@ impl Https {
         command: impl Fn(&str) -> Command,
         ready: impl Fn(&Child) -> bool,
     ) -> Result<Option<Self>> {
-        if !(is_installed("nginx", "-v") && is_installed("curl", "--version")) {
+        if !(is_installed("nginx") && is_installed("curl")) {
             println!("absent: nginx or curl");
             return Ok(None);
         }

@@ -142,7 +142,7 @@ fn ways<'a>(
         ways.push(Way::new("scp -r", move |to| {
             done(Command::new("scp").arg("-r").args(sshd.scp(source)).arg(to))
         }));
-        if is_installed("rsync", "--version") {
+        if is_installed("rsync") {
             ways.push(Way::new("rsync -a", move |to| rsync(sshd, source, to)));
         }
     }
@@ -166,7 +166,7 @@ fn again(
     let send = |_: &Path| done(&mut pair.a.cli().command(words!["send", source, "--to", pair.b.address()]));
     let copy = room.join("rsynced");
     let mut ways = vec![Way::new("p2p send", send)];
-    if let Some(sshd) = sshd.filter(|_| is_installed("rsync", "--version")) {
+    if let Some(sshd) = sshd.filter(|_| is_installed("rsync")) {
         rsync(sshd, source, &copy)?;
         ways.push(Way::new("rsync -a", move |to| rsync(sshd, source, to)));
     }

@@ -149,7 +149,7 @@ fn over_https(room: &Path, source: &Path) -> Result<(Vec<Way>, Vec<&'static str>
         done(Command::new("curl").args(&words).arg(to))
     };
     let mut ways = vec![way(NAMES[0], Box::new(curl))];
-    if !is_installed(ARIA2, "--version") {
+    if !is_installed(ARIA2) {
         return Ok((ways, vec![NAMES[1]]));
     }
     let alive = https.clone();
@@ -177,7 +177,7 @@ fn over_ssh(room: &Path, source: &Path) -> Result<(Vec<Way>, Vec<&'static str>)>
         done(Command::new("scp").args(&words).arg(to))
     };
     let (mut ways, mut absent) = (vec![way(NAMES[0], Box::new(scp))], Vec::new());
-    if is_installed("rsync", "--version") {
+    if is_installed("rsync") {
         let (alive, shell, from) = (sshd.clone(), sshd.shell(), sshd.remote(source));
         let rsync = move |to: &Path| {
             let _alive = &alive;
@@ -203,7 +203,7 @@ fn over_ssh(room: &Path, source: &Path) -> Result<(Vec<Way>, Vec<&'static str>)>
 
 /// sendme, if it is possible.
 fn by_sendme(room: &Path, source: &Path) -> Result<Option<Way>> {
-    if !is_installed(sendme::PROGRAM, "--version") {
+    if !is_installed(sendme::PROGRAM) {
         return Ok(None);
     }
     let Some(provider) = Sendme::start(room, source)? else { return Ok(None) };

@@ -68,7 +68,7 @@ fn over_https<'a>(scene: &'a Scene, source: &Path) -> Result<Vec<Other<'a>>> {
         curl.args(&words).arg(to);
         Ok(within_limit(&mut curl)?.map(|(took, _)| took))
     })];
-    if !is_installed(ARIA2, "--version") {
+    if !is_installed(ARIA2) {
         println!("absent: {ARIA2}");
         return Ok(ways);
     }
@@ -83,7 +83,7 @@ fn over_https<'a>(scene: &'a Scene, source: &Path) -> Result<Vec<Other<'a>>> {
 /// How fast TCP is, without files or encryption. It reports the throughput that its receiver saw, which the time
 /// follows from.
 fn iperf3(scene: &Scene) -> Option<Other<'_>> {
-    if !is_installed("iperf3", "--version") {
+    if !is_installed("iperf3") {
         println!("absent: iperf3");
         return None;
     }
@@ -121,7 +121,7 @@ fn over_ssh<'a>(scene: &'a Scene, source: &'a Path) -> Result<Vec<Other<'a>>> {
         scp.args(again.scp(source)).arg(to);
         Ok(within_limit(&mut scp)?.map(|(took, _)| took))
     })];
-    if !is_installed("rsync", "--version") {
+    if !is_installed("rsync") {
         println!("absent: rsync");
         return Ok(ways);
     }
