@@ -12,18 +12,20 @@ const YIELD: f64 = 0.8;
 /// Round trips in which the flow's own queue is gone: what Up has left takes Down so long.
 const CRUISE_DRAINED: u64 = 1;
 const DOWN_DRAINED: u64 = 4;
+/// Down sends more than it means to where the rate is believed too high, and takes so many times as long.
+const DOWN_TAKES: u32 = 2;
 /// How long a queue has to last for what arrives to be counted: hosts that nap hear of it in bunches.
 const COUNT_AT_LEAST: Duration = Duration::from_millis(10);
 /// A flow alone on its path believes in no more than so many times what arrives, and what naps of this length may add.
 const OWN_EXCESS: f64 = 1.03;
 const NAP: Duration = Duration::from_micros(400);
+/// How long it then sends less, for its own queue to go.
+const LET_GO_ROUNDS: u64 = 3;
+const LET_GO_AT_LEAST: Duration = Duration::from_millis(40);
 /// While no queue shows after that, what arrived was a moment's, and may be too little: the rate grows by this, every so often,
 /// until one shows and is measured anew.
 const GROWTH: f64 = 1.01;
 const GROWS_EVERY: Duration = Duration::from_millis(10);
-/// How long it then sends less, for its own queue to go.
-const LET_GO_ROUNDS: u64 = 3;
-const LET_GO_AT_LEAST: Duration = Duration::from_millis(40);
 
 /// What this cycle has seen of queues while cruising.
 #[derive(Clone, Copy, Debug, Default)]
@@ -63,7 +65,7 @@ impl Bbr {
     pub(super) fn begin_sharing(&mut self, now: Time) {
         let queue = self.srtt.saturating_sub(self.min_rtt) + self.srtt.mul_f64(self.up_gain - 1.0);
         self.sharing =
-            Sharing { drained_at: now + 2 * queue.div_f64(1.0 - DOWN_PACING), ..Sharing::default() };
+            Sharing { drained_at: now + DOWN_TAKES * queue.div_f64(1.0 - DOWN_PACING), ..Sharing::default() };
     }
 
     /// Draws the conclusions of a round.
