@@ -5,13 +5,16 @@
 use std::collections::HashMap;
 
 use p2p_protocol::{
-    limits::{MAX_EARLY_AHEAD, MAX_EARLY_CHUNKS, MAX_EARLY_LEN},
+    limits::{MAX_BIDI_STREAMS, MAX_EARLY_CHUNKS, MAX_EARLY_LEN},
     wire::chunk::ChunkHeader,
 };
 
 /// Distance between the numbers of a peer's conversations: those of its bidirectional streams.
 const STEP: u64 = 4;
 const KIND: u64 = STEP - 1;
+/// How far ahead of those that were seen a conversation's number can be: all that a peer may have open. What is ahead of that is
+/// not honest; anything nearer has to be told as stopped, or its sender takes it for delivered.
+const AHEAD: u64 = STEP * MAX_BIDI_STREAMS as u64;
 
 /// What has come for the conversations of one connection that its peer opens, before they were ready for it.
 #[derive(Debug)]
@@ -108,7 +111,7 @@ impl<T> Early<T> {
 
     /// Judges a chunk that no transfer waits for. One early chunk of a conversation is judged kindly, once.
     pub(super) fn judge(&mut self, header: &ChunkHeader) -> Verdict {
-        let (number, ahead) = (header.transfer, self.next + STEP * MAX_EARLY_AHEAD);
+        let (number, ahead) = (header.transfer, self.next + AHEAD);
         let fits = header.index == 0 && u64::from(header.len) <= MAX_EARLY_LEN && number & KIND == self.kind;
         if !fits {
             return Verdict::Stray;
@@ -190,7 +193,7 @@ mod tests {
     #[test]
     fn only_what_may_be_early_is() {
         let mut early = Early::<()>::new(true);
-        for number in [0, 2, 3, 1 + STEP * MAX_EARLY_AHEAD, u64::MAX - 2] {
+        for number in [0, 2, 3, 1 + AHEAD, u64::MAX - 2] {
             assert_eq!(early.judge(&header(number)), Verdict::Stray, "{number}");
         }
         for number in [1, 5] {
@@ -201,6 +204,21 @@ mod tests {
         assert_eq!(early.judge(&long), Verdict::Stray);
         assert_eq!(early.judge(&header(5)), Verdict::Hold);
         assert_eq!(early.conversations.len(), 2, "what is no early chunk leaves nothing");
+    }
+
+    #[test]
+    fn every_conversation_that_may_be_open_is_told_what_was_stopped() {
+        let mut early = Early::new(false);
+        let numbers: Vec<u64> = (0..MAX_BIDI_STREAMS.into()).map(|n| n * STEP).collect();
+        for number in numbers.iter().rev() {
+            if early.judge(&header(*number)) == Verdict::Hold {
+                early.hold(*number, ());
+            }
+        }
+        for number in numbers {
+            early.open(number);
+            assert!(matches!(early.take(number), Taken::Held(()) | Taken::Stopped), "{number}");
+        }
     }
 
     #[test]
