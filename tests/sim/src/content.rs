@@ -10,9 +10,12 @@ use std::{
 };
 
 use p2p_protocol::{
-    FileId, Manifest,
+    ByteRange, FileId, Manifest, Part,
     manifest::{Entry, Node, order},
 };
+
+/// What a part of a folder is: files that share a chunk with others, and one that is longer than a chunk.
+pub const SOME_ENTRIES: [&str; 2] = ["a/deep", "long"];
 
 /// A content that was meant to be moved somewhere.
 #[derive(Clone, Debug)]
@@ -48,6 +51,28 @@ impl Known {
         if self.manifest.is_some() { Self::folder(bytes) } else { Self::file(bytes) }
     }
 
+    /// The part of it that is fetched where a part is: of a folder [`SOME_ENTRIES`], of a file [`some_bytes`](Self::some_bytes).
+    pub fn part(&self) -> Self {
+        let Some(whole) = &self.manifest else {
+            let range = self.some_bytes().within(self.bytes.len() as u64).unwrap();
+            return Self::file(self.bytes[range.start as usize..range.end as usize].to_vec());
+        };
+        let is_in = |path: &str| {
+            SOME_ENTRIES.iter().any(|chosen| {
+                path.strip_prefix(chosen).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            })
+        };
+        let chosen: Vec<bool> = whole.entries().iter().map(|entry| is_in(&entry.path)).collect();
+        let manifest = Part::new(whole, &chosen).unwrap().manifest().clone();
+        Self { id: manifest.id(), bytes: self.bytes.clone(), manifest: Some(manifest) }
+    }
+
+    /// The bytes of a file that a part of it is, which begin and end within chunks.
+    pub fn some_bytes(&self) -> ByteRange {
+        let third = self.bytes.len() as u64 / 3;
+        ByteRange::From(third, Some(2 * third))
+    }
+
     /// Whether who fetches it lets it appear file by file, as half of the folders are.
     pub fn appears(&self) -> bool {
         self.manifest.is_some() && self.id.0[0].is_multiple_of(2)
@@ -62,7 +87,7 @@ impl Known {
     }
 
     /// The bytes of a folder's file.
-    pub fn part(&self, path: &str) -> Option<&[u8]> {
+    pub fn bytes_of(&self, path: &str) -> Option<&[u8]> {
         let (_, range) = pieces(self.bytes.len()).into_iter().find(|(known, _)| *known == path)?;
         self.bytes.get(range)
     }

@@ -22,6 +22,10 @@ pub struct Expected {
     pub welcome: Vec<Known>,
     /// What of that appears file by file.
     pub filling: Vec<Known>,
+    /// What may be among the partials, though a part of it alone is to turn up.
+    pub parts_of: Vec<Known>,
+    /// What may be at a path, and one of which has to be at any moment.
+    pub kept: BTreeMap<PathBuf, Vec<FileId>>,
     /// What was said to be there for good.
     pub promised: BTreeMap<PathBuf, FileId>,
 }
@@ -49,6 +53,13 @@ pub fn complaints(root: &Path, expected: &Expected) -> Vec<String> {
                 Ok(_) => wrong.push(format!("{name} in the inbox is what nobody sent")),
                 Err(error) => wrong.push(format!("{name} in the inbox: {error}")),
             }
+        }
+    }
+    for (path, ids) in &expected.kept {
+        match id_at(path) {
+            Ok(found) if ids.contains(&found) => {}
+            Ok(_) => wrong.push(format!("{}: neither the old version nor the new one", path.display())),
+            Err(error) => wrong.push(format!("{}: the old version was to be kept: {error}", path.display())),
         }
     }
     for (path, id) in &expected.promised {
@@ -105,7 +116,7 @@ fn false_bits(partials: &Path, expected: &Expected) -> Vec<String> {
                     && known.bytes.len() as u64 == log.geometry.size()
                     && known.bytes.get(range.clone()) == stored
             };
-            if stored.is_none() || !expected.welcome.iter().any(fits) {
+            if stored.is_none() || !expected.welcome.iter().chain(&expected.parts_of).any(fits) {
                 wrong.push(format!("{stem}: chunk {chunk} is said to be durable and is not"));
             }
         }
@@ -122,7 +133,7 @@ fn false_bits_of_folder(stem: &str, part: &Path, log: &Log, tree: &[u8], expecte
     let known = expected.welcome.iter().find(|known| known.id == plan.id());
     let holds = |entry: u32, range: Option<Range<u64>>| {
         let path = &plan.manifest().entries()[entry as usize].path;
-        let (stored, right) = (fs::read(part.join(path)).ok()?, known?.part(path)?);
+        let (stored, right) = (fs::read(part.join(path)).ok()?, known?.bytes_of(path)?);
         match range {
             None => (stored == right).then_some(()),
             Some(range) => {

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use p2p_protocol::rate::Rate;
+use p2p_protocol::{FileId, rate::Rate};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use crate::{
+    content::Known,
     disk::{Loss, Op, Which},
     network::Weather,
 };
@@ -24,6 +25,28 @@ pub enum Way {
     Fetch,
 }
 
+/// What of a content is wanted, and where. What is sent is always all of it, to the inbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aim {
+    /// All of it, in the inbox.
+    All,
+    /// Some of a folder's entries, or some bytes of a file, in the inbox.
+    Part,
+    /// All of it, in the place of an older version.
+    InPlace,
+}
+
+impl Aim {
+    /// What is counted of transfers like this that are done.
+    pub fn what(self) -> &'static str {
+        match self {
+            Self::All => "done",
+            Self::Part => "done: a part",
+            Self::InPlace => "done: in the place of an older version",
+        }
+    }
+}
+
 /// A transfer that is to happen.
 #[derive(Clone, Debug)]
 pub struct Wish {
@@ -37,6 +60,8 @@ pub struct Wish {
     pub to: usize,
     /// Which of the contents it is.
     pub content: usize,
+    /// What of it, and where to.
+    pub aim: Aim,
     /// The file's name at its source.
     pub name: String,
 }
@@ -48,6 +73,21 @@ impl Wish {
             Way::Send => self.from,
             Way::Fetch => self.to,
         }
+    }
+
+    /// What is to be there in the end of a version of its source.
+    pub fn goal(&self, version: &Known) -> Known {
+        if self.aim == Aim::Part { version.part() } else { version.clone() }
+    }
+
+    /// The File ID that is told at its end: with some bytes of a file, that of the file.
+    pub fn told(&self, version: &Known) -> FileId {
+        if version.manifest.is_none() { version.id } else { self.goal(version).id }
+    }
+
+    /// Whether it appears at its goal file by file, where that is for who asks for it to say.
+    pub fn appears(&self, content: &Known) -> bool {
+        self.aim != Aim::InPlace && content.appears()
     }
 
     /// Who is asked.
@@ -167,7 +207,8 @@ impl Plan {
                 weather.extend([(from, to, there), (to, from, back)]);
             }
         }
-        let (contents, wishes) = wishes_of(rng, hosts, storm);
+        let (contents, mut wishes) = wishes_of(rng, hosts, storm);
+        aim(seed, &contents, &mut wishes);
         let count = if rng.random_bool(0.1) { 0 } else { rng.random_range(1..=9) };
         let mut troubles: Vec<(Duration, Trouble)> = (0..count)
             .map(|_| (moment_of(rng, &wishes, storm), trouble_of(rng, hosts, wishes.len())))
@@ -269,9 +310,25 @@ fn wishes_of(rng: &mut StdRng, hosts: usize, storm: Duration) -> (Vec<Recipe>, V
         // Several are meant to have the same name at their goal.
         let name = if rng.random_bool(0.2) { "same.bin".to_owned() } else { format!("file{number}.bin") };
         let at = within(rng, Duration::ZERO, storm / 2);
-        wishes.push(Wish { at, way, from, to, content, name });
+        wishes.push(Wish { at, way, from, to, content, aim: Aim::All, name });
     }
     (contents, wishes)
+}
+
+/// Some fetches are of a part, or mend an older version. That is drawn by itself, so that all else of a seed stays as it is.
+fn aim(seed: u64, contents: &[Recipe], wishes: &mut [Wish]) {
+    let mut rng = StdRng::seed_from_u64(seed ^ 0xa1);
+    for wish in wishes {
+        let aim = match rng.random_range(0..10) {
+            0..=3 => Aim::Part,
+            4..=6 => Aim::InPlace,
+            _ => Aim::All,
+        };
+        let has_parts = contents[wish.content].folder || contents[wish.content].size >= 3;
+        if wish.way == Way::Fetch && (aim != Aim::Part || has_parts) {
+            wish.aim = aim;
+        }
+    }
 }
 
 fn trouble_of(rng: &mut StdRng, hosts: usize, wishes: usize) -> Trouble {

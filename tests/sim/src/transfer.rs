@@ -10,9 +10,9 @@ use p2p_protocol::{
 use tokio::sync::mpsc;
 
 use crate::{
-    content::Known,
+    content::{Known, SOME_ENTRIES},
     host::Host,
-    plan::{Way, Wish},
+    plan::{Aim, Way, Wish},
 };
 
 /// Where it is.
@@ -41,6 +41,8 @@ pub struct Transfer {
     pub source: PathBuf,
     /// What the file was and is, the last one now.
     pub versions: Vec<Known>,
+    /// Where it goes, where that is not for the inbox to say: in the place of an older version, or some bytes of a file.
+    pub place: Option<PathBuf>,
     /// Its number, once its owner was told.
     pub number: Option<u64>,
     /// Where it is.
@@ -99,11 +101,21 @@ impl Transfer {
                 ticket: None,
                 file_id: self.versions[0].id,
                 from: vec![self.target.clone()],
-                output: Output::Inbox,
+                output: match (&self.place, self.wish.aim) {
+                    (Some(path), Aim::InPlace) => Output::Update(path.as_os_str().as_bytes().to_vec()),
+                    (Some(path), _) => Output::Path(path.as_os_str().as_bytes().to_vec()),
+                    (None, _) => Output::Inbox,
+                },
                 key: KeyPolicy::Known,
-                only: Vec::new(),
-                range: None,
-                progressive: self.versions[0].appears(),
+                only: match (self.wish.aim, &self.versions[0].manifest) {
+                    (Aim::Part, Some(_)) => SOME_ENTRIES.map(str::to_owned).into(),
+                    _ => Vec::new(),
+                },
+                range: match (self.wish.aim, &self.versions[0].manifest) {
+                    (Aim::Part, None) => Some(self.versions[0].some_bytes()),
+                    _ => None,
+                },
+                progressive: self.wish.appears(&self.versions[0]),
                 wishes: Wishes::default(),
                 detach: false,
             }),

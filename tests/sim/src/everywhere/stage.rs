@@ -13,11 +13,11 @@ use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use rustix::io::Errno;
 
 use crate::{
-    content::Known,
+    content::{Known, id_at},
     disk::{Fault, Loss, Op, Which},
     network::Weather,
     oracle::{self, Expected},
-    plan::{Way, Wish},
+    plan::{Aim, Way, Wish},
     takeover,
     transfer::{News, State, Transfer},
     world::World,
@@ -220,12 +220,14 @@ impl Stage {
             world.hosts[host].stop();
         }
         assert!(world.run_until(PATIENCE, |world| world.hosts.iter().all(|host| !host.is_up())));
-        let wish = Wish { at: Duration::ZERO, way, from: FROM, to: TO, content: 0, name: "file".to_owned() };
+        let (content, aim, name) = (0, Aim::All, "file".to_owned());
+        let wish = Wish { at: Duration::ZERO, way, from: FROM, to: TO, content, aim, name };
         let transfer = Transfer {
             target: world.hosts[wish.other()].peer.unwrap().to_string(),
             wish,
             source,
             versions: vec![known.clone()],
+            place: None,
             number: None,
             state: State::Planned,
             cancelled: false,
@@ -339,11 +341,21 @@ impl Stage {
             self.world.hosts[host].disk.power_loss(loss, &mut self.rng).unwrap();
         }
         self.judge(host);
+        self.leave_no_room(host);
         if matches!(self.trouble, Trouble::Crash { .. }) && !self.armed_again {
             self.armed_again = true;
             self.world.hosts[host].disk.freeze_after(self.rng.random_range(0..DIES_AGAIN));
         }
         self.down[host] = Some(self.world.now() + DOWN);
+    }
+
+    /// Where all of it has its name already, nothing of it need come again, and there is no room for that from now on.
+    fn leave_no_room(&self, host: usize) {
+        let known = &self.transfer.versions[0];
+        let path = self.world.hosts[TO].inbox().join("file");
+        if host == TO && id_at(&path).is_ok_and(|found| found == known.id) {
+            self.world.hosts[TO].disk.set_room(Some(known.bytes.len() as u64 / 2));
+        }
     }
 
     /// Asks for the transfer, or after it, and reads what comes of it.

@@ -32,7 +32,7 @@ use crate::{
     disk::Loss,
     network::Weather,
     oracle::{self, Expected},
-    plan::{Plan, Recipe, Way, Wish},
+    plan::{Aim, Plan, Recipe, Way, Wish},
     takeover,
     transfer::{News, State, Transfer},
     world::World,
@@ -183,14 +183,30 @@ impl Run {
     /// This may turn up where it is wished for, which was first another content.
     fn expect(&mut self, wish: &Wish, first: &Known, known: &Known) {
         let expected = &mut self.expected[wish.to];
-        expected.welcome.push(known.clone());
+        let goal = wish.goal(known);
         let appears = match wish.way {
             Way::Send => shows_what_comes(wish.to, wish.from),
-            Way::Fetch => first.appears(),
+            Way::Fetch => wish.appears(first),
         };
         if appears {
-            expected.filling.push(known.clone());
+            expected.filling.push(goal.clone());
         }
+        expected.welcome.push(goal);
+        if wish.aim == Aim::Part {
+            expected.parts_of.push(known.clone());
+        }
+    }
+
+    /// Puts an older version where a transfer is to put the newer one, and says where.
+    fn write_older(&mut self, number: usize, wish: &Wish, newer: &Known) -> PathBuf {
+        let path = self.world.hosts[wish.to].inbox().join(format!("older{number}"));
+        let older =
+            make(&Recipe { seed: number as u64, ..self.plan.contents[wish.content].clone() }, Some(newer));
+        self.write_source(&path, &older);
+        let expected = &mut self.expected[wish.to];
+        expected.kept.insert(path.clone(), vec![older.id, newer.id]);
+        expected.welcome.push(older);
+        path
     }
 
     /// Asks a host for something, and waits for the whole answer.
@@ -256,7 +272,15 @@ impl Run {
                 let Some(Event::Shared { file_id, .. }) = said.last() else { panic!("not shared: {said:?}") };
                 assert_eq!(*file_id, known.id);
             }
+            let place = match wish.aim {
+                Aim::InPlace => Some(self.write_older(number, &wish, &known)),
+                Aim::Part if known.manifest.is_none() => {
+                    Some(self.world.hosts[wish.to].inbox().join(format!("part{number}")))
+                }
+                _ => None,
+            };
             self.transfers.push(Transfer {
+                place,
                 target: self.world.hosts[wish.other()].peer.unwrap().to_string(),
                 wish,
                 source,
@@ -365,9 +389,12 @@ impl Run {
                 self.count("done");
                 let transfer = &self.transfers[number];
                 let to = transfer.wish.to;
-                if !transfer.versions.iter().any(|known| known.id == id) {
-                    self.problem(&format!("transfer {number} is done as what its source never was"));
-                }
+                let Some(version) = transfer.versions.iter().find(|known| transfer.wish.told(known) == id)
+                else {
+                    return self.problem(&format!("transfer {number} is done as what its source never was"));
+                };
+                let id = transfer.wish.goal(version).id;
+                self.count(transfer.wish.aim.what());
                 let path = self.world.hosts[to].inbox().join(PathBuf::from(path));
                 self.expected[to].promised.insert(path.clone(), id);
                 match id_at(&path) {
