@@ -97,6 +97,7 @@ fn confine(folders: &[&Path]) -> Result<Writing, ConfineError> {
         ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, LandlockStatus, NetPort, PathBeneath,
         RestrictionStatus, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, Scope,
     };
+    use rustix::fs::OFlags;
 
     /// What this code was tried with. Rights of later versions are not asked for.
     const KNOWN: ABI = ABI::V7;
@@ -117,6 +118,10 @@ fn confine(folders: &[&Path]) -> Result<Writing, ConfineError> {
             .scope(Scope::from_all(KNOWN))?
             .create()?
             .add_rule(NetPort::new(DNS, AccessNet::ConnectTcp))?;
+        // A program of `[hooks]` has its output there.
+        if let Ok(nowhere) = open_as("/dev/null".as_ref(), OFlags::PATH | OFlags::CLOEXEC) {
+            rules = rules.add_rule(PathBeneath::new(&nowhere, AccessFs::WriteFile))?;
+        }
         for folder in &opened {
             rules = rules.add_rule(PathBeneath::new(folder, AccessFs::from_write(KNOWN)))?;
         }
@@ -132,10 +137,14 @@ fn confine(folders: &[&Path]) -> Result<Writing, ConfineError> {
 
 #[cfg(target_os = "linux")]
 fn open(path: &Path) -> Result<std::os::fd::OwnedFd, ConfineError> {
-    use rustix::fs::{Mode, OFlags};
-    let how = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::open(path, how, Mode::empty())
+    use rustix::fs::OFlags;
+    open_as(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC)
         .map_err(|error| ConfineError::Folder { path: path.to_owned(), source: error.into() })
+}
+
+#[cfg(target_os = "linux")]
+fn open_as(path: &Path, how: rustix::fs::OFlags) -> rustix::io::Result<std::os::fd::OwnedFd> {
+    rustix::fs::open(path, how, rustix::fs::Mode::empty())
 }
 
 #[cfg(test)]
@@ -192,6 +201,21 @@ mod tests {
         });
         assert_eq!(fs::read(&victim).unwrap(), b"precious");
         fs::write(&victim, "other threads are not confined").unwrap();
+    }
+
+    #[test]
+    fn programs_can_be_started_and_are_confined_too() {
+        use std::process::{Command, Stdio};
+        let (inside, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (kept, refused) = (inside.path().join("a"), outside.path().join("b"));
+        let run = || {
+            let mut touch = Command::new("touch");
+            touch.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            touch.arg(&kept).arg(&refused).status().unwrap()
+        };
+        if let Some(ended) = confined(&[inside.path()], run) {
+            assert!(!ended.success() && kept.exists() && !refused.exists());
+        }
     }
 
     #[test]
