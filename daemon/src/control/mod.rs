@@ -7,6 +7,7 @@ mod handlers;
 mod ping;
 mod server;
 mod socket;
+mod spare;
 
 pub(crate) use handlers::{Facts, Handlers};
 pub(crate) use ping::ping;

@@ -22,7 +22,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::ControlSocket;
+use super::{ControlSocket, spare::Spare};
 
 /// Pause after the system had no descriptor for a client, so that others can be closed meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -100,7 +100,8 @@ pub(super) async fn serve_within<H, F>(
     let handle = Arc::new(handle);
     let places = Arc::new(Semaphore::new(bounds.clients));
     let refusals = Arc::new(Semaphore::new(MAX_CONTROL_REFUSALS));
-    let clients = TaskTracker::new();
+    let (clients, spare) = (TaskTracker::new(), Arc::new(Spare::default()));
+    spare.fill();
     loop {
         let accepted = tokio::select! {
             accepted = socket.accept() => accepted,
@@ -108,6 +109,7 @@ pub(super) async fn serve_within<H, F>(
         };
         let stream = match accepted {
             Ok(stream) => stream,
+            Err(error) if spare.give(&error) => continue,
             Err(error) => {
                 tracing::warn!(%error, "cannot take a client in");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -115,7 +117,7 @@ pub(super) async fn serve_within<H, F>(
             }
         };
         let (places, refusals) = (places.clone(), refusals.clone());
-        let (handle, shutdown) = (handle.clone(), shutdown.clone());
+        let (handle, shutdown, spare) = (handle.clone(), shutdown.clone(), spare.clone());
         clients.spawn(async move {
             let client = Client { stream, bounds };
             let ended = if let Ok(_place) = places.try_acquire() {
@@ -125,6 +127,7 @@ pub(super) async fn serve_within<H, F>(
             } else {
                 Ok(())
             };
+            spare.fill();
             match ended {
                 Ok(()) => {}
                 Err(fault @ Fault::OtherUser(_)) => tracing::warn!("local socket: {fault}"),
