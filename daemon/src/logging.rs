@@ -1,9 +1,13 @@
 //! The log: one line an event, on standard error.
 
+mod calm;
+
 use std::io::{self, IsTerminal};
 
-use tracing_subscriber::{EnvFilter, filter::ParseError, fmt, util::TryInitError};
+use tracing_subscriber::{EnvFilter, Layer, filter::ParseError, fmt, util::TryInitError};
 use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
+
+use calm::Calm;
 
 /// What a filter such as `info,p2p_daemon=debug` lets through.
 ///
@@ -34,7 +38,7 @@ pub(crate) enum FilterError {
 pub(crate) fn start(filter: EnvFilter) -> Result<(), TryInitError> {
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let lines = fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal() && !no_color);
-    tracing_subscriber::registry().with(filter).with(lines).try_init()
+    tracing_subscriber::registry().with(filter).with(lines.with_filter(Calm::default())).try_init()
 }
 
 #[cfg(test)]
