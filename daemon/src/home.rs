@@ -44,6 +44,13 @@ pub(crate) enum HomeError {
     Io { what: &'static str, path: PathBuf, source: io::Error },
 }
 
+/// Opens a file of the home to be read. What is no file does not hold the daemon up, as a pipe that nobody writes to would.
+pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let no_wait = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+    File::options().read(true).custom_flags(no_wait).open(path)
+}
+
 /// The locked state folder. While it lives, no other daemon works in it.
 #[derive(Debug)]
 pub(crate) struct Home {

@@ -10,8 +10,7 @@ mod rotate;
 
 use std::{
     ffi::OsStr,
-    fmt,
-    fs::{self, File},
+    fmt, fs,
     io::{self, Read},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -22,7 +21,10 @@ use cap_std::fs::Dir;
 use p2p_protocol::{PeerId, reason::Failure, succession::Succession};
 use rcgen::{CertificateParams, CustomExtension, DistinguishedName, DnType, KeyPair, PublicKeyData};
 
-use crate::disk::{Disk, NEW, PRIVATE_FILE, PRIVATE_FOLDER, make_folders, open_folder, write_all};
+use crate::{
+    disk::{Disk, NEW, PRIVATE_FILE, PRIVATE_FOLDER, make_folders, open_folder, write_all},
+    home,
+};
 
 pub(crate) use backup::Passphrase;
 pub(crate) use rotate::is_signed;
@@ -202,7 +204,7 @@ impl Identity {
 
 /// What a key file holds, where there is one that nobody else could have read.
 fn read(path: &Path, home: &Path) -> Result<Option<String>, IdentityError> {
-    let file = match File::open(path) {
+    let file = match home::open_to_read(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed("open", path)(error)),

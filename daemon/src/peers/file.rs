@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet,
-    fs::{self, File},
+    fs,
     io::{self, Read},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -26,12 +26,17 @@ use super::{
 };
 use crate::{
     disk::{self, Disk, open_folder, write_all},
+    home,
     text::line_and_column,
 };
 
 const FILE: &str = "peers.toml";
 const NEW_FILE: &str = "peers.toml.new";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// Before it, nothing told a file that was cut between two lines from a shorter one.
+const WITHOUT_END: u32 = 1;
+/// The last line.
+const END: &str = "# end";
 /// Largest trust file, in bytes: room for some ten thousand peers.
 const MAX_LEN: u64 = 16 << 20;
 
@@ -49,6 +54,7 @@ const HEADER: &str = "\
 # [[pending]]  Strangers that tried to connect. They may do nothing; `p2p peers trust ID` lets one in.
 #
 # `p2p peers`, `p2p peers trust`, `p2p peers rule` and `p2p peers forget` read and change this. By hand, change it only while no daemon runs.
+# The last line has to stay `# end`, so that a file that was cut short is not taken for a whole one.
 ";
 
 fn is_none_yet(number: &u64) -> bool {
@@ -194,7 +200,7 @@ impl TrustFile {
     /// Reads the trust file of a home. None at all means that nobody is known.
     pub(super) fn load(disk: Arc<dyn Disk>, home: &Path) -> Result<(Self, Book, Pending), PeersError> {
         let path = home.join(FILE);
-        let file = match File::open(&path) {
+        let file = match home::open_to_read(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Ok((Self { disk, path, stamp: None }, Book::default(), Pending::default()));
@@ -288,10 +294,19 @@ fn decode(text: &str) -> Result<(Book, Pending), Mistake> {
         at: error.span().map_or(0, |span| span.start),
         why: error.message().trim().replace('\n', "; "),
     })?;
-    if *document.version.get_ref() != VERSION {
-        let why =
-            format!("version {} is of another p2p; this one reads {VERSION}", document.version.get_ref());
-        return Err(Mistake::new(&document.version, why));
+    match *document.version.get_ref() {
+        WITHOUT_END => {}
+        VERSION if text.trim_end().lines().next_back() == Some(END) => {}
+        VERSION => {
+            let why = format!(
+                "it ends without its last line, `{END}`, so that some of it may be missing; put back what is, and that line"
+            );
+            return Err(Mistake { at: text.trim_end().len(), why });
+        }
+        other => {
+            let why = format!("version {other} is of another p2p; this one reads {VERSION}");
+            return Err(Mistake::new(&document.version, why));
+        }
     }
     let mut book = Book::default();
     let mut names = HashSet::new();
@@ -385,7 +400,7 @@ fn encode(book: &Book, pending: &Pending) -> Result<String, toml::ser::Error> {
             })
             .collect(),
     };
-    Ok(format!("{HEADER}\n{}", toml::to_string(&document)?))
+    Ok(format!("{HEADER}\n{}\n{END}\n", toml::to_string(&document)?))
 }
 
 #[cfg(test)]
@@ -451,14 +466,14 @@ mod tests {
         assert!(!home.path().join(NEW_FILE).exists());
         let text = fs::read_to_string(path).unwrap();
         let expected = format!(
-            "{HEADER}\nversion = 1\n\n\
+            "{HEADER}\nversion = 2\n\n\
              [[peer]]\nid = \"{A}\"\nname = \"bob\"\nallow = [\"send\", \"fetch\"]\n\
              addresses = [\"[2001:db8::1]:5\", \"bob.example:4419\"]\n\
              accept = \"ask\"\nfolder = \"/srv/bob\"\nlargest = \"10 GiB\"\nquota = \"1 TiB\"\n\
              exists = \"keep-both\"\nseed = false\nprogressive = true\n\n\
              [[peer]]\nid = \"{B}\"\n\n\
              [[pin]]\ntarget = \"bob.example:4419\"\nid = \"{A}\"\n\n\
-             [[pending]]\nid = \"{}\"\naddress = \"192.0.2.9:5\"\n",
+             [[pending]]\nid = \"{}\"\naddress = \"192.0.2.9:5\"\n\n# end\n",
             PeerId([9; 32])
         );
         assert_eq!(text, expected);
@@ -483,7 +498,8 @@ mod tests {
         let peer = format!("version = 1\n[[peer]]\nid = '{A}'\n");
         assert!(of("version = 1\n[[peer]\n").starts_with("2:"));
         assert!(of("").contains("missing field `version`"));
-        assert!(of("version = 2").starts_with("1:11: version 2 is of another p2p"));
+        assert!(of("version = 2").contains("it ends without its last line"));
+        assert!(of("version = 3").starts_with("1:11: version 3 is of another p2p"));
         assert!(of("version = 1\n[[peer]]\nid = 'x'").starts_with("3:6: a Peer ID is 52"));
         assert!(of("version = 1\n[[peer]]\n").starts_with("2:1: missing field `id`"));
         assert!(of(&format!("{peer}nam = 'x'")).starts_with("4:1: unknown field `nam`"));
@@ -512,16 +528,11 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         stored(home.path());
         let text = fs::read_to_string(home.path().join(FILE)).unwrap();
-        for cut in HEADER.len()..text.len() {
-            // A cut between two entries cannot be told from a shorter file; it never adds a right.
-            if let Ok((book, _)) = decode(&text[..cut]) {
-                let whole = sample().0;
-                let less = |(id, entry): (&PeerId, &Entry)| {
-                    entry.rights == Rights::default() || entry.rights == whole.peers[id].rights
-                };
-                assert!(book.peers.iter().all(less), "cut at {cut}");
-            }
+        for cut in 0..text.trim_end().len() {
+            assert!(decode(&text[..cut]).is_err(), "cut at {cut}");
         }
+        let said = decode(text.replace(END, "").trim_end()).unwrap_err();
+        assert!(said.why.contains("`# end`"), "{}", said.why);
         assert!(matches!(
             load(home_with("version = 1\n\u{0}").path()),
             Err(PeersError::Damaged { line: 2, .. })
