@@ -102,9 +102,15 @@ fn not_understood(words: &[OsString], error: &clap::Error) -> u8 {
             color: When::Never,
             no_start: true,
         };
-        let text = error.to_string();
-        let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        Output::standard(&global).error(&CliError::usage(first));
+        Output::standard(&global).error(&CliError::usage(first_words(&error.to_string())));
     }
     code
+}
+
+/// What is wrong, in one line: what clap says before it goes on to tips and usage.
+fn first_words(said: &str) -> String {
+    let mut lines = said.lines().map(str::trim).take_while(|line| !line.is_empty());
+    let first = lines.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+    let named: Vec<&str> = lines.collect();
+    if named.is_empty() { first } else { format!("{first} {}", named.join(", ")) }
 }

@@ -91,8 +91,6 @@ pub const MAX_SENT_UNSEALED: usize = 1024;
 pub const MAX_EARLY_LEN: u64 = GROUP_LEN;
 /// Such chunks that one connection holds.
 pub const MAX_EARLY_CHUNKS: usize = 8;
-/// Conversations whose chunk may come before their first message.
-pub const MAX_EARLY_AHEAD: u64 = 32;
 /// Small files whose delivery a daemon remembers, so as not to send them along with an offer again.
 pub const MAX_DELIVERED: usize = 1024;
 /// Bytes of wanted and not yet received chunks of one transfer.
@@ -143,8 +141,12 @@ pub const MAX_JOBS: usize = 16 * 1024;
 pub const MAX_RUNNING_PER_TARGET: usize = 128;
 /// Most that run at a time in all.
 pub const MAX_RUNNING: usize = 1024;
-/// Most unfinished transfers that one peer may have offered.
+/// Most that one peer brings at a time.
 pub const MAX_INCOMING_PER_PEER: usize = 256;
+/// Most transfers by which one peer fetches at a time.
+pub const MAX_SERVED_PER_PEER: usize = 256;
+/// Most unfinished transfers that one peer has sent here, so that it takes no more than a part of [`MAX_JOBS`].
+pub const MAX_JOBS_PER_PEER: usize = MAX_JOBS / 8;
 /// Most clients on the local socket.
 pub const MAX_CONTROL_CLIENTS: usize = 256;
 /// Most clients beyond those that are told so, and not just left out, at a time.
@@ -295,6 +297,7 @@ const _: () = {
     assert!(MAX_RUNNING_PER_TARGET <= MAX_RUNNING && MAX_RUNNING <= MAX_JOBS);
     assert!(MAX_RUNNING_PER_TARGET < MAX_BIDI_STREAMS as usize, "none that runs waits for a stream");
     assert!(MAX_RUNNING_PER_TARGET < MAX_INCOMING_PER_PEER, "none that runs is refused as one too many");
+    assert!(MAX_INCOMING_PER_PEER < MAX_JOBS_PER_PEER);
     assert!(KEEP_ALIVE.as_millis() * 2 < IDLE_TIMEOUT.as_millis());
     assert!(RESERVE_AHEAD >= WANT_WINDOW);
     assert!(MAX_TOKEN_ADDRESSES <= MAX_PEER_ADDRESSES, "what a token says is remembered");

@@ -18,7 +18,12 @@ const VARIABLE: &str = "P2P_PASSPHRASE";
 pub(crate) fn run(ctx: &Context, command: Id) -> Result<(), CliError> {
     match command {
         Id::Rotate => {
-            let peer = printed(ctx, "rotate-id", None, None)?;
+            let peer = printed(ctx, "rotate-id", None, None).map_err(|error| {
+                if !error.is(Failure::Conflict) {
+                    return error;
+                }
+                error.hint("a daemon goes on with the key that it has: end it first (`p2p service stop`, or SIGTERM), and start it again afterwards")
+            })?;
             ctx.out.print(peer.trim())?;
             ctx.out.say(
                 "peers that know the old key follow when they next meet this machine; the old key is gone",

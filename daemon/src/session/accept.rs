@@ -175,24 +175,29 @@ impl Sessions {
         Ok(())
     }
 
-    /// The transfer behind what a peer asks for. Where there is no room for it, the peer is told.
+    /// The transfer behind what a peer asks for, and whether it is new. Where there is no room for it, the peer is told.
     async fn job_of_peer(
         &self,
         link: &Link,
         spec: Spec,
         name: String,
         control: &mut ControlStream,
-    ) -> Result<Arc<Job>, RunError> {
+    ) -> Result<(Arc<Job>, bool), RunError> {
         let peer = link.peer();
         let known_as = self.peers.name_of(&peer).unwrap_or_else(|| peer.to_string());
         match self.registry.find_or_make(spec, name, known_as) {
-            Ok((job, _)) => {
+            Ok((job, is_new)) => {
                 job.set_background(link.connection().is_background());
-                Ok(job)
+                Ok((job, is_new))
             }
             Err(error) => {
-                say(control, &Message::Refuse(RefuseReason::Busy)).await?;
-                Err(error)
+                tracing::warn!(%peer, %error, "what a peer asks for was refused, for want of a place");
+                let reason = match error.failure {
+                    Failure::Storage => RefuseReason::Storage,
+                    _ => RefuseReason::Busy,
+                };
+                say(control, &Message::Refuse(reason)).await?;
+                Err(RunError { tell: None, ..error })
             }
         }
     }
@@ -224,7 +229,7 @@ impl Sessions {
             PartialKey::Unsealed(key, peer) => Spec::ReceiveUnsealed { peer, key },
             PartialKey::Sent(file_id, _) | PartialKey::Fetched(file_id) => Spec::Receive { peer, file_id },
         };
-        let job = self.job_of_peer(link, spec, permit.name().to_string(), control).await?;
+        let (job, is_new) = self.job_of_peer(link, spec, permit.name().to_string(), control).await?;
         // The same content twice over one connection: the second waits its turn, and then costs nothing. Over
         // another one, the peer is back before its old connection was found dead, and takes over.
         if job.runs_on(link.connection().id()) {
@@ -237,7 +242,7 @@ impl Sessions {
             return say(control, &Message::Refuse(RefuseReason::Busy)).await;
         }
         job.offered(batch, permit.geometry());
-        let result = self.receive_offer(&job, link, control, &permit, key, stop).await;
+        let result = self.receive_offer(&job, is_new, link, control, &permit, key, stop).await;
         if let Err(error) = &result {
             self.end_receiving(&job, error).await;
         }
@@ -266,9 +271,11 @@ impl Sessions {
         Ok(if begun_before.await?.unwrap_or_default() { unsealed } else { sent })
     }
 
+    #[expect(clippy::too_many_arguments, reason = "each is a different part of one conversation")]
     async fn receive_offer(
         &self,
         job: &Job,
+        is_new: bool,
         link: &Arc<Link>,
         control: &mut ControlStream,
         permit: &Permit,
@@ -277,8 +284,10 @@ impl Sessions {
     ) -> Result<(), RunError> {
         let peer = link.peer();
         let (fetchable, inbox) = (self.may_fetch_back(&peer), self.inbox_of(&peer));
+        let stand_in = permit.resume_key().map(|key| PartialKey::Unsealed(key, peer).stand_in());
+        let receipt = Arc::new(Receipt::new(self.store.clone(), peer, stand_in, fetchable));
         self.hold_offer(job, link, control, &stop).await?;
-        if self.received_before(job, link, control, permit, key, fetchable, &stop).await? {
+        if self.received_before(job, is_new, link, control, permit, key, &receipt, &stop).await? {
             return Ok(());
         }
         // Nobody is asked for a yes that would come to nothing.
@@ -298,11 +307,7 @@ impl Sessions {
                 return Err(RunError { tell: None, ..error.into() });
             }
         };
-        let stand_in = permit.resume_key().map(|key| PartialKey::Unsealed(key, peer).stand_in());
-        let (store, receipt) =
-            (self.store.clone(), Receipt { peer, stand_in, fetchable, created_ms: now_ms() });
-        let afterwards = move |id, published: &Published| receipt.note(&store, id, published);
-        let ending = Ending::Publish { name, afterwards: Arc::new(afterwards) };
+        let ending = Ending::Publish { name, receipt: Some(receipt) };
         let chunks = link.expect_chunks(control.id);
         let published = self
             .receive_into(job, link, control, chunks, permit, partial, None, None, ending, fetchable, stop)
@@ -462,7 +467,7 @@ impl Sessions {
         };
         let Some(share) = granted else { return self.not_for_you(link, control, id).await };
         let name = share.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let job = self.job_of_peer(link, Spec::Serve { peer, file_id: id }, name, control).await?;
+        let (job, _) = self.job_of_peer(link, Spec::Serve { peer, file_id: id }, name, control).await?;
         job.serve_by(by);
 
         let stop = job.supersede(&self.shutdown);

@@ -2,22 +2,17 @@
 
 use std::sync::Arc;
 
-use p2p_protocol::FileId;
-
-use super::stdout::StdoutFeed;
-use crate::store::{PublishName, Published, StoreError};
-
-/// Notes something down about a published file.
-type Afterwards = dyn Fn(FileId, &Published) -> Result<(), StoreError> + Send + Sync;
+use super::{receipts::Receipt, stdout::StdoutFeed};
+use crate::store::PublishName;
 
 /// What becomes of the complete file.
-pub(crate) enum Ending {
+pub(super) enum Ending {
     /// It is published under this name, or the next free one like it.
     Publish {
         /// The name.
         name: PublishName,
-        /// What to note down before the provider is told.
-        afterwards: Arc<Afterwards>,
+        /// What to note down of it for the peer that has sent it.
+        receipt: Option<Arc<Receipt>>,
     },
     /// It has gone to a client and is not kept.
     Stdout(StdoutFeed),

@@ -477,6 +477,12 @@ impl Sessions {
     /// Trusts a peer. One that may do less than before loses its connections, so that it counts at once.
     pub(crate) async fn trust(&self, request: TrustRequest) -> Result<(), RunError> {
         let (id, before) = (request.id, self.peers.rights(&request.id));
+        if id == self.links.endpoint().peer_id() {
+            return Err(RunError::new(
+                Failure::Usage,
+                "this is the Peer ID of this machine itself; `p2p id`, run on the other one, prints the one to trust",
+            ));
+        }
         let name = request.name.clone().unwrap_or_default();
         let peers = self.peers.clone();
         blocking(&self.workers, move || peers.trust(request)).await??;

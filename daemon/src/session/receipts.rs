@@ -1,6 +1,9 @@
 //! What a peer has put here before: offering it again costs no byte.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use p2p_protocol::{
     ChunkSet, FileId, Geometry, PeerId, SafeName,
@@ -16,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Sessions, blocking,
     error::RunError,
-    job::Job,
+    job::{Job, now_ms},
     links::Link,
     run::{closed_by, hear},
     say, shares,
@@ -114,7 +117,7 @@ async fn hear_name(
     job.start(&permit.name().to_string(), link.peer(), None, geometry.chunk_len(), progress);
     say(control, &has_all(geometry)).await?;
     say(control, &Message::Want(Want { ranges: Vec::new(), credit: 1 })).await?;
-    let (mut left, mut deadline) = (u32::MAX, Instant::now() + TRANSFER_PROGRESS_DEADLINE);
+    let (mut left, mut deadline) = (chunks.saturating_add(1), Instant::now() + TRANSFER_PROGRESS_DEADLINE);
     loop {
         let heard = tokio::time::timeout_at(deadline, hear(job, control, stop)).await;
         match heard.map_err(|_| RunError::stalled())?? {
@@ -129,7 +132,7 @@ async fn hear_name(
                 left = word.left;
                 deadline = Instant::now() + TRANSFER_PROGRESS_DEADLINE;
             }
-            Message::Hashing(_) => {}
+            Message::Hashing(word) if word.left <= chunks => {}
             other => return Err(closed_by(other)),
         }
     }
@@ -137,24 +140,27 @@ async fn hear_name(
 
 impl Sessions {
     /// Completes an offer of what this peer has put here before, if it is that; false if it has to be received. What was
-    /// begun of it since, because it was not here for a while, is of no use any longer.
+    /// begun of it since, because it was not here for a while, is of no use any longer. A transfer that is not new may have been
+    /// cut off when this was all that was noted of it; the rest of the note is made good then, and else not: its owner may
+    /// have taken it back since.
     #[expect(clippy::too_many_arguments, reason = "each is a different part of one conversation")]
     pub(super) async fn received_before(
         &self,
         job: &Job,
+        is_new: bool,
         link: &Link,
         control: &mut ControlStream,
         permit: &Permit,
         key: PartialKey,
-        fetchable: bool,
+        receipt: &Arc<Receipt>,
         stop: &CancellationToken,
     ) -> Result<bool, RunError> {
         let peer = link.peer();
+        let fetchable = receipt.fetchable;
         let finished = |path| Finished { path, fetchable, fetch_from: None, eager: false, part: None };
         if let Some(id) = permit.file_id() {
             let Some(path) = self.has_received(peer, id, permit).await? else { return Ok(false) };
-
-            self.clean_up(job).await;
+            self.make_good(job, is_new, receipt, id, &path).await?;
             finish_at_once(job, link, control, permit, id, finished(path)).await?;
         } else {
             let Some(path) = self.receipt(peer, key.stand_in(), permit).await? else { return Ok(false) };
@@ -168,10 +174,27 @@ impl Sessions {
                     ..RunError::new(Failure::Conflict, message)
                 });
             }
-            self.clean_up(job).await;
+            self.make_good(job, is_new, receipt, id, &path).await?;
             be_done(job, control, permit, id, finished(path)).await?;
         }
         Ok(true)
+    }
+
+    async fn make_good(
+        &self,
+        job: &Job,
+        is_new: bool,
+        receipt: &Arc<Receipt>,
+        id: FileId,
+        path: &Path,
+    ) -> Result<(), RunError> {
+        self.clean_up(job).await;
+        if !is_new {
+            let (receipt, published) =
+                (receipt.clone(), Published { path: path.to_owned(), ..Published::default() });
+            blocking(&self.workers, move || receipt.note(id, &published)).await?;
+        }
+        Ok(())
     }
 
     /// Where this peer put this content, if it is there still.
@@ -226,29 +249,56 @@ fn is_named(path: &Path, name: &SafeName) -> bool {
     is == name.as_str() || (1..MAX_NUMBERED).any(|n| is == name.numbered(n).as_str())
 }
 
-/// A note of what a peer put here.
+/// A note of what a peer puts here.
 pub(super) struct Receipt {
-    pub(super) peer: PeerId,
+    store: Store,
+    peer: PeerId,
     /// What stands for the content where the peer offers it before it knows the File ID.
-    pub(super) stand_in: Option<FileId>,
+    stand_in: Option<FileId>,
     /// Whether the peer may fetch it back.
-    pub(super) fetchable: bool,
-    pub(super) created_ms: u64,
+    fetchable: bool,
+    created_ms: u64,
+    /// Where it was said to be, as far as that is in the catalog.
+    noted: Mutex<Option<PathBuf>>,
 }
 
 impl Receipt {
-    /// Notes where it is, so that its being offered again costs nothing, and lets the peer fetch it back.
-    pub(super) fn note(&self, store: &Store, id: FileId, published: &Published) -> Result<(), StoreError> {
-        let (catalog, path) = (store.catalog(), &published.path);
-        catalog.put_receipt(self.peer, id, path)?;
-        if let Some(stand_in) = self.stand_in {
-            catalog.put_receipt(self.peer, stand_in, path)?;
-        }
-        if self.fetchable && published.is_exact() {
-            let existing = catalog.share(id)?;
-            let shared = shares::share_back(existing, id, path.clone(), self.peer, self.created_ms);
-            catalog.put_share(&shared)?;
-        }
-        Ok(())
+    pub(super) fn new(store: Store, peer: PeerId, stand_in: Option<FileId>, fetchable: bool) -> Self {
+        Self { store, peer, stand_in, fetchable, created_ms: now_ms(), noted: Mutex::default() }
     }
+
+    /// Notes where content is about to be that is here as a whole. Whoever comes for it looks whether it really is, so that this is no harm
+    /// where it is not; and if it is, all that was still to be said of it may be lost.
+    pub(super) fn foresee(&self, id: FileId, path: &Path) {
+        let ids: Vec<FileId> = std::iter::once(id).chain(self.stand_in).collect();
+        match self.store.catalog().put_receipts(self.peer, ids, path) {
+            Ok(()) => *self.noted.lock().unwrap_or_else(PoisonError::into_inner) = Some(path.to_owned()),
+            Err(error) => not_noted(path, &error),
+        }
+    }
+
+    /// Notes where it is, so that its being offered again costs nothing, and lets the peer fetch it back.
+    pub(super) fn note(&self, id: FileId, published: &Published) {
+        let path = &published.path;
+        if self.noted.lock().unwrap_or_else(PoisonError::into_inner).as_ref() != Some(path) {
+            self.foresee(id, path);
+        }
+        if self.fetchable
+            && published.is_exact()
+            && let Err(error) = self.share_back(id, path)
+        {
+            not_noted(path, &error);
+        }
+    }
+
+    fn share_back(&self, id: FileId, path: &Path) -> Result<(), StoreError> {
+        let catalog = self.store.catalog();
+        let existing = catalog.share(id)?;
+        catalog.put_share(&shares::share_back(existing, id, path.to_owned(), self.peer, self.created_ms))
+    }
+}
+
+/// The catalog is a cache: without the note the file is there all the same.
+fn not_noted(path: &Path, error: &StoreError) {
+    tracing::warn!(path = %path.display(), %error, "not noted in the catalog");
 }

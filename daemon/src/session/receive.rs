@@ -530,20 +530,18 @@ impl Run<'_> {
     fn publish(&mut self) {
         let partial = self.partial.clone();
         match &mut self.ending {
-            Ending::Publish { name, afterwards } => {
-                let (name, afterwards, bytes) = (name.clone(), afterwards.clone(), self.bytes.clone());
+            Ending::Publish { name, receipt } => {
+                let (name, receipt, bytes) = (name.clone(), receipt.clone(), self.bytes.clone());
                 self.work(move || {
-                    let published = match bytes {
-                        Some(bytes) => partial.publish_bytes(&name, bytes),
-                        None => partial.publish(&name),
-                    };
-                    News::Published(published.inspect(|published| {
-                        let Some(id) = partial.file_id() else { return };
-                        // The catalog is a cache: without the note the file is there all the same.
-                        if let Err(error) = afterwards(id, published) {
-                            tracing::warn!(path = %published.path.display(), %error, "not noted in the catalog");
+                    let id = partial.file_id();
+                    News::Published(match (bytes, id.zip(receipt)) {
+                        (Some(bytes), _) => partial.publish_bytes(&name, bytes),
+                        (None, None) => partial.publish(&name),
+                        (None, Some((id, receipt))) => {
+                            let published = partial.publish_noting(&name, &|path| receipt.foresee(id, path));
+                            published.inspect(|published| receipt.note(id, published))
                         }
-                    }))
+                    })
                 });
             }
             Ending::Stdout(feed) => {

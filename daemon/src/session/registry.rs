@@ -8,8 +8,8 @@ use std::{
 
 use p2p_protocol::{
     Answer, PeerId,
-    control::{Happening, LogEntry, LogRequest, State, Summary, TransferEvent},
-    limits::{ANSWER_LIFE, MAX_INCOMING_PER_PEER, MAX_JOBS},
+    control::{Direction, Happening, LogEntry, LogRequest, State, Summary, TransferEvent},
+    limits::{ANSWER_LIFE, MAX_INCOMING_PER_PEER, MAX_JOBS, MAX_JOBS_PER_PEER, MAX_SERVED_PER_PEER},
     reason::Failure,
     wire::peer::Offer,
 };
@@ -66,6 +66,8 @@ pub(crate) struct Registry {
     made: broadcast::Sender<u64>,
     /// Most unfinished ones.
     places: usize,
+    /// Most of them that one peer has begun.
+    places_of_peer: usize,
     /// How many ended transfers are kept in memory.
     ended: usize,
 }
@@ -73,10 +75,15 @@ pub(crate) struct Registry {
 impl Registry {
     /// Reads the catalog.
     pub(crate) fn load(store: Store) -> Result<Self, RunError> {
-        Self::with_places(store, MAX_JOBS, ENDED_IN_MEMORY)
+        Self::with_places(store, MAX_JOBS, MAX_JOBS_PER_PEER, ENDED_IN_MEMORY)
     }
 
-    fn with_places(store: Store, places: usize, ended: usize) -> Result<Self, RunError> {
+    fn with_places(
+        store: Store,
+        places: usize,
+        places_of_peer: usize,
+        ended: usize,
+    ) -> Result<Self, RunError> {
         let mut jobs = BTreeMap::new();
         for row in store.catalog().jobs()? {
             let parsed =
@@ -106,8 +113,14 @@ impl Registry {
                 ),
             }
         }
-        let registry =
-            Self { store, jobs: Mutex::new(jobs), made: broadcast::Sender::new(1024), places, ended };
+        let registry = Self {
+            store,
+            jobs: Mutex::new(jobs),
+            made: broadcast::Sender::new(1024),
+            places,
+            places_of_peer,
+            ended,
+        };
         registry.prune();
         Ok(registry)
     }
@@ -132,6 +145,18 @@ impl Registry {
                 Failure::Conflict,
                 format!("there are {} unfinished transfers already; cancel some, or wait", self.places),
             ));
+        }
+        if let Some((peer, way)) = spec.begun_by() {
+            let its = |job: &&Arc<Job>| !job.is_over() && job.spec().begun_by() == Some((peer, way));
+            // What it fetches is over when it goes, so that there are only those that run.
+            let most = if way == Direction::Serve { MAX_SERVED_PER_PEER } else { self.places_of_peer };
+            if jobs.values().filter(its).count() >= most {
+                tracing::warn!(%peer, most, "a peer has begun too much that is not done, and is told to wait");
+                return Err(RunError::new(
+                    Failure::Conflict,
+                    format!("{peer} has begun {most} transfers that are not done"),
+                ));
+            }
         }
         // The row is made first, with what little is known, to get a number that is never used again.
         let draft = Job::new(0, spec.clone(), name.clone(), target.clone());
@@ -345,7 +370,7 @@ mod tests {
     fn a_full_queue_is_a_conflict_and_has_room_again_when_something_ends() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::open(Arc::new(System), Workers::Threads, home.path()).unwrap();
-        let registry = Registry::with_places(store, 3, 3).unwrap();
+        let registry = Registry::with_places(store, 3, 3, 3).unwrap();
         let find = |n: u8| {
             let spec = Spec::Receive { peer: PeerId([1; 32]), file_id: FileId([n; 32]) };
             registry.find_or_make(spec, n.to_string(), "peer".into())
@@ -360,12 +385,31 @@ mod tests {
         assert_eq!(find(4).unwrap_err().failure, Failure::Conflict);
     }
 
+    /// Fault 38.
+    #[test]
+    fn one_peer_does_not_take_every_place() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(Arc::new(System), Workers::Threads, home.path()).unwrap();
+        let registry = Registry::with_places(store, 9, 2, 9).unwrap();
+        let [a, b] = [1, 2].map(|n| PeerId([n; 32]));
+        let make = |spec: Spec| registry.find_or_make(spec, "x".into(), "peer".into());
+        let receive = |peer, n: u8| make(Spec::Receive { peer, file_id: FileId([n; 32]) });
+        let first = receive(a, 0).unwrap().0;
+        receive(a, 1).unwrap();
+        make(Spec::Serve { peer: a, file_id: FileId([1; 32]) }).unwrap();
+        assert_eq!(receive(a, 2).unwrap_err().failure, Failure::Conflict);
+        assert!(!receive(a, 0).unwrap().1, "what is there already goes on");
+        receive(b, 2).unwrap();
+        first.fail(&RunError::cancelled());
+        assert!(receive(a, 2).unwrap().1);
+    }
+
     /// What a failed transfer has on the disk could not be removed by `cancel` once nobody knows of it.
     #[test]
     fn what_failed_is_remembered_longest() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::open(Arc::new(System), Workers::Threads, home.path()).unwrap();
-        let registry = Registry::with_places(store, 9, 2).unwrap();
+        let registry = Registry::with_places(store, 9, 9, 2).unwrap();
         let end = |n: u8, error: &RunError| {
             let spec = Spec::Receive { peer: PeerId([1; 32]), file_id: FileId([n; 32]) };
             let (job, _) = registry.find_or_make(spec, n.to_string(), "peer".into()).unwrap();

@@ -445,7 +445,7 @@ impl Sessions {
             });
         }
         let (ending, spooled) = match name {
-            Some(name) => (Ending::Publish { name, afterwards: Arc::new(|_, _| Ok(())) }, None),
+            Some(name) => (Ending::Publish { name, receipt: None }, None),
             None => {
                 let client = self.stdout_clients().get(&job.number()).cloned();
                 let client = client.ok_or_else(RunError::client_gone)?;

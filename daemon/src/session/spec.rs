@@ -112,6 +112,16 @@ impl Spec {
         }
     }
 
+    /// The peer that has begun it, where that is not for the owner of this machine to do, and which way.
+    pub(crate) fn begun_by(&self) -> Option<(PeerId, Direction)> {
+        match self {
+            Self::Receive { peer, .. } | Self::ReceiveUnsealed { peer, .. } | Self::Serve { peer, .. } => {
+                Some((*peer, self.direction()))
+            }
+            Self::Send { .. } | Self::Fetch { .. } => None,
+        }
+    }
+
     /// Whether less is wanted than the whole of a file or folder.
     pub(crate) fn is_choosy(&self) -> bool {
         matches!(self, Self::Fetch { only, range, .. } if !only.is_empty() || range.is_some())

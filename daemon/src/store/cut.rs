@@ -41,14 +41,13 @@ impl Partial {
         Ok(published)
     }
 
-    /// Whether there is anything of the file besides the chunks of these bytes.
+    /// Whether there is anything of the file besides the chunks of these bytes. What lies there unproven, of an end that was not orderly
+    /// and that no record tells of, is not worth a partial that nobody may ever come back to.
     fn has_more_than(&self, bytes: &Range<u64>) -> bool {
         let mut rest = {
             let state = self.state();
             let mut all = state.durable.clone();
-            [&state.pending, &state.syncing, &state.claimed, &state.unchecked]
-                .into_iter()
-                .for_each(|set| all.union(set));
+            [&state.pending, &state.syncing, &state.claimed].into_iter().for_each(|set| all.union(set));
             all
         };
         rest.subtract(&self.layout().geometry().chunks_with(bytes.clone()).collect::<ChunkSet>());

@@ -50,14 +50,14 @@ pub(crate) enum StoreError {
     },
     /// Names in a folder that no receiver takes.
     #[error(
-        "{}: no receiver takes these names, rename what has them or send the rest by itself: {}",
+        "{}: no receiver takes these names: {}; rename what has them, or leave it out with --exclude",
         path.display(),
-        shown(names)
+        some(names)
     )]
     UnsafeNames {
         /// The folder.
         path: PathBuf,
-        /// Some of them, from the folder on.
+        /// They, from the folder on, each with what is wrong with it.
         names: Vec<String>,
     },
     /// Patterns that leave nothing of a folder.

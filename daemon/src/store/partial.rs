@@ -43,6 +43,8 @@ use crate::disk::{is_hole, is_unsupported, read_exact, read_full, write_all};
 
 /// Chunks whose values are read at once.
 const VALUES_AT_ONCE: usize = 1 << 12;
+/// Room for what lies beside the data and grows with it.
+const BESIDE_DATA: u64 = 1 << 16;
 
 /// A partial, with its lock. Dropping it without [`Partial::park`] is as good as a crash.
 #[derive(Debug)]
@@ -325,8 +327,8 @@ impl Partial {
         *self.reserved() = u64::MAX;
     }
 
-    /// Whether the folder is there and has room for what is missing, or for a whole window of it. True also for a
-    /// partial that was removed: its next checkpoint says so.
+    /// Whether the folder is there and has room for what is missing and not reserved yet, or for a whole window of it. True also
+    /// for a partial that was removed: its next checkpoint says so.
     pub(crate) fn has_room(&self) -> bool {
         match self.check_place() {
             Ok(()) => {}
@@ -340,8 +342,20 @@ impl Partial {
             let state = self.state();
             u64::from(state.durable.len()) + u64::from(state.pending.len()) + u64::from(state.syncing.len())
         };
-        let missing = u64::from(self.geometry.chunks()).saturating_sub(stored) * self.geometry.chunk_len();
-        let need = missing.min(self.layout.size()).min(CHECKPOINT_BYTES);
+        let (chunk_len, size) = (self.geometry.chunk_len(), self.layout.size());
+        let missing = u64::from(self.geometry.chunks()).saturating_sub(stored) * chunk_len;
+        let need = match &self.data {
+            _ if missing == 0 => 0,
+            Data::Folder(_) => missing.min(size),
+            // What is reserved has its room already; the log and the values grow all the same.
+            Data::File(file) => {
+                let has = file
+                    .metadata()
+                    .map_or(0, |found| std::os::unix::fs::MetadataExt::blocks(&found).saturating_mul(512));
+                size.saturating_sub(has.max(stored * chunk_len)) + BESIDE_DATA
+            }
+        };
+        let need = need.min(CHECKPOINT_BYTES);
         self.store.disk().free(&self.folder.dir).is_ok_and(|free| free >= need)
     }
 

@@ -132,16 +132,30 @@ impl Partial {
     /// same content, that is the result, else the next numbered name is tried. Chunks that are missing after all
     /// are told as [`StoreError::SyncFailed`], to be fetched again.
     pub(crate) fn publish(&self, name: &PublishName) -> Result<Published, StoreError> {
+        self.publish_noting(name, &|_| ())
+    }
+
+    /// The same, and says beforehand at which path the content is about to be, so that it is found there by whoever looks after a
+    /// crash: between its getting the name and a word of that there is always a moment.
+    pub(crate) fn publish_noting(
+        &self,
+        name: &PublishName,
+        about_to_be_at: &dyn Fn(&Path),
+    ) -> Result<Published, StoreError> {
         let mut journal = self.journal();
         self.check_publishable(&journal, name)?;
         self.check_complete()?;
         if let (Some(shown), Data::Folder(staging)) = (&self.shown, &self.data) {
+            about_to_be_at(&shown.path);
             return self.publish_shown(&mut journal, shown, staging);
         }
         let copies = self.settle()?;
         let published = match name {
-            PublishName::Instead(new) => self.take_the_place_of(new)?,
-            name => self.place(name)?,
+            PublishName::Instead(new) => {
+                about_to_be_at(&self.folder.path.join(new));
+                self.take_the_place_of(new)?
+            }
+            name => self.place(name, about_to_be_at)?,
         };
         let published = Published { copies, ..published };
 
@@ -217,7 +231,7 @@ impl Partial {
         Ok(copies)
     }
 
-    fn place(&self, name: &PublishName) -> Result<Published, StoreError> {
+    fn place(&self, name: &PublishName, about_to_be_at: &dyn Fn(&Path)) -> Result<Published, StoreError> {
         let mut unsynced = false;
         for n in 0..=MOST_NUMBERED {
             let new = name.variant(n);
@@ -226,6 +240,9 @@ impl Partial {
                 let name = new.to_string_lossy().into_owned();
                 Published { path: path.clone(), name, already, ..Published::default() }
             };
+            if self.folder.dir.symlink_metadata(&new).is_err() {
+                about_to_be_at(&path);
+            }
             loop {
                 match self.rename_to(&new) {
                     Ok(()) => {}

@@ -15,7 +15,7 @@ use cap_std::fs::Dir;
 use p2p_protocol::{
     FileId, Manifest,
     limits::{GROUP_LEN, MAX_ENTRIES},
-    manifest::{self, Entry, Node, check_path, stays_inside},
+    manifest::{self, Entry, ManifestError, Node, check_path, stays_inside},
     tree,
 };
 use rustix::fs::{AtFlags, FileType, Stat};
@@ -83,11 +83,12 @@ impl Store {
         let own = looked.map_err(|error| StoreError::io("look at", path)(error.into()))?;
         let mut walk = Walk::new(path, excludes);
         walk.folder(&root.dir, "")?;
-        let Walk { mut raw, mut left_out, unsafe_names, excluded, .. } = walk;
+        let Walk { mut raw, mut left_out, mut unsafe_names, excluded, .. } = walk;
         if raw.is_empty() && unsafe_names.is_empty() && excluded {
             return Err(StoreError::NothingLeft { path: path.to_owned() });
         }
         if !unsafe_names.is_empty() {
+            unsafe_names.sort();
             return Err(StoreError::UnsafeNames { path: path.to_owned(), names: unsafe_names });
         }
         raw.sort_by(|one, other| manifest::order(&one.path, &other.path));
@@ -210,8 +211,8 @@ fn name_of(path: &str) -> &str {
     path.rsplit_once('/').map_or(path, |(_, name)| name)
 }
 
-/// Unsafe names that an error tells.
-const NAMES_TOLD: usize = 5;
+/// Unsafe names that an error knows of.
+const NAMES_KEPT: usize = 10_000;
 
 impl<'a> Walk<'a> {
     fn new(path: &'a Path, excludes: &'a Excludes) -> Self {
@@ -245,9 +246,15 @@ impl<'a> Walk<'a> {
                 self.excluded = true;
                 continue;
             }
-            if !is_text || check_path(&shown).is_err() {
-                if self.unsafe_names.len() < NAMES_TOLD {
-                    self.unsafe_names.push(shown);
+            let wrong = match check_path(&shown) {
+                _ if !is_text => Some("the name is not UTF-8".to_owned()),
+                Err(ManifestError::Name { error, .. }) => Some(error.to_string()),
+                Err(error) => Some(error.to_string()),
+                Ok(()) => None,
+            };
+            if let Some(wrong) = wrong {
+                if self.unsafe_names.len() < NAMES_KEPT {
+                    self.unsafe_names.push(format!("{shown} ({wrong})"));
                 }
                 continue;
             }
@@ -278,7 +285,7 @@ impl<'a> Walk<'a> {
         let name = name_of(path);
         let Some(stat) = self.stat(folder, path)? else { return Ok(()) };
         if self.raw.len() >= MAX_ENTRIES {
-            let error = manifest::ManifestError::TooMany.into();
+            let error = ManifestError::TooMany.into();
             return Err(StoreError::BadTree { path: self.path.to_owned(), error });
         }
         let mut raw = Raw { path: path.to_owned(), stat, target: None };

@@ -136,6 +136,22 @@ mod tests {
     }
 
     #[test]
+    fn an_interval_lasts_for_some_round_trips() {
+        let mut streams = begun(MIB);
+        let rtt = MIN_INTERVAL;
+        streams.on_path(rtt, MIB);
+        streams.on_acked(1);
+        streams.tick(rtt * ROUND_TRIPS - Duration::from_nanos(1));
+        assert_eq!(streams.limit(), 6, "it is not over yet");
+        streams.tick(rtt * ROUND_TRIPS);
+        assert_eq!(streams.limit(), 1, "one byte in it is little");
+        let mut streams = begun(MIB);
+        streams.on_acked(MIB);
+        streams.tick(POOR);
+        assert_eq!(streams.limit(), 6, "just this long is not poor yet");
+    }
+
+    #[test]
     fn an_interval_without_an_arrival_goes_on() {
         let mut streams = begun(MIB);
         for seconds in 1..20 {

@@ -94,3 +94,41 @@ impl ChunkHeader {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(values: usize) -> ChunkHeader {
+        let proof = (0..values).map(|n| Cv([n as u8; CV_LEN])).collect();
+        ChunkHeader { transfer: 4, index: 7, len: 9, encoding: Encoding::Raw, cv: None, proof }
+    }
+
+    #[test]
+    fn a_header_says_how_long_it_is_and_is_read_back() {
+        for values in [0, 1, MAX_PROOF_LEN] {
+            let bytes = header(values).encode();
+            let (prefix, body) = bytes.split_first_chunk::<PREFIX_LEN>().unwrap();
+            assert_eq!(ChunkHeader::body_len(*prefix), Ok(body.len()), "{values}");
+            assert_eq!(ChunkHeader::decode(body), Ok(header(values)));
+            assert!(ChunkHeader::decode(&body[..body.len() - 1]).is_err());
+        }
+        let too_many = header(MAX_PROOF_LEN + 1).encode();
+        assert_eq!(ChunkHeader::decode(&too_many[PREFIX_LEN..]), Err(PeerMisbehaved::MalformedFrame));
+    }
+
+    /// Fault 50.
+    #[test]
+    fn a_header_has_a_longest_length() {
+        let len = |len: usize| ChunkHeader::body_len((len as u16).to_le_bytes());
+        assert_eq!((len(0), len(MAX_CHUNK_HEADER_LEN)), (Ok(0), Ok(MAX_CHUNK_HEADER_LEN)));
+        let one_more = MAX_CHUNK_HEADER_LEN + 1;
+        assert_eq!(len(one_more), Err(PeerMisbehaved::FrameTooLong(one_more as u64)));
+    }
+
+    #[test]
+    fn zeros_do_not_travel() {
+        assert_eq!(header(0).payload_len(), 9);
+        assert_eq!(ChunkHeader { encoding: Encoding::Zeros, ..header(0) }.payload_len(), 0);
+    }
+}

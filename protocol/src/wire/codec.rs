@@ -81,10 +81,12 @@ mod tests {
     #[test]
     fn lengths_are_not_trusted() {
         assert_eq!(body_len([1, 1, 0, 0], 256), Err(PeerMisbehaved::FrameTooLong(257)));
+        assert_eq!((body_len([0, 1, 0, 0], 256), body_len([0; 4], 0)), (Ok(256), Ok(0)));
         assert_eq!(body_len([0xff; 4], 256), Err(PeerMisbehaved::FrameTooLong(u64::from(u32::MAX))));
         let bomb = [&u64::MAX.to_le_bytes()[..], b"abc"].concat();
         assert_eq!(decode::<String>(&bomb), Err(PeerMisbehaved::MalformedFrame));
         assert_eq!(decode::<Vec<[u64; 4]>>(&bomb), Err(PeerMisbehaved::MalformedFrame));
-        assert!(frame(&vec![0u8; 300], 256).is_err());
+        assert!(frame(&[0u8; 32], 32).is_ok());
+        assert_eq!(frame(&[0u8; 32], 31), Err(TooLarge(32)));
     }
 }

@@ -170,6 +170,13 @@ fn trust_outlives_a_restart() {
 }
 
 #[test]
+fn a_machine_does_not_trust_itself() {
+    let daemon = Daemon::start("a");
+    let refused = daemon.cli().json(words!["peers", "trust", daemon.peer(), "--name", "me"]).exits(2);
+    assert!(refused.message().contains("this machine itself"), "{refused}");
+}
+
+#[test]
 fn forgetting_an_unknown_peer_is_not_found() {
     let Pair { a, b: _b } = Pair::new();
     a.cli().json(words!["peers", "forget", "nobody"]).exits(6);

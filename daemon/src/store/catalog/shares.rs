@@ -130,13 +130,15 @@ impl Catalog {
     }
 
     /// Notes where a peer put what; outlives a `Done` that did not reach it.
-    pub(crate) fn put_receipt(&self, peer: PeerId, id: FileId, path: &Path) -> Result<(), StoreError> {
+    pub(crate) fn put_receipts(&self, peer: PeerId, ids: Vec<FileId>, path: &Path) -> Result<(), StoreError> {
         let path = path.to_owned();
         self.ask(move |database| {
             let mut statement = database.connection.prepare_cached(
                 "INSERT OR REPLACE INTO receipts (peer, file_id, path) VALUES (?1, ?2, ?3)",
             )?;
-            statement.execute(params![peer.0, id.0, path.as_os_str().as_bytes()])?;
+            for id in &ids {
+                statement.execute(params![peer.0, id.0, path.as_os_str().as_bytes()])?;
+            }
             Ok(())
         })
     }

@@ -59,7 +59,7 @@ fn what_is_stored_is_there_after_a_restart() {
             catalog.put_setting("limits", value.map(str::to_owned)).unwrap();
             assert_eq!(catalog.setting("limits").unwrap().as_deref(), value);
         }
-        catalog.put_receipt(peer, id, Path::new("/in/x")).unwrap();
+        catalog.put_receipts(peer, vec![id], Path::new("/in/x")).unwrap();
         assert_eq!(catalog.put_hash(stamp, id).unwrap(), []);
         vec![done, JobRow { number: second, ..row(State::Active) }]
     };

@@ -474,6 +474,23 @@ fn reservation_is_only_for_what_is_not_sparse() {
     assert!(partial.reserve(2 * GROUP_LEN).unwrap_err().is_full());
 }
 
+/// Faults 12 and 19.
+#[test]
+fn what_is_reserved_is_no_room_that_is_waited_for() {
+    let bed = Bed::new();
+    let content = five();
+    let partial = bed.open(&content);
+    partial.write(content.chunk(0)).unwrap();
+    bed.disk.set_free(Some(GROUP_LEN));
+    assert!(!partial.has_room(), "four chunks are missing");
+    partial.reserve(3 * GROUP_LEN).unwrap();
+    assert!(!partial.has_room(), "two of them have their room, and two have none");
+    partial.reserve(u64::MAX).unwrap();
+    assert!(partial.has_room());
+    bed.disk.set_free(Some(0));
+    assert!(!partial.has_room(), "not for a record");
+}
+
 /// Fault 19.
 #[test]
 fn a_folder_that_goes_away_is_noticed() {

@@ -57,6 +57,49 @@ fn data_is_synced_before_the_rename_and_folders_after_it() {
     assert_eq!(trace[4..], unlinks);
 }
 
+/// Fault 6.
+#[test]
+fn where_it_is_about_to_be_is_said_before_it_is_there() {
+    let bed = Bed::new();
+    let content = small();
+    let publish = |as_name: PublishName| {
+        let partial = bed.open(&content);
+        content.write_all(&partial);
+        let said = std::cell::RefCell::new(Vec::new());
+        let note = |path: &Path| said.borrow_mut().push((path.to_owned(), path.exists()));
+        (partial.publish_noting(&as_name, &note).unwrap().path, said.into_inner())
+    };
+    std::fs::create_dir_all(bed.inbox()).unwrap();
+    std::fs::write(bed.inbox().join("a.txt"), b"mine").unwrap();
+    let numbered = bed.inbox().join("a (1).txt");
+    assert_eq!(publish(name("a.txt")), (numbered.clone(), vec![(numbered.clone(), false)]));
+    assert_eq!(publish(name("a.txt")), (numbered, Vec::new()), "it was there before");
+    let older = bed.inbox().join("a.txt");
+    assert_eq!(publish(PublishName::Instead("a.txt".into())), (older.clone(), vec![(older, true)]));
+}
+
+#[test]
+fn what_is_left_of_a_file_stays_where_a_record_tells_of_it() {
+    for recorded in [false, true] {
+        let bed = Bed::new();
+        let content = Content::random(4 * GROUP_LEN as usize);
+        let partial = bed.open(&content);
+        partial.write(content.chunk(1)).unwrap();
+        partial.checkpoint().unwrap();
+        partial.write(content.chunk(3)).unwrap();
+        if recorded {
+            partial.checkpoint().unwrap();
+        }
+        // Killed here.
+        drop(partial);
+        let partial = bed.open(&content);
+        assert_eq!(partial.doubtful(), set([1, 3]));
+        assert!(partial.recheck(1, content.expected(1)).unwrap());
+        partial.publish_bytes(&name("x"), GROUP_LEN..2 * GROUP_LEN).unwrap();
+        assert_eq!(bed.partial_file(&content, PART).exists(), recorded);
+    }
+}
+
 /// Fault 23.
 #[test]
 fn nothing_is_replaced() {

@@ -1,7 +1,9 @@
 use std::time::Duration;
 
 use p2p_protocol::{
-    limits::{CONNECTION_WINDOW, FIRST_WINDOW, MAX_BIDI_STREAMS, MAX_UNI_STREAMS, STREAM_WINDOW},
+    limits::{
+        CONNECTION_WINDOW, FIRST_WINDOW, HANDSHAKE_DEADLINE, MAX_BIDI_STREAMS, MAX_UNI_STREAMS, STREAM_WINDOW,
+    },
     reason::{Failure, PeerMisbehaved, close},
 };
 
@@ -283,8 +285,9 @@ async fn a_restarted_peer_is_noticed_at_once() {
     let client = endpoint();
     let dialled = client.connect(address).await.unwrap();
     let accepted = accepted.await.unwrap();
-    // Its tasks end where they are, without a word to anybody.
-    life.shutdown_background();
+    // Its tasks end where they are, and only then what they are of, so that nobody is left to say a word.
+    let ended = tokio::task::spawn_blocking(move || life.shutdown_timeout(HANDSHAKE_DEADLINE));
+    ended.await.unwrap();
     drop((first, accepted));
     let second = loop {
         match bind(&[address], &identity) {

@@ -209,7 +209,8 @@ impl Receiver {
     pub fn handle(&mut self, input: ReceiverInput, now: Now) -> Result<(), PeerMisbehaved> {
         match input {
             ReceiverInput::Message(Message::Hashing(word)) => {
-                if self.pages.is_some() {
+                // It has no more chunks than there are, which counts down to an end.
+                if self.pages.is_some() || word.left > self.geometry.chunks() {
                     return Err(PeerMisbehaved::UnexpectedMessage("Hashing"));
                 }
                 if word.left < self.unhashed {

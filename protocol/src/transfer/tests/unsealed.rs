@@ -145,6 +145,10 @@ fn lists_and_words_come_in_their_order() {
     tell(&mut receiver, page()).unwrap();
     let again = tell(&mut receiver.clone(), Message::Seal(seal_of(&file)));
     assert_eq!(again, Err(PeerMisbehaved::UnexpectedMessage("Seal")));
+    let (_, mut hashing) = unsealed_receiver(9);
+    assert_eq!(tell(&mut hashing, Message::Hashing(Hashing { left: 9 })), Ok(()));
+    let more_than_all = tell(&mut hashing, Message::Hashing(Hashing { left: 10 }));
+    assert_eq!(more_than_all, Err(PeerMisbehaved::UnexpectedMessage("Hashing")));
     let word = tell(&mut receiver, Message::Hashing(Hashing { left: 1 }));
     assert_eq!(word, Err(PeerMisbehaved::UnexpectedMessage("Hashing")));
     let (_, mut sealed) = fresh_receiver(9);
