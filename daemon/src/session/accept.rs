@@ -241,7 +241,7 @@ impl Sessions {
         if job.is_over() || stop.is_cancelled() {
             return say(control, &Message::Refuse(RefuseReason::Busy)).await;
         }
-        job.offered(batch, permit.geometry());
+        job.offered(batch, permit.name().to_string(), permit.geometry());
         let result = self.receive_offer(&job, is_new, link, control, &permit, key, stop).await;
         if let Err(error) = &result {
             self.end_receiving(&job, error).await;

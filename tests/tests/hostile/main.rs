@@ -23,3 +23,4 @@ mod receiver;
 mod steps;
 mod together;
 mod unsealed;
+mod yes;

@@ -19,10 +19,25 @@ impl Job {
         self.lock().batch = batch;
     }
 
-    /// A peer offers it, together with this.
-    pub(crate) fn offered(&self, batch: Option<Batch>, geometry: Geometry) {
-        self.lock().batch = batch;
-        self.measured(geometry);
+    /// A peer offers it under this name, together with this. A yes is to what was shown: what is called otherwise now, or is of another
+    /// size, is another question.
+    pub(crate) fn offered(&self, batch: Option<Batch>, name: String, geometry: Geometry) {
+        let mut state = self.lock();
+        state.batch = batch;
+        if state.name == name && state.progress.total_bytes == geometry.size() {
+            return;
+        }
+        state.name = name;
+        state.progress.total_bytes = geometry.size();
+        state.progress.chunks_total = geometry.chunks();
+        drop(state);
+        self.word.send_if_modified(|word| {
+            let said = *word == Word::Yes;
+            if said {
+                *word = Word::Open;
+            }
+            said
+        });
     }
 
     /// How much it is, before the two sides have agreed. It counts from now on for what comes along with it.
