@@ -319,3 +319,31 @@ fn one_that_fails_spoils_none_of_the_others() {
     assert!(!good[7]);
     assert_eq!(count(&home), 15);
 }
+
+/// As soon as somebody has an answer the power may fail.
+#[test]
+fn an_answer_is_given_when_it_is_synced() {
+    let (_folder, home) = home();
+    let catalog = Catalog::open(&home, Arc::new(System)).unwrap();
+    let how = |database: &mut Database| {
+        database.connection.pragma_query_value(None, "synchronous", |row| row.get::<_, i64>(0))
+    };
+    assert_eq!(catalog.ask(how).unwrap(), 2, "FULL: each transaction of a write-ahead log is synced");
+}
+
+/// What was asked together fails together at the very end: no answer is given before each was asked by itself.
+#[test]
+fn what_cannot_be_committed_was_not_done() {
+    let (_folder, home) = home();
+    let answers = at_once(&home, |database, n| {
+        if n == 7 && !database.connection.is_autocommit() {
+            let nobodys = "CREATE TABLE owner (id INTEGER PRIMARY KEY);
+                CREATE TABLE owned (owner REFERENCES owner DEFERRABLE INITIALLY DEFERRED);
+                PRAGMA defer_foreign_keys = ON; INSERT INTO owned VALUES (1)";
+            database.connection.execute_batch(nobodys)?;
+        }
+        insert(database, n)
+    });
+    assert!(answers.into_iter().all(|answer| !answer.unwrap()), "each was asked by itself");
+    assert_eq!(count(&home), 16);
+}

@@ -299,6 +299,67 @@ fn what_is_there_already_is_copied_and_checked() {
     tree.assert_is_at(&tree.complete(&again).path);
 }
 
+/// What no chunk will carry is on the disk before it is written down that none does.
+///
+/// Fault 2.
+#[test]
+fn what_is_copied_is_synced_before_the_plan_that_leaves_it_out() {
+    let (bed, tree) = (Bed::new(), Tree::new(1));
+    let older = bed.path("older");
+    std::fs::create_dir_all(&older).unwrap();
+    std::fs::write(older.join("two"), &tree.contents[1].1.bytes).unwrap();
+    bed.disk.trace();
+    let _partial = bed.store.open_partial(PartialSpec { alike: vec![older], ..tree.spec(&bed) }).unwrap();
+    let trace = bed.disk.trace();
+    let part = format!("sync all of {}{PART}", tree.manifest.id());
+    let at =
+        |wanted: &str| trace.iter().position(|said| said == wanted).unwrap_or_else(|| panic!("{trace:?}"));
+    assert!(at("write ") < at(&part) && at(&part) < at("write tree") && at("write tree") < at("sync tree"));
+}
+
+/// In another plan the same numbers are other chunks.
+///
+/// Fault 2.
+#[test]
+fn a_log_is_emptied_durably_before_there_is_another_plan() {
+    let (bed, tree) = (Bed::new(), Tree::new(1));
+    let partial = tree.open(&bed);
+    let plan = partial.layout().plan().unwrap().clone();
+    partial.write(tree.chunk(&plan, 0)).unwrap();
+    partial.park().unwrap();
+    drop(partial);
+    std::fs::remove_file(tree.part(&bed).with_extension("tree")).unwrap();
+    bed.disk.trace();
+    let _again = tree.open(&bed);
+    let trace = bed.disk.trace();
+    let at =
+        |wanted: &str| trace.iter().position(|said| said == wanted).unwrap_or_else(|| panic!("{trace:?}"));
+    assert!(at("size log") < at("sync log") && at("sync log") < at("write tree"), "{trace:?}");
+}
+
+/// A daemon that was killed between its rename and the sync of the folder has left a name that the next one finds.
+///
+/// Fault 6.
+#[test]
+fn a_folder_that_is_found_is_durable_before_it_counts() {
+    let (bed, tree) = (Bed::new(), Tree::new(1));
+    let path = tree.complete(&tree.open(&bed)).path;
+    let (id, size) = (tree.manifest.id(), tree.manifest.size());
+    bed.disk.trace();
+    assert!(bed.store.holds(&path, id, size, true, Trust::Cache).unwrap());
+    let syncs: Vec<_> = bed.disk.trace().into_iter().filter(|said| said.starts_with("sync")).collect();
+    assert_eq!(syncs, ["sync all of tree", "sync box/"]);
+    for op in [Op::SyncFileSystem, Op::SyncFolder] {
+        bed.disk.fail(op, Errno::IO, 0, 1);
+        let error = bed.store.holds(&path, id, size, true, Trust::Cache).unwrap_err();
+        assert!(error.to_string().contains("sync"), "{error}");
+    }
+    // What no list of entries names is not of it, whatever it is.
+    rustix::fs::mknodat(rustix::fs::CWD, path.join("pipe"), rustix::fs::FileType::Fifo, 0o600.into(), 0)
+        .unwrap();
+    assert!(!bed.store.holds(&path, id, size, true, Trust::Cache).unwrap());
+}
+
 /// On a file system that folds case one of two names takes the other's place, as it is done here by hand.
 ///
 /// Fault 24.

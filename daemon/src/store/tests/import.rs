@@ -3,7 +3,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use p2p_protocol::{Geometry, limits::PAGE_CHUNKS, tree};
+use p2p_protocol::{Geometry, control::SPOOLED_INPUT, limits::PAGE_CHUNKS, tree};
 
 use super::{faulty::Op, *};
 use crate::store::Excludes;
@@ -311,4 +311,25 @@ fn what_the_cache_says_is_not_believed_of_a_copy_that_is_to_be_mended() {
     let has = |id, trust| bed.store.has_durably(&path, id, 300_000, trust).unwrap();
     assert!(has(right.id, Trust::Cache) && !has(right.id, Trust::Nothing));
     assert!(has(damaged.id, Trust::Nothing));
+}
+
+/// Whatever a catalog says is standard input, nothing else is removed, and that not while a command writes it.
+#[test]
+fn only_standard_input_that_nobody_writes_is_removed() {
+    let bed = Bed::new();
+    let (spool, named) = (bed.store.spool(), format!("{SPOOLED_INPUT}1"));
+    std::fs::create_dir_all(&spool).unwrap();
+    let (outside, inside, other) = (bed.file(&named, b"mine"), spool.join(&named), spool.join("other"));
+    std::fs::write(&other, "no input").unwrap();
+    let writing = std::fs::File::create(&inside).unwrap();
+    crate::store::folder::lock(&writing, &inside).unwrap();
+    bed.store.remove_spooled(&outside).unwrap();
+    bed.store.remove_spooled(&other).unwrap();
+    bed.store.sweep_spooled(&std::collections::HashSet::new()).unwrap();
+    assert!(outside.exists() && inside.exists() && other.exists());
+    drop(writing);
+    bed.store.sweep_spooled(&std::collections::HashSet::from([inside.clone()])).unwrap();
+    assert!(inside.exists(), "it is still to be sent");
+    bed.store.sweep_spooled(&std::collections::HashSet::new()).unwrap();
+    assert!(!inside.exists() && other.exists());
 }

@@ -100,6 +100,24 @@ fn what_is_left_of_a_file_stays_where_a_record_tells_of_it() {
     }
 }
 
+/// Faults 2 and 6.
+#[test]
+fn some_bytes_of_a_file_are_synced_before_the_rename_and_their_name_after_it() {
+    let bed = Bed::new();
+    let content = Content::random(4 * GROUP_LEN as usize);
+    let partial = bed.open(&content);
+    partial.write(content.chunk(1)).unwrap();
+    bed.disk.trace();
+    let range = GROUP_LEN + 7..2 * GROUP_LEN - 1;
+    let path = partial.publish_bytes(&name("x"), range.clone()).unwrap().path;
+    assert_eq!(read(&path), content.bytes[range.start as usize..range.end as usize]);
+    let mut trace = bed.disk.trace();
+    trace.retain(|said| !said.is_empty());
+    let rename = trace.iter().position(|said| said == "rename").unwrap();
+    assert_eq!(trace[rename - 1], "sync cut");
+    assert_eq!(trace[rename + 2..rename + 4], ["sync box/", "sync .p2p/"], "{trace:?}");
+}
+
 /// Fault 23.
 #[test]
 fn nothing_is_replaced() {

@@ -47,6 +47,27 @@ fn what_is_in_the_way_stays_and_is_named() {
     }
 }
 
+/// Its chunks were recorded as durable; the copy has to be that before it stands for them.
+#[test]
+fn a_copy_is_durable_before_it_takes_the_place_of_what_others_have() {
+    let (bed, tree) = (Bed::new(), tree());
+    let partial = open(&bed, &tree);
+    let plan = plan(&partial);
+    partial.write(tree.chunk(&plan, 0)).unwrap();
+    partial.checkpoint().unwrap();
+    let crate::store::data::Data::Folder(staging) = &partial.data else { panic!() };
+    bed.disk.trace();
+    staging.own_all().unwrap();
+    let mut trace = bed.disk.trace();
+    trace.retain(|said| !said.is_empty());
+    let places: Vec<_> = (0..trace.len()).filter(|at| trace[*at] == "replace").collect();
+    assert!(!places.is_empty());
+    for at in places {
+        assert_eq!(trace[at - 1], "sync ", "{trace:?}");
+        assert!(trace[at + 1].ends_with('/'), "{trace:?}");
+    }
+}
+
 #[test]
 fn what_is_in_the_way_and_is_the_very_content_is_what_should_be_there() {
     let (bed, tree) = (Bed::new(), tree());
