@@ -294,6 +294,58 @@ pub(crate) fn is_zero(bytes: &[u8]) -> bool {
     }
 }
 
+/// A disk for tests that notes, in their order, the steps that make something durable.
+#[cfg(test)]
+#[derive(Debug, Default)]
+pub(crate) struct Noting {
+    noted: std::sync::Mutex<Vec<&'static str>>,
+    /// Whether files cannot be synced.
+    pub(crate) fails: std::sync::atomic::AtomicBool,
+}
+
+#[cfg(test)]
+impl Noting {
+    /// What was noted since the last call.
+    pub(crate) fn noted(&self) -> Vec<&'static str> {
+        std::mem::take(&mut self.noted.lock().unwrap())
+    }
+
+    fn note(&self, what: &'static str) {
+        self.noted.lock().unwrap().push(what);
+    }
+}
+
+#[cfg(test)]
+impl Disk for Noting {
+    fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        self.note("written");
+        System.write_at(file, bytes, offset)
+    }
+
+    fn sync_all(&self, file: &File) -> io::Result<()> {
+        self.note("synced");
+        match self.fails.load(std::sync::atomic::Ordering::Relaxed) {
+            true => Err(io::ErrorKind::StorageFull.into()),
+            false => System.sync_all(file),
+        }
+    }
+
+    fn sync_folder(&self, folder: &Dir) -> io::Result<()> {
+        self.note("folder synced");
+        System.sync_folder(folder)
+    }
+
+    fn rename(&self, from: &Dir, name: &OsStr, to: &Dir, new: &OsStr) -> io::Result<()> {
+        self.note("named");
+        System.rename(from, name, to, new)
+    }
+
+    fn link(&self, from: &Dir, name: &OsStr, to: &Dir, new: &OsStr) -> io::Result<()> {
+        self.note("named");
+        System.link(from, name, to, new)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

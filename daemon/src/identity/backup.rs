@@ -223,6 +223,50 @@ mod tests {
         assert_eq!(Identity::load_or_create(&System, &other).unwrap().peer_id(), kept);
     }
 
+    /// Whenever the power fails, there is the whole key under its name, or none: who has half a key has none, and is nobody that
+    /// others know.
+    #[test]
+    fn a_key_is_durable_before_it_has_its_name_and_the_name_before_it_is_used() {
+        let root = tempfile::tempdir().unwrap();
+        let (home, other, file) =
+            (root.path().join("home"), root.path().join("other"), root.path().join("f"));
+        let (disk, words) = (crate::disk::Noting::default(), passphrase("correct horse"));
+        for folder in [&home, &other] {
+            make_folders(&disk, folder, PRIVATE_FOLDER).unwrap();
+        }
+        disk.noted();
+        let in_order = ["written", "synced", "named", "folder synced"];
+        Identity::load_or_create(&disk, &home).unwrap();
+        assert_eq!(disk.noted(), in_order);
+        Identity::rotate(&disk, &home).unwrap();
+        assert_eq!(disk.noted(), in_order);
+        Identity::export(&disk, &home, &file, &words).unwrap();
+        assert_eq!(disk.noted(), ["written", "synced", "folder synced"]);
+        Identity::import(&disk, &other, &file, &words).unwrap();
+        assert_eq!(disk.noted(), in_order);
+        // Half a backup is none.
+        disk.fails.store(true, std::sync::atomic::Ordering::Relaxed);
+        let half = root.path().join("half");
+        let failed = Identity::export(&disk, &home, &half, &words).unwrap_err();
+        assert!(matches!(failed, IdentityError::Io { .. }) && !half.exists(), "{failed}");
+    }
+
+    #[test]
+    fn an_identity_goes_into_no_home_that_others_can_write_to() {
+        let root = tempfile::tempdir().unwrap();
+        let (old, open, file) = (root.path().join("old"), root.path().join("open"), root.path().join("f"));
+        let words = passphrase("correct horse");
+        Identity::load_or_create(&System, &old).unwrap();
+        Identity::export(&System, &old, &file, &words).unwrap();
+        fs::create_dir(&open).unwrap();
+        for mode in [0o770, 0o702] {
+            fs::set_permissions(&open, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+            let refused = Identity::import(&System, &open, &file, &words).unwrap_err();
+            assert!(matches!(refused, IdentityError::HomeExposed { .. }), "{refused}");
+            assert!(!open.join(KEY_FILE).exists());
+        }
+    }
+
     #[test]
     fn a_backup_is_whole_or_nothing() {
         let words = passphrase("correct horse");

@@ -59,15 +59,20 @@ impl Peers {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{sync::Arc, time::Duration};
 
     use p2p_protocol::{
         control::{KeyPolicy, TrustRequest},
         rules::{Acceptance, RulesChange},
+        token::{Binding, Grant, Secret, Token},
     };
 
     use super::*;
-    use crate::{disk::System, workers::Workers};
+    use crate::{
+        disk::System,
+        peers::{Claim, Redeemed},
+        workers::Workers,
+    };
 
     const OLD: PeerId = PeerId([1; 32]);
     const NEW: PeerId = PeerId([2; 32]);
@@ -111,6 +116,32 @@ mod tests {
         assert_eq!((peers.find(&OLD.to_string()), peers.keys_of(&third).len()), (Some(third), 3));
         peers.forget("bob").unwrap();
         assert_eq!((peers.find(&OLD.to_string()), peers.is_trusted(&third)), (None, false));
+        // What was shared with the old keys was forgotten with them.
+        trust(&peers, third, "bob");
+        assert_eq!((peers.keys_of(&third), peers.find(&OLD.to_string())), (vec![third], None));
+    }
+
+    /// Neither who has the old key nor who was forgotten under the new one gets in by it once more.
+    #[test]
+    fn an_invitation_stays_used_when_the_key_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let (peers, own) = (load(&folder), PeerId([9; 32]));
+        let token = Token::new(Grant::Join, own, Secret::new([5; 16]), Vec::new());
+        let rights = Rights { send: true, fetch: false };
+        peers.invite(&token, rights, "alice".into(), 1000, Duration::from_secs(60)).unwrap();
+        let comes = |holder| {
+            let binding = Binding { exporter: [7; 32], holder, giver: own };
+            let (id, proof, name) = (token.id(), token.key().prove(&binding), "bob".to_owned());
+            let claim =
+                Claim { id, proof, binding, name, address: "192.0.2.1:5".parse().unwrap(), now_ms: 1000 };
+            matches!(peers.redeem(&claim).unwrap(), Redeemed::Welcome { .. })
+        };
+        assert!(comes(OLD));
+        assert_eq!(peers.follow(NEW, &[OLD]).unwrap(), [OLD]);
+        assert!(comes(NEW), "it may not have heard the answer");
+        assert!(!comes(OLD) && !peers.is_trusted(&OLD));
+        peers.forget("bob").unwrap();
+        assert!(!comes(NEW) && !peers.is_trusted(&NEW));
     }
 
     #[test]

@@ -195,6 +195,18 @@ fn if_the_disk_says_no_nothing_has_happened() {
     assert!(load(home.path()).unwrap().is_trusted(&B));
 }
 
+#[test]
+fn trust_is_durable_before_it_is_given_or_taken() {
+    let home = tempfile::tempdir().unwrap();
+    let disk = Arc::new(crate::disk::Noting::default());
+    let peers = Peers::load(disk.clone(), Workers::Threads, home.path()).unwrap();
+    let in_order = ["written", "synced", "named", "folder synced"];
+    peers.trust(request(A)).unwrap();
+    assert_eq!(disk.noted(), in_order);
+    peers.forget(&A.to_string()).unwrap();
+    assert_eq!(disk.noted(), in_order);
+}
+
 /// Fault 76.
 #[test]
 fn a_damaged_file_trusts_nobody() {
