@@ -281,8 +281,10 @@ mod tests {
         let home = deep(&temp);
         let folders = [runtime.path().join("p2p-7")];
         fs::create_dir(&folders[0]).unwrap();
-        fs::set_permissions(&folders[0], fs::Permissions::from_mode(0o777)).unwrap();
-        assert!(matches!(ControlSocket::bind_in(&home, &folders), Err(SocketError::Runtime { .. })));
+        for mode in [0o770, 0o702, 0o777] {
+            fs::set_permissions(&folders[0], fs::Permissions::from_mode(mode)).unwrap();
+            assert!(matches!(ControlSocket::bind_in(&home, &folders), Err(SocketError::Runtime { .. })));
+        }
         fs::remove_dir(&folders[0]).unwrap();
         symlink(temp.path(), &folders[0]).unwrap();
         assert!(matches!(ControlSocket::bind_in(&home, &folders), Err(SocketError::Runtime { .. })));

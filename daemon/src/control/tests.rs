@@ -181,11 +181,15 @@ async fn garbage_ends_its_own_connection_only() {
 #[tokio::test]
 async fn another_version_is_told_ours() {
     let server = Server::start(patient(), say_ok);
-    let mut stream = server.connect().await;
-    let theirs = Preamble { version: Preamble::ours().version + 1 };
-    stream.write_all(&theirs.encode()).await.unwrap();
-    assert_eq!(preamble(&mut stream).await, Preamble::ours());
-    assert!(is_closed(&mut stream).await);
+    let ours = Preamble::ours();
+    for version in [ours.version + 1, ours.version - 1] {
+        let mut stream = server.connect().await;
+        stream.write_all(&Preamble { version }.encode()).await.unwrap();
+        assert_eq!(preamble(&mut stream).await, ours);
+        // What it asks all the same is not heard.
+        let _ = stream.write_all(&codec::frame(&Request::List, MAX_CONTROL_FRAME_LEN).unwrap()).await;
+        assert!(is_closed(&mut stream).await, "{version}");
+    }
 }
 
 /// Fault 78.
