@@ -225,3 +225,30 @@ impl Sessions {
         Ok(Arc::new(manifest))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use p2p_protocol::{
+        FileId,
+        manifest::{Entry, Node},
+    };
+
+    use super::*;
+
+    #[test]
+    fn values_are_said_of_so_much_and_of_long_files_alone() {
+        let whole = MAX_VALUES_ASKED * GROUP_LEN;
+        let entry = |(path, size): (&str, u64)| {
+            let node = Node::File { size, file_id: FileId([1; 32]), executable: false };
+            Entry { path: path.to_owned(), modified_ns: None, node }
+        };
+        let entries = [("a", whole), ("b", GROUP_LEN), ("c", GROUP_LEN + 1), ("d", whole + 1)].map(entry);
+        let manifest = Manifest::new(entries.into()).unwrap();
+        let asked = |start, count| entries_with_values(&manifest, &[ChunkRange { start, count }]);
+        assert_eq!((asked(0, 1).unwrap(), asked(2, 1).unwrap()), (vec![0], vec![2]));
+        assert_eq!(asked(1, 1).unwrap_err(), PeerMisbehaved::NoSuchPage(1));
+        assert_eq!(asked(3, 1).unwrap_err(), PeerMisbehaved::TooManyPages);
+        assert_eq!(asked(2, 2).unwrap_err(), PeerMisbehaved::TooManyPages);
+        assert!(matches!(asked(3, 2), Err(PeerMisbehaved::Ranges(_))));
+    }
+}

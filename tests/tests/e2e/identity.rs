@@ -55,6 +55,17 @@ fn send(from: &Daemon, to: &str, name: &str) -> i32 {
 }
 
 #[test]
+fn a_new_key_is_no_way_out_of_a_quota() {
+    let Pair { a, b } = Pair::new();
+    b.cli().run(words!["peers", "rule", a.peer(), "--quota", "1500"]).success();
+    assert_eq!(send(&a, b.address(), "first.bin"), 0);
+    let a = rotate(a);
+    let second = a.new_file("second.bin", 8, 1000);
+    a.cli().json(words!["send", second, "--to", b.address()]).exits(5);
+    assert_eq!(b.received().len(), 1);
+}
+
+#[test]
 fn peers_follow_a_key_that_the_old_one_has_signed() {
     let Pair { a, b } = Pair::new();
     let old = a.peer().to_owned();

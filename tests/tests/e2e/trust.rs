@@ -99,6 +99,20 @@ fn a_trusted_peer_is_not_another_one() {
     assert!(c.received().is_empty(), "{:?}", c.received());
 }
 
+/// Fault 73.
+#[test]
+fn a_connection_to_one_peer_does_not_serve_for_the_name_of_another() {
+    let Pair { a, b } = Pair::new();
+    let c = Daemon::start("c");
+    a.cli().run(words!["peers", "trust", c.peer(), "--name", "carol", "--address", c.address()]).success();
+    a.cli().json(words!["send", a.new_file("f.bin", 1, 1000), "--to", b.address()]).success();
+    assert_eq!(a.status()["connections"], 1);
+    // The name is that of c, and the key that of b, to which a connection is open.
+    let other = a.new_file("g.bin", 2, 1000);
+    a.cli().json(words!["send", other, "--to", "carol", "--peer", b.peer()]).exits(5);
+    assert_eq!((b.received().len(), c.received().len()), (1, 0));
+}
+
 #[test]
 fn a_peer_is_reached_by_its_name_and_id() {
     let Pair { a, b } = Pair::new();
@@ -158,6 +172,24 @@ fn trust_that_is_withdrawn_ends_a_transfer() {
     assert!(b.received().is_empty());
     assert_ne!(b.standing_of(a.peer()).as_deref(), Some("trusted"));
     a.cli().json(words!["send", file, "--to", b.address()]).exits(5);
+}
+
+/// Fault 74.
+#[test]
+fn a_right_that_is_withdrawn_ends_what_rests_on_it() {
+    let (Pair { a, b }, relay) = Pair::with_relay();
+    relay.set_rate(4 * MIB);
+    let file = b.new_file("big.bin", 1, 200 * MIB);
+    let id = b.cli().run(words!["share", file]).success().text();
+    let back = a.file("back.bin");
+    let mut fetching = a.cli().start_json(words!["fetch", id, "--from", relay.address(), "-o", back]);
+    fetching.wait_for_verified(MIB);
+    b.cli().run(words!["peers", "trust", a.peer(), "--allow", "send"]).success();
+    // At this rate the transfer itself would take much longer.
+    let ended = fetching.finish_within(Duration::from_secs(20));
+    assert_ne!(ended.code, Some(0), "{ended}");
+    assert!(!back.exists());
+    a.cli().json(words!["send", a.new_file("f.bin", 2, 1000), "--to", b.address()]).success();
 }
 
 #[test]

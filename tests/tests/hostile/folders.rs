@@ -102,6 +102,21 @@ async fn thrown_out(mut scene: Scene, mut conversation: Conversation, fault: Pee
     scene.check(&["peer misbehaved", &fault.to_string()]);
 }
 
+/// What was said of a folder before says nothing of one that is offered as larger.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_size_that_is_not_that_of_a_list_that_is_known_already_is_refused() {
+    let (scene, folder) = (Scene::new(), folder());
+    let mut begun = offered(&scene, folder.offer()).await;
+    begun.say(Message::Manifest(folder.manifest.encode())).await;
+    until_wanted(&mut begun).await;
+    begun.connection().send_stream(&folder.stream(begun.id(), 0, |_, _| {})).await;
+    begun.expect_that("Verified", |message| matches!(message, Message::Verified(_)).then_some(())).await;
+    let size = folder.manifest.size() + 1;
+    let mut conversation = offered(&scene, Offer { size, ..folder.offer() }).await;
+    conversation.say(Message::Manifest(folder.manifest.encode())).await;
+    thrown_out(scene, conversation, PeerMisbehaved::FalseManifest).await;
+}
+
 /// Faults 43, 53 and 57.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_of_entries_that_lies_is_refused() {

@@ -48,6 +48,18 @@ async fn impossible_sizes_are_refused() {
     scene.check(&["peer misbehaved"]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_on_its_way_counts_for_the_quota() {
+    let mut scene = Scene::new();
+    let (peer, quota) = (scene.hostile.peer_id(), (3 * CHUNK).to_string());
+    scene.victim.cli().run(words!["peers", "rule", peer, "--quota", quota]).success();
+    let mut first = scene.hostile.dial(scene.victim.address()).await.open().await;
+    first.offer(&content()).await;
+    let second = Content::random("second.bin", 2, 2 * CHUNK);
+    refused(&scene, second.offer(), RefuseReason::Quota { left: CHUNK }).await;
+    scene.check(&[]);
+}
+
 /// Faults 52, 53, 54, 55 and 57.
 #[tokio::test(flavor = "multi_thread")]
 async fn unsafe_names_are_refused() {
