@@ -360,6 +360,25 @@ mod tests {
         }
     }
 
+    /// Fault 56.
+    #[test]
+    fn what_links_lead_to_is_not_removed_with_them() {
+        let temp = tempfile::tempdir().unwrap();
+        let at = |inside: &str| temp.path().join(inside);
+        std::fs::create_dir_all(at("all/inner")).unwrap();
+        std::fs::create_dir(at("elsewhere")).unwrap();
+        std::fs::write(at("elsewhere/precious"), "precious").unwrap();
+        for link in ["all/link", "all/inner/link", "alone"] {
+            std::os::unix::fs::symlink(at("elsewhere"), at(link)).unwrap();
+        }
+        let folder = open_folder(temp.path()).unwrap();
+        for name in ["all", "alone"] {
+            remove_all(&System, &folder, OsStr::new(name)).unwrap();
+            assert!(at(name).symlink_metadata().is_err(), "{name}");
+        }
+        assert_eq!(std::fs::read(at("elsewhere/precious")).unwrap(), b"precious");
+    }
+
     #[test]
     fn holes_are_found() {
         let file = tempfile::tempfile().unwrap();

@@ -220,6 +220,29 @@ mod tests {
     }
 
     #[test]
+    fn so_many_tickets_hold_at_a_time_and_no_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let catalog = open(&folder);
+        // All but one, at once.
+        let others = "WITH RECURSIVE n(n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM n WHERE n < ?1)
+            INSERT INTO tickets (claim, key, file_id, created_ms, expires_ms)
+            SELECT randomblob(16), '', randomblob(32), 0, ?2 FROM n";
+        let fill = move |database: &mut crate::store::catalog::Database| {
+            database.connection.execute(others, params![MAX_TICKETS as i64, NOW.cast_signed() + 10])
+        };
+        assert_eq!(catalog.ask(fill).unwrap(), MAX_TICKETS - 1);
+        make(&catalog, 5, None, None);
+        let secret = Secret::new([6; 16]);
+        let one_more = |created_ms| {
+            let ticket =
+                TicketInfo { number: 0, file_id: FILE, uses: None, used: 0, created_ms, expires_ms: None };
+            catalog.put_ticket(secret.id(), &secret.key(Grant::Fetch(FILE)), ticket).unwrap()
+        };
+        assert_eq!(one_more(NOW), None);
+        assert!(one_more(NOW + 10).is_some(), "those that have expired make room");
+    }
+
+    #[test]
     fn time_guesses_and_the_share_s_end_end_it() {
         let folder = tempfile::tempdir().unwrap();
         let catalog = open(&folder);

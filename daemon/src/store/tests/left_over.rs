@@ -66,6 +66,41 @@ fn what_is_not_in_the_new_folder_is_kept_beside_it() {
 }
 
 #[test]
+fn what_is_kept_is_synced_to_its_last_folder() {
+    let (bed, tree) = (Bed::new(), Tree::new(1));
+    older(&bed);
+    let partial = tree.open(&bed);
+    tree.write_all(&partial);
+    bed.disk.trace();
+    partial.publish(&instead()).unwrap();
+    let trace = bed.disk.trace();
+    for folder in ["sync tree (left over)/", "sync a/", "sync deep/", "sync er/"] {
+        assert!(trace.iter().any(|said| said == folder), "{folder}: {trace:?}");
+    }
+}
+
+/// Whoever works in a folder goes on working in it while another takes its place.
+#[test]
+fn what_comes_to_a_folder_while_it_is_replaced_is_kept_too() {
+    /// Puts something into the older copy as soon as it has lost its name.
+    fn late(disk: Arc<FaultyDisk>, replaced: PathBuf) {
+        disk.clone().at_next(Op::SyncFolder, move || match replaced.join("mine").exists() {
+            true => fs::write(replaced.join("late"), "late").unwrap(),
+            false => late(disk.clone(), replaced.clone()),
+        });
+    }
+    let (bed, tree) = (Bed::new(), Tree::new(1));
+    let copy = older(&bed);
+    let partial = tree.open(&bed);
+    tree.write_all(&partial);
+    late(bed.disk.clone(), tree.part(&bed));
+    let kept = partial.publish(&instead()).unwrap().left_over.unwrap();
+    assert_eq!(read(&kept.join("late")), b"late");
+    assert!(has_all(&kept));
+    tree.assert_is_at(&copy);
+}
+
+#[test]
 fn whatever_fails_while_it_is_kept_nothing_of_it_is_lost() {
     for op in [Op::Link, Op::Rename, Op::Replace, Op::SyncFolder] {
         for n in 0..24 {

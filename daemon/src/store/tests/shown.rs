@@ -126,6 +126,22 @@ fn a_file_appears_when_it_is_whole_and_synced() {
     assert!(bed.leftovers().is_empty(), "{:?}", bed.leftovers());
 }
 
+/// A folder that nothing says anything of after a crash would be nobody's.
+///
+/// Fault 2.
+#[test]
+fn what_says_where_a_folder_appears_is_durable_before_it_does() {
+    let (bed, tree) = (Bed::new(), tree());
+    bed.disk.trace();
+    let _partial = open(&bed, &tree);
+    let trace = bed.disk.trace();
+    let at = |wanted: &str| trace.iter().position(|said| said == wanted).unwrap();
+    let between = &trace[at("write into")..at("rename")];
+    for synced in ["sync into", "sync .p2p/"] {
+        assert!(between.iter().any(|said| said == synced), "{synced}: {trace:?}");
+    }
+}
+
 #[test]
 fn the_same_folder_goes_on_being_filled_and_nothing_is_moved_twice() {
     for stop in 0..=5 {
