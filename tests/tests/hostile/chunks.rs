@@ -1,7 +1,7 @@
 //! A provider whose chunks are not what they should be.
 
 use p2p_protocol::{
-    limits::{MAX_CHUNK_FAILURES, MAX_UNASKED_CHUNKS},
+    limits::{MAX_BIDI_STREAMS, MAX_CHUNK_FAILURES, MAX_UNASKED_CHUNKS},
     reason::{ChunkFailure, PeerMisbehaved},
     wire::{
         chunk::{ChunkHeader, Encoding},
@@ -228,7 +228,8 @@ async fn too_many_chunks_that_nobody_asked_for_end_the_connection() {
 async fn chunks_for_no_conversation_end_the_connection() {
     let (mut scene, content) = (Scene::new(), content());
     let connection = scene.hostile.dial(scene.victim.address()).await;
-    for n in 0..MAX_UNASKED_CHUNKS * 4 {
+    // As many as there may be conversations could have come before these.
+    for n in 0..MAX_BIDI_STREAMS + MAX_UNASKED_CHUNKS * 2 {
         connection.send_stream(&content.chunk_stream(4 * u64::from(n), 0)).await;
     }
     let fault = PeerMisbehaved::UnaskedChunks;
