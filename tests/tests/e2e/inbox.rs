@@ -28,8 +28,8 @@ fn wait_for_offer(sending: &mut Running, receiver: &Daemon) -> String {
 #[test]
 fn an_offer_waits_until_its_owner_says_yes() {
     let Pair { a, b } = asking();
-    // One whose chunk goes along, one that is known, and one that is hashed while it is sent.
-    for (name, len) in [("small", 1000), ("known", 3 * MIB), ("large", 20 * MIB)] {
+    // One of which there is nothing to move, one whose chunk goes along, one that is known, and one that is hashed while it is sent.
+    for (name, len) in [("empty", 0), ("small", 1000), ("known", 3 * MIB), ("large", 20 * MIB)] {
         let file = a.new_file(name, len, len);
         let mut sending = a.cli().start_json(words!["send", file, "--to", b.address(), "--peer", b.peer()]);
         let number = wait_for_offer(&mut sending, &b);
