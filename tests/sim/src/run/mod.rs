@@ -517,8 +517,8 @@ impl Run {
     }
 
     /// Where all that was to come has come, nothing is left of its coming. What was cancelled may be, at a peer that was not
-    /// there to hear of it, and so may the beginning of a content that its source has not any more, and what there is of a file of
-    /// which a part was fetched.
+    /// there to hear of it, and so may the beginning of a content that its source has not any more, what there is of a file of
+    /// which a part was fetched, and an older copy whose place was taken in the moment in which the host died.
     fn look_for_leftovers(&mut self) {
         for host in 0..self.plan.hosts {
             let mut coming = self.transfers.iter().filter(|transfer| transfer.wish.to == host);
@@ -526,7 +526,7 @@ impl Run {
                 matches!(transfer.state, State::Done)
                     && !transfer.cancelled
                     && transfer.versions.len() == 1
-                    && transfer.wish.aim != Aim::Part
+                    && transfer.wish.aim == Aim::All
             };
             let left = oracle::leftovers(self.world.hosts[host].disk.root());
             if coming.all(whole) && !left.is_empty() {
