@@ -560,3 +560,15 @@ fn the_command_line_is_well_formed() {
     let send = command.find_subcommand_mut("send").unwrap();
     insta::assert_snapshot!("help_send", send.render_help().to_string());
 }
+
+#[test]
+fn what_clap_says_is_one_line_with_all_that_it_names() {
+    let said = |words: &[&str]| {
+        let typed = Typed::command().try_get_matches_from(words);
+        crate::first_words(&typed.unwrap_err().to_string())
+    };
+    let missing = said(&["p2p", "send"]);
+    assert!(missing.contains("--to <TARGET>, <PATH>..."), "{missing}");
+    let unknown = said(&["p2p", "send", "a", "--to", "b", "--nonsense"]);
+    assert_eq!(unknown, "unexpected argument '--nonsense' found");
+}

@@ -361,6 +361,13 @@ mod tests {
             assert!(error.to_string().contains("chmod 600"), "{error}");
         }
         set_mode(&key, 0o600);
+        // Nor one that nobody may ever write to: it is not waited for.
+        let aside = home.path().join("aside");
+        fs::rename(&key, &aside).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, &key, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let error = Identity::load_or_create(&System, home.path()).unwrap_err();
+        assert!(error.to_string().contains("not a regular file"), "{error}");
+        fs::rename(&aside, &key).unwrap();
         set_mode(home.path(), 0o770);
         let error = Identity::load_or_create(&System, home.path()).unwrap_err();
         assert!(error.to_string().contains("chmod 700"), "{error}");

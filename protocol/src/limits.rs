@@ -321,6 +321,7 @@ mod tests {
         assert_eq!((CONNECTION_WINDOW, SEND_WINDOW, NARROW_WINDOW), (32 * MIB, 32 * MIB, 4 * MIB));
         assert_eq!((FIRST_WINDOW, STREAM_WINDOW, WINDOW_BUDGET), (327_680, 4_259_840, 512 * MIB));
         assert_eq!((SOCKET_BUFFER as u64, MAX_JOBS, PIECE_LEN), (4 * MIB, 16_384, 65_536));
+        assert_eq!((MAX_JOBS_PER_PEER, MAX_SERVED_PER_PEER), (2048, 256));
         assert_eq!((CHECKPOINT_BYTES, RESERVE_AHEAD), (64 * MIB, 256 * MIB));
     }
 }

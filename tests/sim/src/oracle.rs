@@ -80,6 +80,11 @@ pub fn leftovers(root: &Path) -> Vec<String> {
     names
 }
 
+/// The data, among the partials, of what is fetched.
+pub fn partial_of(id: FileId) -> String {
+    format!("{id}.part")
+}
+
 /// What is in a folder; nothing where there is none.
 fn names(folder: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };

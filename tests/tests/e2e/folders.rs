@@ -186,9 +186,11 @@ fn names_that_no_receiver_takes_are_named_before_anything_moves() {
     let Pair { a, b } = Pair::new();
     let root = a.file("odd");
     write(&root.join("fine"), b"x");
-    write(&root.join("sub/a:b"), b"x");
+    (0..8).for_each(|n| write(&root.join(format!("sub/a:b{n}")), b"x"));
     let refused = a.cli().json(words!["send", root, "--to", b.address()]).exits(2);
-    assert!(refused.message().contains("sub/a:b"), "{refused}");
+    let said = refused.message();
+    assert!(said.contains("sub/a:b0 (the name holds the character ':')"), "{refused}");
+    assert!(said.contains("and 3 more") && said.contains("--exclude"), "{refused}");
     assert!(b.received().is_empty());
 }
 

@@ -39,7 +39,8 @@ fn an_exported_identity_is_the_same_machine_elsewhere() {
 /// Gives a daemon that does not run a new key, and starts it at the same address.
 fn rotate(mut daemon: Daemon) -> Daemon {
     let (address, before) = (daemon.address().to_owned(), daemon.peer().to_owned());
-    daemon.cli().run(words!["id", "rotate"]).exits(9);
+    let refused = daemon.cli().json(words!["id", "rotate"]).exits(9);
+    assert!(refused.to_string().contains("end it first"), "{refused}");
     daemon.sigterm();
     let rotated = daemon.cli().run(words!["id", "rotate"]).success().text();
     assert_ne!(rotated, before);

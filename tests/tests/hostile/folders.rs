@@ -96,6 +96,14 @@ async fn until_wanted(conversation: &mut Conversation) {
     conversation.expect_that("Want", wants).await;
 }
 
+/// A conversation by which the victim wants this folder.
+async fn wanted(scene: &Scene, folder: &Folder) -> Conversation {
+    let mut conversation = offered(scene, folder.offer()).await;
+    conversation.say(Message::Manifest(folder.manifest.encode())).await;
+    until_wanted(&mut conversation).await;
+    conversation
+}
+
 async fn thrown_out(mut scene: Scene, mut conversation: Conversation, fault: PeerMisbehaved) {
     assert_eq!(conversation.expect_closed().await, Ended::misbehaved(&fault));
     assert!(scene.victim.received().is_empty());
@@ -106,9 +114,7 @@ async fn thrown_out(mut scene: Scene, mut conversation: Conversation, fault: Pee
 #[tokio::test(flavor = "multi_thread")]
 async fn a_size_that_is_not_that_of_a_list_that_is_known_already_is_refused() {
     let (scene, folder) = (Scene::new(), folder());
-    let mut begun = offered(&scene, folder.offer()).await;
-    begun.say(Message::Manifest(folder.manifest.encode())).await;
-    until_wanted(&mut begun).await;
+    let mut begun = wanted(&scene, &folder).await;
     begun.connection().send_stream(&folder.stream(begun.id(), 0, |_, _| {})).await;
     begun.expect_that("Verified", |message| matches!(message, Message::Verified(_)).then_some(())).await;
     let size = folder.manifest.size() + 1;
@@ -176,9 +182,7 @@ async fn a_list_longer_than_any_is_refused_before_it_is_read() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_piece_whose_proof_is_forged_is_refused() {
     let (scene, honest) = (Scene::new(), folder());
-    let mut conversation = offered(&scene, honest.offer()).await;
-    conversation.say(Message::Manifest(honest.manifest.encode())).await;
-    until_wanted(&mut conversation).await;
+    let conversation = wanted(&scene, &honest).await;
     let forged = honest.stream(conversation.id(), 1, |header, _| header.proof[0].0[0] ^= 1);
     conversation.connection().send_stream(&forged).await;
     thrown_out(scene, conversation, PeerMisbehaved::ForgedList(TreeError::Mismatch)).await;
@@ -188,9 +192,7 @@ async fn a_piece_whose_proof_is_forged_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn bytes_of_a_folder_that_are_wrong_are_asked_for_again() {
     let (mut scene, honest) = (Scene::new(), folder());
-    let mut conversation = offered(&scene, honest.offer()).await;
-    conversation.say(Message::Manifest(honest.manifest.encode())).await;
-    until_wanted(&mut conversation).await;
+    let mut conversation = wanted(&scene, &honest).await;
     for chunk in 0..4 {
         let wrong = honest.stream(conversation.id(), chunk, |_, bytes| bytes[0] ^= 1);
         conversation.connection().send_stream(&wrong).await;

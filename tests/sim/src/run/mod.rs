@@ -517,18 +517,20 @@ impl Run {
     }
 
     /// Where all that was to come has come, nothing is left of its coming. What was cancelled may be, at a peer that was not
-    /// there to hear of it, and so may the beginning of a content that its source has not any more, what there is of a file of
-    /// which a part was fetched, and an older copy whose place was taken in the moment in which the host died.
+    /// there to hear of it, and so may the beginning of a content that its source has not any more. Of what a part was fetched of, and of
+    /// what took the place of an older copy in the moment in which the host died, the partial itself may stay.
     fn look_for_leftovers(&mut self) {
         for host in 0..self.plan.hosts {
             let mut coming = self.transfers.iter().filter(|transfer| transfer.wish.to == host);
             let whole = |transfer: &Transfer| {
-                matches!(transfer.state, State::Done)
-                    && !transfer.cancelled
-                    && transfer.versions.len() == 1
-                    && transfer.wish.aim == Aim::All
+                matches!(transfer.state, State::Done) && !transfer.cancelled && transfer.versions.len() == 1
             };
-            let left = oracle::leftovers(self.world.hosts[host].disk.root());
+            let excused: Vec<String> = (coming.clone())
+                .filter(|transfer| transfer.wish.aim != Aim::All)
+                .map(|transfer| oracle::partial_of(transfer.wish.told(&transfer.versions[0])))
+                .collect();
+            let mut left = oracle::leftovers(self.world.hosts[host].disk.root());
+            left.retain(|name| !excused.contains(name));
             if coming.all(whole) && !left.is_empty() {
                 self.problem(&format!("host{host}: left behind: {left:?}"));
             }
