@@ -43,6 +43,7 @@ mod shares;
 mod spec;
 mod stdout;
 mod tickets;
+mod tries;
 mod waits;
 
 use std::{

@@ -5,16 +5,12 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, PoisonError},
     task::{Context, Waker},
-    time::Duration,
 };
 
 use p2p_protocol::{
     FileId, Geometry, PeerId, ResumeKey, SafeName,
     control::{Output, State, WaitReason},
-    limits::{
-        AWAY_RETRY_MAX, HASH_FIRST_LEN, MAX_DELIVERED, MAX_EARLY_LEN, MAX_FRAME_LEN, MAX_FRUITLESS_TRIES,
-        MAX_MANIFEST_LEN, RETRY_MAX, RETRY_MIN,
-    },
+    limits::{HASH_FIRST_LEN, MAX_DELIVERED, MAX_EARLY_LEN, MAX_FRAME_LEN, MAX_MANIFEST_LEN},
     reason::{AbortReason, Failure, PeerMisbehaved},
     wire::peer::{Accept, Fetch, Kind, Message, Offer, OfferTogether, PauseReason},
 };
@@ -38,6 +34,7 @@ use super::{
     spec::Spec,
     stdout::StdoutFeed,
     tickets::{asking, fetchable_again},
+    tries::{SoFar, Tries},
     while_wanted,
 };
 use crate::{
@@ -77,8 +74,7 @@ impl Sessions {
         let stop = job.supersede(&self.shutdown);
         let _running = job.running.lock().await;
         let mut source = None;
-        let mut attempt: u32 = 1;
-        let mut fruitless: u32 = 0;
+        let mut tries = Tries::default();
         while !job.is_over() {
             self.hold(job, &stop).await;
             let before = job.verified_bytes();
@@ -98,22 +94,16 @@ impl Sessions {
                 tracing::debug!(transfer = job.number(), error = %error.message, "an old connection was dead");
                 continue;
             }
-            fruitless = if job.verified_bytes() > before { 1 } else { fruitless + 1 };
-            let is_away = error.passing && error.failure == Failure::Unreachable && !error.met;
-            let (patience, longest) = if is_away && self.is_known(job) {
-                (u32::MAX, AWAY_RETRY_MAX)
-            } else if job.has_started() || error.met || error.failure == Failure::Conflict {
-                (MAX_FRUITLESS_TRIES, RETRY_MAX)
-            } else {
-                (1, RETRY_MAX)
+            let so_far = SoFar {
+                is_known: self.is_known(job),
+                has_started: job.has_started(),
+                got_on: job.verified_bytes() > before,
             };
-            if !error.passing || fruitless >= patience {
+            let Some(pause) = tries.after(&error, so_far) else {
                 job.fail(&error);
                 break;
-            }
-            attempt += 1;
-            let pause = pause_before(fruitless, longest);
-            job.retrying(attempt, pause, &error.message);
+            };
+            job.retrying(tries.attempt(), pause, &error.message);
             self.registry.save(job);
             let cancelled = job.cancelled();
             tokio::select! {
@@ -569,13 +559,6 @@ pub(super) async fn hear(
     stop: &CancellationToken,
 ) -> Result<Message, RunError> {
     while_wanted(job, stop, control.receiver.recv(MAX_FRAME_LEN)).await??.ok_or_else(closed_early)
-}
-
-/// The pause before the next try: doubled each time, and cut by a random part so that peers that lost each
-/// other at the same moment do not come back in step.
-fn pause_before(fruitless: u32, longest: Duration) -> Duration {
-    let longest = RETRY_MIN.saturating_mul(1 << fruitless.saturating_sub(1).min(16)).min(longest);
-    longest.mul_f64(rand::random_range(0.5..=1.0))
 }
 
 #[cfg(unix)]

@@ -300,3 +300,74 @@ impl AppendError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+    use crate::disk::System;
+
+    fn header(of: u8) -> Header {
+        let geometry = Geometry::new(5 << 18, 18).unwrap();
+        Header { file_id: FileId([of; 32]), geometry, data: (1, of.into()) }
+    }
+
+    /// A log with two records.
+    fn written() -> File {
+        let file = tempfile::tempfile().unwrap();
+        let mut log = Log::reset(&System, file.try_clone().unwrap(), &header(1)).unwrap();
+        for chunk in [0, 3] {
+            log.append(&System, &Record::Durable([chunk].into_iter().collect())).unwrap();
+        }
+        file
+    }
+
+    fn len(file: &File) -> u64 {
+        file.metadata().unwrap().len()
+    }
+
+    #[test]
+    fn the_longest_record_is_read_and_nothing_that_is_much_longer() {
+        // No form of a set is longer than one bit for each chunk and what says so.
+        let every_other: ChunkSet = (0..MAX_CHUNKS as u32).step_by(2).collect();
+        let clean = Clean {
+            stamp: Stamp { dev: 1, ino: 2, size: 3, mtime_ns: 4, ctime_ns: 5 },
+            verified: every_other.clone(),
+            doubtful: every_other,
+        };
+        let longest = Record::Clean(clean).encode().len();
+        assert!(longest <= MAX_PAYLOAD_LEN && longest > MAX_PAYLOAD_LEN / 10 * 9, "{longest}");
+    }
+
+    #[test]
+    fn a_length_that_no_record_has_is_the_end() {
+        let file = written();
+        let end = len(&file);
+        let mut prefix = (MAX_PAYLOAD_LEN as u32 + 1).to_le_bytes().to_vec();
+        prefix.push(1);
+        let contents = Contents::read(&System, &file).unwrap();
+        let payload = vec![0; MAX_PAYLOAD_LEN + 1];
+        let crc = checksum(contents.crc, &[&prefix, &payload]);
+        file.write_all_at(&[&prefix[..], &payload, &crc.to_le_bytes()].concat(), end).unwrap();
+        assert_eq!(Contents::read(&System, &file).unwrap().end, end);
+    }
+
+    #[test]
+    fn what_is_behind_the_last_sound_record_is_cut_off() {
+        let file = written();
+        let end = len(&file);
+        file.write_all_at(&[7; 100], end).unwrap();
+        let contents = Contents::read(&System, &file).unwrap();
+        assert_eq!(contents.end, end);
+        Log::resume(&System, file.try_clone().unwrap(), &contents).unwrap();
+        assert_eq!(len(&file), end);
+    }
+
+    #[test]
+    fn a_log_that_starts_over_says_nothing_at_once() {
+        let file = written();
+        let log = Log::reset(&System, file.try_clone().unwrap(), &header(2)).unwrap();
+        assert_eq!((len(&file), log.end), (0, HEADER_LEN as u64));
+    }
+}

@@ -37,12 +37,23 @@ pub struct Connection(pub quinn::Connection);
 impl Hostile {
     /// A peer with a new key, listening on loopback. Must be called inside a tokio run-time.
     pub fn new() -> Self {
-        let key = Key::generate();
+        Self::with(transport())
+    }
+
+    /// The same for a peer that takes only so many bytes of each stream.
+    pub fn that_takes(bytes: u32) -> Self {
+        let mut transport = transport();
+        transport.stream_receive_window(bytes.into());
+        Self::with(transport)
+    }
+
+    fn with(transport: quinn::TransportConfig) -> Self {
+        let (key, transport) = (Key::generate(), Arc::new(transport));
         let mut server = quinn::ServerConfig::with_crypto(Arc::new(tls::server(&key)));
-        server.transport_config(transport());
+        server.transport_config(transport.clone());
         let mut endpoint = quinn::Endpoint::server(server, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
             .expect("loopback has a free port");
-        endpoint.set_default_client_config(client_config(tls::client(&key)));
+        endpoint.set_default_client_config(client_config(tls::client(&key), transport));
         Self { key, endpoint }
     }
 
@@ -73,7 +84,7 @@ impl Hostile {
         let address = address.parse().expect("a daemon's address");
         let connecting = self
             .endpoint
-            .connect_with(client_config(crypto), address, "p2p")
+            .connect_with(client_config(crypto, Arc::new(transport())), address, "p2p")
             .expect("loopback can be dialled");
         match soon("the handshake", connecting).await {
             Err(error) => Ended::from(error),
@@ -150,17 +161,20 @@ pub(crate) async fn soon<F: Future>(
     waited.unwrap_or_else(|_| panic!("waited in vain for {what}"))
 }
 
-fn client_config(crypto: quinn::crypto::rustls::QuicClientConfig) -> quinn::ClientConfig {
+fn client_config(
+    crypto: quinn::crypto::rustls::QuicClientConfig,
+    transport: Arc<quinn::TransportConfig>,
+) -> quinn::ClientConfig {
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
-    config.transport_config(transport());
+    config.transport_config(transport);
     config
 }
 
-fn transport() -> Arc<quinn::TransportConfig> {
+fn transport() -> quinn::TransportConfig {
     let mut transport = quinn::TransportConfig::default();
     transport
         .max_concurrent_uni_streams(4096u32.into())
         .max_concurrent_bidi_streams(4096u32.into())
         .keep_alive_interval(Some(Duration::from_secs(5)));
-    Arc::new(transport)
+    transport
 }

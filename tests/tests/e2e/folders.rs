@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    net::UdpSocket,
     os::unix::fs::{MetadataExt, PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::Command,
@@ -307,15 +308,22 @@ fn a_name_that_is_taken_is_left_alone() {
     }
 }
 
+/// What fails here is not asked of the next peer.
 #[test]
 fn a_folder_cannot_go_to_standard_output() {
     let Pair { a, b } = Pair::new();
     let root = a.file("name");
     write(&root.join("x"), b"1");
     let id = a.cli().run(words!["share", root]).success().text();
-    let refused = b.cli().run(words!["fetch", id, "--from", a.address(), "-o", "-"]).exits(2);
+    let next = UdpSocket::bind("127.0.0.1:0").unwrap();
+    next.set_nonblocking(true).unwrap();
+    let both = ["--from", a.address(), "--from", &next.local_addr().unwrap().to_string()].map(Into::into);
+    let words = [&words!["fetch", id, "-o", "-"][..], &both].concat();
+    let refused = b.cli().run(words).exits(2);
     assert!(refused.stderr.contains("-o"), "{refused}");
     assert!(refused.stdout.is_empty());
+    let asked = next.recv(&mut [0; 2000]).unwrap_err();
+    assert_eq!(asked.kind(), std::io::ErrorKind::WouldBlock);
 }
 
 #[test]

@@ -7,7 +7,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use p2p_tests::{Daemon, Pair, daemon::Place, data, data::MIB, until::until, words};
+use p2p_tests::{
+    Daemon, Pair,
+    daemon::Place,
+    data::{self, MIB},
+    trust_each_other,
+    until::{until, until_true},
+    words,
+};
 
 /// A program that writes its environment into a file named after the event, and the place it writes to.
 fn recorder(root: &Path) -> (PathBuf, PathBuf) {
@@ -70,6 +77,27 @@ fn a_program_hears_of_an_offer_and_can_say_yes() {
     b.cli().run(words!["inbox", "accept", offer["P2P_TRANSFER"]]).success();
     sending.finish().success();
     assert_eq!(told(&facts, "done")["P2P_TRANSFER"], offer["P2P_TRANSFER"]);
+}
+
+#[test]
+fn a_program_that_runs_too_long_does_not_outlive_the_daemon() {
+    let place = Place::new();
+    let (program, started) = (place.root().join("hang.sh"), place.root().join("started"));
+    fs::write(
+        &program,
+        format!("#!/bin/sh\necho $$ > {started:?}.new && mv {started:?}.new {started:?}\nexec sleep 600\n"),
+    )
+    .unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut b = Daemon::start_in("b", place.config(&format!("hooks = {{ done = [{program:?}] }}\n")));
+    let a = Daemon::start("a");
+    trust_each_other(&[&a, &b]);
+    a.cli().run(words!["send", a.new_file("f.bin", 1, 1000), "--to", b.address()]).success();
+    let pid = until("the hook runs", || fs::read_to_string(&started).ok());
+    b.sigterm();
+    // One that was killed and that nobody has waited for yet is a zombie.
+    let stat = PathBuf::from(format!("/proc/{}/stat", pid.trim()));
+    until_true("the hook is gone", || !fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z")));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Stdio,
 };
 
 use p2p_tests::{
@@ -187,6 +188,22 @@ fn a_cancelled_transfer_can_be_taken_up_again() {
     pair.a.cli().json(words!["wait", transfer]).success();
     data::assert_same(&pair.a.file("big.bin"), &pair.b.inbox().join("big.bin"));
     pair.a.cli().json(words!["retry", transfer]).exits(9);
+}
+
+#[test]
+fn a_fetch_whose_reader_has_gone_is_not_taken_up_again() {
+    let Pair { a, b } = Pair::new();
+    let id = a.cli().run(words!["share", a.new_file("big.bin", 1, 16 * MIB)]).success().text();
+    let mut command = b.cli().command(words!["fetch", id, "--from", a.address(), "-o", "-"]);
+    // Nobody reads what it writes.
+    let mut fetching = command.stdout(Stdio::piped()).spawn().unwrap();
+    until_true("it has begun", || b.transfers().iter().any(|line| line["verified_bytes"] != 0));
+    fetching.kill().unwrap();
+    fetching.wait().unwrap();
+    let transfer = the_one_of(&b, "fetch")["transfer"].to_string();
+    until_true("it has ended", || the_one_of(&b, "fetch")["state"] == "cancelled");
+    let refused = b.cli().run(words!["retry", transfer]).exits(9);
+    assert!(refused.stderr.contains("run that command again"), "{refused}");
 }
 
 /// Fault 34.

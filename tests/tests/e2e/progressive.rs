@@ -147,6 +147,27 @@ fn what_else_is_in_the_folder_is_told_and_stays() {
     assert_eq!(appeared_beside(&landed, "many/mine").len(), 41);
 }
 
+#[test]
+fn a_folder_that_has_more_in_it_is_not_said_to_be_had_from_there() {
+    let Pair { a, b } = Pair::new();
+    b.cli().run(words!["peers", "rule", a.peer(), "--progressive", "yes"]).success();
+    for with_more in [false, true] {
+        let root = a.file(&format!("album {with_more}"));
+        make_all_sorts(&root);
+        write(&root.join("zz"), &data::random(77, 6 * MIB));
+        let landed = b.inbox().join(root.file_name().unwrap());
+        let mut sending = a.cli().start_json(words!["send", root, "--to", b.address(), "--limit", SLOWLY]);
+        let number = sending.wait_for_event("started")["transfer"].to_string();
+        until_true("small files are there", || landed.join("many/39").exists());
+        if with_more {
+            write(&landed.join("many/mine"), b"mine");
+        }
+        finish(&a, &number).success();
+        let done = sending.finish().success().event("done").clone();
+        assert_eq!(done["fetch"].is_null(), with_more, "{done}");
+    }
+}
+
 fn appeared_beside(landed: &Path, other: &str) -> Vec<PathBuf> {
     let mut files = data::files_below(landed);
     files.retain(|path| !path.ends_with(other));

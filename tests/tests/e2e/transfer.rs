@@ -124,6 +124,18 @@ fn a_file_of_nothing_but_zeros_arrives() {
     }
 }
 
+/// Its only chunk goes along with the offer, as nobody here remembers that it is there.
+#[test]
+fn a_small_file_that_is_there_does_not_count_as_moved() {
+    let Pair { mut a, b } = Pair::new();
+    let file = a.new_file("small.bin", 1, 1000);
+    let sent = a.cli().json(words!["send", file, "--to", b.address()]).success();
+    assert_eq!(sent.moved(), 1000, "{sent}");
+    a.restart();
+    let again = a.cli().json(words!["send", file, "--to", b.address()]).success();
+    assert_eq!(again.moved(), 0, "{again}");
+}
+
 #[test]
 fn many_transfers_share_one_connection() {
     let Pair { a, b } = Pair::new();

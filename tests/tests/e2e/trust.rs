@@ -113,6 +113,22 @@ fn a_connection_to_one_peer_does_not_serve_for_the_name_of_another() {
     assert_eq!((b.received().len(), c.received().len()), (1, 0));
 }
 
+/// Fault 73.
+#[test]
+fn a_connection_does_not_serve_for_an_address_that_it_does_not_lead_to() {
+    let Pair { a, mut b } = Pair::new();
+    a.cli().json(words!["send", a.new_file("f.bin", 1, 1000), "--to", b.address()]).success();
+    let before = b.address().to_owned();
+    b.sigterm();
+    b.start_elsewhere();
+    a.cli().json(words!["send", a.new_file("g.bin", 2, 1000), "--to", b.address()]).success();
+    let other = a.new_file("h.bin", 3, 1000);
+    let mut sending = a.cli().start_json(words!["send", other, "--to", before]);
+    sending.wait_for_event("retrying");
+    sending.kill9();
+    assert!(!b.inbox().join("h.bin").exists());
+}
+
 #[test]
 fn a_peer_is_reached_by_its_name_and_id() {
     let Pair { a, b } = Pair::new();

@@ -53,6 +53,7 @@ fn zeros_are_made_again_after_a_failed_sync() {
     bed.disk.write_at(&file, &[7; 4096], GROUP_LEN).unwrap();
     bed.disk.sync_all(&file).unwrap();
     partial.write(content.chunk(1)).unwrap();
+    assert_eq!(partial.read(1).unwrap(), content.part(1));
     bed.disk.fail(Op::SyncAll, Errno::IO, 0, 1);
     assert_eq!(lost(partial.checkpoint().unwrap_err()), set([0, 1]));
     partial.write(content.chunk(1)).unwrap();

@@ -10,6 +10,7 @@ mod partial;
 mod publish;
 mod shared;
 mod shown;
+mod space;
 mod unsealed;
 
 use std::{path::Path, sync::Arc};

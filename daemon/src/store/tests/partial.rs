@@ -1,7 +1,10 @@
-use std::os::unix::fs::{FileExt, MetadataExt, symlink};
+use std::os::unix::fs::{FileExt, symlink};
 
 use super::{faulty::Op, *};
-use crate::store::layout::{CVS, LOG, PART, PARTIALS};
+use crate::store::{
+    layout::{CVS, LOG, PART, PARTIALS},
+    partial::State,
+};
 
 /// Content of five chunks, the last one short.
 fn five() -> Content {
@@ -290,24 +293,6 @@ fn a_size_that_was_proven_cannot_be_contradicted_and_one_that_was_not_can() {
 }
 
 #[test]
-fn zeros_need_no_disk() {
-    let bed = Bed::new();
-    let mut bytes = vec![0; 3 * GROUP_LEN as usize];
-    bytes[..GROUP_LEN as usize].copy_from_slice(&noise(GROUP_LEN as usize, 1));
-    let content = Content::new(bytes);
-    let partial = bed.open(&content);
-    content.write_all(&partial);
-    assert_eq!(partial.checkpoint().unwrap(), set(0..3));
-    let blocks = std::fs::metadata(bed.partial_file(&content, PART)).unwrap().blocks() * 512;
-    assert!(blocks < 2 * GROUP_LEN, "{blocks}");
-    assert_eq!(partial.read(2).unwrap(), content.part(2));
-    drop(partial);
-    let partial = bed.open(&content);
-    assert_eq!(partial.doubtful(), set(0..3));
-    assert!((0..3).all(|chunk| partial.recheck(chunk, content.expected(chunk)).unwrap()));
-}
-
-#[test]
 fn zeros_replace_what_was_there() {
     for punch_works in [true, false] {
         let bed = Bed::new();
@@ -424,96 +409,69 @@ fn planted_links_are_not_followed() {
 }
 
 /// Fault 11.
-#[test]
-fn space_is_checked_before_anything_is_made() {
-    let bed = Bed::new();
-    let content = five();
-    bed.disk.set_free(Some(1000));
-    match bed.store.open_partial(bed.spec(&content)).unwrap_err() {
-        StoreError::NoSpace { need, free, .. } => assert_eq!((need, free), (content.geometry.size(), 1000)),
-        other => panic!("{other}"),
-    }
-    assert!(!bed.inbox().join(PARTIALS).exists());
-    drop(bed.store.open_partial(PartialSpec { allocated: 900, ..bed.spec(&content) }).unwrap());
-
-    bed.disk.set_free(None);
-    for chunks in [1, 5] {
-        bed.disk.set_free(None);
-        let partial = bed.open(&content);
-        (0..chunks).for_each(|chunk| partial.write(content.chunk(chunk)).unwrap());
-        partial.park().unwrap();
-        drop(partial);
-        bed.disk.set_free(Some(0));
-        assert_eq!(
-            bed.open(&content).verified(),
-            set(0..chunks),
-            "what was begun goes on, and waits for room"
-        );
-    }
-}
-
-#[test]
-fn reservation_is_only_for_what_is_not_sparse() {
-    let bed = Bed::new();
-    let content = five();
-    let partial = bed.open(&content);
-    partial.reserve(GROUP_LEN).unwrap();
-    partial.reserve(GROUP_LEN / 2).unwrap();
-    partial.reserve(u64::MAX).unwrap();
-    assert_eq!(bed.disk.count(Op::Reserve), 2);
-    let found = std::fs::metadata(bed.partial_file(&content, PART)).unwrap();
-    assert!(found.len() == content.geometry.size() && found.blocks() * 512 >= found.len());
-    drop(partial);
-    let sparse = PartialSpec { allocated: GROUP_LEN, ..bed.spec(&content) };
-    bed.store.open_partial(sparse).unwrap().reserve(u64::MAX).unwrap();
-    assert_eq!(bed.disk.count(Op::Reserve), 2);
-    let partial = bed.open(&content);
-    bed.disk.fail(Op::Reserve, rustix::io::Errno::OPNOTSUPP, 0, 1);
-    partial.reserve(GROUP_LEN).unwrap();
-    bed.disk.fail(Op::Reserve, rustix::io::Errno::NOSPC, 0, 1);
-    assert!(partial.reserve(2 * GROUP_LEN).unwrap_err().is_full());
-}
-
 /// Faults 12 and 19.
+/// Fault 12.
 #[test]
-fn what_is_reserved_is_no_room_that_is_waited_for() {
+fn only_what_has_nothing_in_it_is_new() {
     let bed = Bed::new();
     let content = five();
     let partial = bed.open(&content);
+    assert!(partial.is_new());
     partial.write(content.chunk(0)).unwrap();
-    bed.disk.set_free(Some(GROUP_LEN));
-    assert!(!partial.has_room(), "four chunks are missing");
-    partial.reserve(3 * GROUP_LEN).unwrap();
-    assert!(!partial.has_room(), "two of them have their room, and two have none");
-    partial.reserve(u64::MAX).unwrap();
-    assert!(partial.has_room());
-    bed.disk.set_free(Some(0));
-    assert!(!partial.has_room(), "not for a record");
+    drop(partial);
+    let partial = bed.open(&content);
+    assert_eq!((partial.verified(), partial.claimed(), partial.doubtful()), (set([]), set([]), set([0])));
+    assert!(!partial.is_new());
+    assert!(partial.recheck(0, content.expected(0)).unwrap());
+    partial.park().unwrap();
+    drop(partial);
+    let partial = bed.open(&content);
+    assert_eq!((partial.verified(), partial.doubtful()), (set([0]), set([])));
+    assert!(!partial.is_new());
+}
+
+#[test]
+fn what_is_taken_back_is_looked_at_again_wherever_it_was() {
+    let mut state = State::found(set([3]), set([]), set([]), true);
+    state.pending = set([1, 4]);
+    state.syncing = set([2, 4]);
+    state.doubt_all(&set(0..5));
+    assert!((0..5).all(|chunk| !state.is_stored(chunk)));
+    assert_eq!((state.unchecked, state.claimed), (set([1, 2, 3, 4]), set([3])));
+}
+
+/// What the log says of a chunk that was found right, or not looked at yet, stays.
+#[test]
+fn only_claims_on_what_is_wrong_are_withdrawn() {
+    let bed = Bed::new();
+    let content = five();
+    let partial = bed.open(&content);
+    content.write_all(&partial);
+    partial.checkpoint().unwrap();
+    drop(partial);
+    let partial = bed.open(&content);
+    assert_eq!(partial.claimed(), set(0..5));
+    for (chunk, other) in [(0, 0), (1, 2), (4, 0)] {
+        assert_eq!(partial.recheck(chunk, content.expected(other)).unwrap(), chunk == other);
+    }
+    partial.write(content.chunk(1)).unwrap();
+    let log = std::fs::File::open(bed.partial_file(&content, LOG)).unwrap();
+    assert_eq!(log::Contents::read(&crate::disk::System, &log).unwrap().claimed, set([0, 2, 3]));
 }
 
 /// Fault 19.
+/// Fault 19.
 #[test]
-fn a_folder_that_goes_away_is_noticed() {
+fn a_hole_that_cannot_be_punched_is_an_error() {
     let bed = Bed::new();
-    let content = five();
+    let content = Content::new(vec![0; 2 * GROUP_LEN as usize]);
+    drop(bed.open(&content));
+    std::fs::create_dir_all(bed.inbox().join(PARTIALS)).unwrap();
+    std::fs::write(bed.partial_file(&content, PART), noise(2 * GROUP_LEN as usize, 5)).unwrap();
     let partial = bed.open(&content);
+    bed.disk.fail(Op::Punch, rustix::io::Errno::IO, 0, 1);
+    partial.write(content.chunk(0)).unwrap_err();
     partial.write(content.chunk(0)).unwrap();
-    let away = bed.path("away");
-    std::fs::rename(bed.inbox(), &away).unwrap();
-    assert!(partial.checkpoint().unwrap_err().is_gone());
-    assert!(!partial.has_room());
-    std::fs::create_dir(bed.inbox()).unwrap();
-    assert!(partial.checkpoint().unwrap_err().is_gone());
-    std::fs::remove_dir(bed.inbox()).unwrap();
-    std::fs::rename(&away, bed.inbox()).unwrap();
-    assert!(partial.has_room());
-    assert_eq!(partial.checkpoint().unwrap(), set([0]));
-    std::fs::remove_dir_all(bed.inbox()).unwrap();
-    assert!(partial.checkpoint().unwrap_err().is_gone());
-    std::fs::create_dir(bed.inbox()).unwrap();
-    let error = partial.checkpoint().unwrap_err();
-    assert!(matches!(error, StoreError::Removed { .. }) && !error.is_gone(), "{error}");
-    assert!(partial.has_room(), "so that the run goes on, and finds out");
 }
 
 #[test]

@@ -275,6 +275,26 @@ fn after_an_unclean_end_there_are_values_to_hash_against() {
 }
 
 #[test]
+fn there_are_values_only_of_what_is_here() {
+    let bed = Bed::new();
+    let content = five();
+    let partial = open(&bed, &content);
+    partial.write(content.chunk(0)).unwrap();
+    partial.checkpoint().unwrap();
+    (1..5).for_each(|chunk| partial.write(content.chunk(chunk)).unwrap());
+    drop(partial);
+    // Without extents, what is here is what the log says.
+    let key = PartialKey::Unsealed(KEY, anyone());
+    let path = bed.inbox().join(layout::PARTIALS).join(format!("{key}{}", layout::PART));
+    let data = std::fs::File::options().write(true).open(path).unwrap();
+    data.set_len(0).unwrap();
+    data.set_len(content.geometry.size()).unwrap();
+    let again = open(&bed, &content);
+    assert_eq!(again.doubtful(), set([0]));
+    assert_eq!(values(&again), [(0, content.chunks[0])]);
+}
+
+#[test]
 fn an_orderly_end_without_its_values_is_none() {
     let bed = Bed::new();
     let content = five();

@@ -1,0 +1,205 @@
+//! Single things that take long, or a disk that does as it is told: daemons in a simulated world, and no chance in it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
+
+use std::{
+    os::unix::ffi::OsStrExt,
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use p2p_protocol::{
+    FileId,
+    control::{
+        Event, FetchRequest, KeyPolicy, Output, Request, SendRequest, ShareRequest, ShareWith, TransferEvent,
+        TrustRequest, Wishes,
+    },
+    limits::{MAX_FAILED_SYNCS, POOL_IDLE},
+    reason::Failure,
+};
+use p2p_sim::{
+    disk::{Fault, Op, Which},
+    network::Weather,
+    takeover,
+    world::World,
+};
+use p2p_tests::data;
+use rustix::io::Errno;
+use tokio::sync::mpsc;
+
+const FROM: usize = 0;
+const TO: usize = 1;
+const MIB: u64 = 1 << 20;
+/// Everything has ended after this.
+const PATIENCE: Duration = Duration::from_secs(1000);
+
+/// Two daemons that trust each other. The process's clock is theirs, so that there is one such world at a time.
+fn scene(play: impl FnOnce(&mut World) + Send) {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _only = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    takeover::begin(1, 1_800_000_000);
+    takeover::set_time(Duration::ZERO);
+    let mut world = World::new(1, 2);
+    for (host, peer) in [(FROM, TO), (TO, FROM)] {
+        world.internet.set_weather(host, peer, Weather::fine());
+        world.start(host).unwrap();
+    }
+    for (host, peer) in [(FROM, TO), (TO, FROM)] {
+        let other = &world.hosts[peer];
+        let request = Request::Trust(TrustRequest {
+            id: other.peer.unwrap(),
+            name: Some(other.name.clone()),
+            address: Some(other.address().to_string()),
+            send: true,
+            fetch: true,
+        });
+        assert_eq!(ask(&mut world, host, request), [Event::Ok]);
+    }
+    play(&mut world);
+}
+
+/// Waits for all answers.
+fn answers(world: &mut World, mut questions: Vec<mpsc::Receiver<Event>>) -> Vec<Vec<Event>> {
+    let mut all = vec![Vec::new(); questions.len()];
+    let answered = world.run_until(PATIENCE, |_| {
+        for (events, heard) in questions.iter_mut().zip(&mut all) {
+            while let Ok(event) = events.try_recv() {
+                heard.push(event);
+            }
+        }
+        questions.iter().all(|events| events.is_closed() && events.is_empty())
+    });
+    assert!(answered, "not all is answered: {all:?}");
+    all
+}
+
+fn ask(world: &mut World, host: usize, request: Request) -> Vec<Event> {
+    let question = world.hosts[host].ask(request).unwrap();
+    answers(world, vec![question]).remove(0)
+}
+
+fn connections(world: &mut World, host: usize) -> u64 {
+    match &ask(world, host, Request::Status)[..] {
+        [Event::Status(status)] => status.connections,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn source(world: &World, name: &str, len: u64) -> PathBuf {
+    let path = world.hosts[FROM].sources().join(name);
+    data::write_random(&path, len, len);
+    path
+}
+
+/// Sends a file, and says how that ended.
+fn send(world: &mut World, path: &std::path::Path) -> Event {
+    let request = Request::Send(SendRequest {
+        path: path.as_os_str().as_bytes().to_vec(),
+        target: world.hosts[TO].peer.unwrap().to_string(),
+        name: None,
+        spooled: false,
+        excludes: Vec::new(),
+        key: KeyPolicy::Known,
+        wishes: Wishes::default(),
+        detach: false,
+    });
+    ask(world, FROM, request).pop().unwrap()
+}
+
+fn is_done(event: &Event) -> bool {
+    matches!(event, Event::Transfer(TransferEvent::Done { .. }))
+}
+
+#[test]
+fn a_connection_that_carries_nothing_is_closed_after_a_while() {
+    scene(|world| {
+        let path = source(world, "file", MIB);
+        let sent = send(world, &path);
+        assert!(is_done(&sent), "{sent:?}");
+        world.run_until(POOL_IDLE / 2, |_| false);
+        assert_eq!([connections(world, FROM), connections(world, TO)], [1, 1], "it may be of use again");
+        world.run_until(2 * POOL_IDLE, |_| false);
+        assert_eq!([connections(world, FROM), connections(world, TO)], [0, 0]);
+    });
+}
+
+/// Syncs of data that fail in the receiver, after so many that worked and so many times.
+fn fail_syncs(world: &World, after: u64, times: u64) {
+    let which = Which::Where(|op| op.is_sync() && op != Op::DbSync);
+    world.hosts[TO].disk.fail(Fault { which, after, times, error: Errno::IO });
+}
+
+/// Slow enough for a checkpoint every now and then.
+fn slowly(world: &World) {
+    let slow = Weather { rate: Some(400_000), queue: 100_000, ..Weather::fine() };
+    world.internet.set_weather(FROM, TO, slow);
+}
+
+/// Fault 16.
+#[test]
+fn syncs_that_fail_now_and_then_do_not_add_up() {
+    scene(|world| {
+        slowly(world);
+        let path = source(world, "file", 24 * MIB);
+        for round in 1..=u64::from(MAX_FAILED_SYNCS) + 4 {
+            fail_syncs(world, 6 * round, 1);
+        }
+        let sent = send(world, &path);
+        assert!(is_done(&sent), "{sent:?}");
+        assert!(world.hosts[TO].disk.failed() > MAX_FAILED_SYNCS.into(), "{}", world.hosts[TO].disk.failed());
+        data::assert_same(&path, &world.hosts[TO].inbox().join("file"));
+    });
+}
+
+/// Fault 15.
+#[test]
+fn a_disk_on_which_no_sync_works_is_given_up() {
+    scene(|world| {
+        slowly(world);
+        let path = source(world, "file", 8 * MIB);
+        fail_syncs(world, 8, u64::MAX);
+        let Event::Transfer(TransferEvent::Failed { failure, message, .. }) = send(world, &path) else {
+            panic!("sent");
+        };
+        assert_eq!(failure, Failure::Storage, "{message}");
+        let hit = world.hosts[TO].disk.failed();
+        assert!((u64::from(MAX_FAILED_SYNCS)..100).contains(&hit), "{hit}");
+    });
+}
+
+/// Each may have to hash what it is about.
+#[test]
+fn only_so_many_questions_are_answered_at_a_time() {
+    scene(|world| {
+        let path = source(world, "file", MIB);
+        let path = path.as_os_str().as_bytes().to_vec();
+        let share = Request::Share(ShareRequest { path, with: ShareWith::Trusted, excludes: Vec::new() });
+        let Some(Event::Shared { file_id, .. }) = ask(world, FROM, share).pop() else { panic!("not shared") };
+        world.hosts[FROM].disk.set_delay(Duration::from_secs(1));
+        let question = |world: &World| world.hosts[TO].ask(plan(world, file_id)).unwrap();
+        let questions = (0..12).map(|_| question(world)).collect();
+        let said: Vec<Event> =
+            answers(world, questions).into_iter().filter_map(|mut said| said.pop()).collect();
+        let is_busy =
+            |said: &&Event| matches!(said, Event::Error(error) if error.failure == Failure::Conflict);
+        let is_answer = |said: &&Event| matches!(said, Event::Planned(_));
+        let (busy, answered) = (said.iter().filter(is_busy).count(), said.iter().filter(is_answer).count());
+        assert!(busy >= 4 && answered >= 4 && busy + answered == 12, "{said:?}");
+    });
+}
+
+fn plan(world: &World, file_id: FileId) -> Request {
+    Request::PlanFetch(FetchRequest {
+        ticket: None,
+        file_id,
+        from: vec![world.hosts[FROM].peer.unwrap().to_string()],
+        output: Output::Inbox,
+        key: KeyPolicy::Known,
+        only: Vec::new(),
+        range: None,
+        progressive: false,
+        wishes: Wishes::default(),
+        detach: false,
+    })
+}
