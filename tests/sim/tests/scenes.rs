@@ -1,4 +1,6 @@
 //! Single things that take long, or a disk that does as it is told: daemons in a simulated world, and no chance in it.
+//!
+//! The process's clock is the world's: how long a test is said to take means nothing.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
 
@@ -34,7 +36,7 @@ const MIB: u64 = 1 << 20;
 /// Everything has ended after this.
 const PATIENCE: Duration = Duration::from_secs(1000);
 
-/// Two daemons that trust each other. The process's clock is theirs, so that there is one such world at a time.
+/// Two daemons that trust each other. There is one such world at a time.
 fn scene(play: impl FnOnce(&mut World) + Send) {
     static ONE: Mutex<()> = Mutex::new(());
     let _only = ONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -165,6 +167,23 @@ fn a_disk_on_which_no_sync_works_is_given_up() {
         assert_eq!(failure, Failure::Storage, "{message}");
         let hit = world.hosts[TO].disk.failed();
         assert!((u64::from(MAX_FAILED_SYNCS)..100).contains(&hit), "{hit}");
+    });
+}
+
+/// Fault 13.
+#[test]
+fn a_home_that_takes_no_more_transfers_is_no_busy_peer() {
+    scene(|world| {
+        let path = source(world, "file", MIB);
+        let which = Which::Where(|op| op.is_catalog() && op.needs_space());
+        world.hosts[TO].disk.fail(Fault { which, after: 0, times: u64::MAX, error: Errno::NOSPC });
+        let Event::Transfer(TransferEvent::Failed { failure, message, .. }) = send(world, &path) else {
+            panic!("sent");
+        };
+        assert_eq!(failure, Failure::Storage, "{message}");
+        world.hosts[TO].disk.heal();
+        let sent = send(world, &path);
+        assert!(is_done(&sent), "{sent:?}");
     });
 }
 

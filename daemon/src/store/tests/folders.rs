@@ -317,6 +317,57 @@ fn what_is_copied_is_synced_before_the_plan_that_leaves_it_out() {
     assert!(at("write ") < at(&part) && at(&part) < at("write tree") && at("write tree") < at("sync tree"));
 }
 
+/// Its holes may be in memory only, as may the lengths of its files.
+///
+/// Fault 2.
+#[test]
+fn what_is_left_of_a_folder_is_not_taken_for_new() {
+    for in_order in [true, false] {
+        let (bed, tree) = (Bed::new(), Tree::new(1));
+        let partial = tree.open(&bed);
+        let plan = partial.layout().plan().unwrap().clone();
+        let last = plan.chunks() - 1;
+        partial.write(tree.chunk(&plan, last)).unwrap();
+        partial.checkpoint().unwrap();
+        if in_order {
+            partial.park().unwrap();
+        }
+        drop(partial);
+        let partial = tree.open(&bed);
+        assert_eq!((partial.verified().is_empty(), partial.doubtful().is_empty()), (!in_order, in_order));
+        let sized = bed.disk.count(Op::SetLen);
+        partial.write(tree.chunk(&plan, last - 1)).unwrap();
+        partial.checkpoint().unwrap();
+        assert!(bed.disk.count(Op::SetLen) > sized);
+    }
+}
+
+/// What is asked of a partial that nobody has opened.
+#[test]
+fn what_is_here_of_a_partial_can_be_asked() {
+    let (bed, tree) = (Bed::new(), Tree::new(1));
+    let key = PartialKey::Fetched(tree.manifest.id());
+    let asked = || {
+        let manifest = bed.store.stored_manifest(&bed.inbox(), &key)?;
+        Ok::<_, StoreError>((bed.store.has_partial(&bed.inbox(), &key)?, manifest.map(|found| found.id())))
+    };
+    assert_eq!(asked().unwrap(), (false, None), "there is no folder");
+    std::fs::create_dir_all(bed.inbox()).unwrap();
+    assert_eq!(asked().unwrap(), (false, None));
+    let partial = tree.open(&bed);
+    let plan = partial.layout().plan().unwrap().clone();
+    partial.write(tree.chunk(&plan, 0)).unwrap();
+    drop(partial);
+    assert_eq!(asked().unwrap(), (true, Some(tree.manifest.id())));
+    let away = bed.path("away");
+    std::fs::rename(bed.inbox(), &away).unwrap();
+    // Whether there is anything cannot be seen on a way without end.
+    symlink(bed.inbox(), bed.inbox()).unwrap();
+    assert!(bed.store.has_partial(&bed.inbox(), &key).is_err());
+    assert!(bed.store.stored_manifest(&bed.inbox(), &key).is_err());
+    assert!(bed.store.discard_partial(&bed.inbox(), &key).is_err());
+}
+
 /// In another plan the same numbers are other chunks.
 ///
 /// Fault 2.
@@ -329,6 +380,8 @@ fn a_log_is_emptied_durably_before_there_is_another_plan() {
     partial.park().unwrap();
     drop(partial);
     std::fs::remove_file(tree.part(&bed).with_extension("tree")).unwrap();
+    bed.disk.fail(Op::Unlink, Errno::IO, 0, 1);
+    assert!(bed.store.open_partial(tree.spec(&bed)).is_err(), "values of the old plan are left");
     bed.disk.trace();
     let _again = tree.open(&bed);
     let trace = bed.disk.trace();

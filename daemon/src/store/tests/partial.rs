@@ -49,6 +49,38 @@ fn data_is_synced_before_the_record_and_the_folder_before_the_first() {
     assert_eq!(trace(&partial), [""; 0], "nothing new, nothing to do");
 }
 
+/// The header may be all that was written before the power failed.
+///
+/// Fault 2.
+#[test]
+fn a_log_without_a_record_says_nothing_of_the_folder() {
+    let bed = Bed::new();
+    let content = five();
+    let partial = bed.open(&content);
+    partial.write(content.chunk(4)).unwrap();
+    partial.checkpoint().unwrap();
+    drop(partial);
+    let log = std::fs::File::options().write(true).open(bed.partial_file(&content, LOG)).unwrap();
+    log.set_len(log::HEADER_LEN as u64).unwrap();
+    let partial = bed.open(&content);
+    partial.write(content.chunk(0)).unwrap();
+    bed.disk.trace();
+    partial.checkpoint().unwrap();
+    let trace = bed.disk.trace();
+    assert!(trace.iter().any(|said| said == "sync .p2p/"), "{trace:?}");
+}
+
+#[test]
+fn values_are_kept_of_all_but_what_is_its_own_list() {
+    let bed = Bed::new();
+    for (groups, kept) in [(1, false), (2, true), (3, true)] {
+        let content = Content::random(groups * GROUP_LEN as usize);
+        let partial = bed.open(&content);
+        partial.write(content.chunk(0)).unwrap();
+        assert_eq!(bed.partial_file(&content, CVS).exists(), kept, "{groups} groups");
+    }
+}
+
 #[test]
 fn new_folders_on_the_way_are_synced() {
     let bed = Bed::new();
@@ -408,9 +440,6 @@ fn planted_links_are_not_followed() {
     }
 }
 
-/// Fault 11.
-/// Faults 12 and 19.
-/// Fault 12.
 #[test]
 fn only_what_has_nothing_in_it_is_new() {
     let bed = Bed::new();
@@ -459,8 +488,6 @@ fn only_claims_on_what_is_wrong_are_withdrawn() {
     assert_eq!(log::Contents::read(&crate::disk::System, &log).unwrap().claimed, set([0, 2, 3]));
 }
 
-/// Fault 19.
-/// Fault 19.
 #[test]
 fn a_hole_that_cannot_be_punched_is_an_error() {
     let bed = Bed::new();

@@ -28,6 +28,7 @@ fn zeros_need_no_disk() {
     assert!((0..3).all(|chunk| partial.recheck(chunk, content.expected(chunk)).unwrap()));
 }
 
+/// Fault 11.
 #[test]
 fn space_is_checked_before_anything_is_made() {
     let bed = Bed::new();
@@ -79,6 +80,7 @@ fn reservation_is_only_for_what_is_not_sparse() {
     assert!(partial.reserve(2 * GROUP_LEN).unwrap_err().is_full());
 }
 
+/// Faults 12 and 19.
 #[test]
 fn what_is_reserved_is_no_room_that_is_waited_for() {
     let bed = Bed::new();
@@ -101,6 +103,7 @@ fn what_is_reserved_is_no_room_that_is_waited_for() {
     partial.checkpoint().unwrap();
 }
 
+/// Fault 12.
 #[test]
 fn zeros_that_are_here_need_no_room() {
     let bed = Bed::new();
@@ -113,6 +116,7 @@ fn zeros_that_are_here_need_no_room() {
     assert!(partial.has_room());
 }
 
+/// Fault 19.
 #[test]
 fn a_folder_that_goes_away_is_noticed() {
     let bed = Bed::new();
@@ -137,6 +141,7 @@ fn a_folder_that_goes_away_is_noticed() {
     assert!(partial.has_room(), "so that the run goes on, and finds out");
 }
 
+/// Fault 19.
 #[test]
 fn a_folder_on_whose_way_is_something_else_is_gone_and_one_that_cannot_be_looked_at_is_not() {
     let bed = Bed::new();
