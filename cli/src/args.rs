@@ -13,7 +13,7 @@ use p2p_protocol::{
 use crate::{
     commands::{self, Named},
     complete,
-    format::Bound,
+    format::{self, Bound},
     wanted::{self, Wanted},
 };
 pub(crate) use how::{How, Level};
@@ -78,7 +78,7 @@ pub(crate) enum Command {
         #[arg(required_unless_present = "ticket", add = complete::shared())]
         file_id: Option<FileId>,
         /// A ticket's number, as `p2p shares` shows it; what it is for stays shared
-        #[arg(long, value_name = "N", conflicts_with = "file_id")]
+        #[arg(long, value_name = "N", conflicts_with = "file_id", value_parser = format::parse_number, add = complete::tickets())]
         ticket: Option<u64>,
     },
     /// List what is shared, and with whom
@@ -102,14 +102,14 @@ pub(crate) enum Command {
     },
     /// Show what happened, to one transfer or to all, and to peers
     Log {
-        /// The transfer's number
+        /// The transfer's number; b and a number for all that was offered together with it
         #[arg(value_name = "N", add = complete::transfers())]
-        transfer: Option<u64>,
+        transfer: Option<Named>,
         /// Not before this: a time ago, such as 2h, or a moment, such as 2026-01-31
         #[arg(long, value_name = "TIME", value_parser = commands::parse_since)]
         since: Option<u64>,
         /// How many lines, the newest
-        #[arg(short = 'n', long, default_value_t = 100, value_name = "LINES")]
+        #[arg(short = 'n', long, default_value_t = 100, value_name = "LINES", value_parser = format::parse_count)]
         lines: u32,
     },
     /// Show all transfers and peers on one screen, live, with keys that pause, cancel and re-order
@@ -165,17 +165,17 @@ pub(crate) enum Command {
     },
     /// Show or change how fast all transfers together may go, or change it for one
     Limit {
-        /// One transfer's number, instead of all
+        /// One transfer's number, instead of all; b and a number for each that was offered together with it
         #[arg(value_name = "N", requires = "rate", conflicts_with_all = ["up", "down", "off", "reset"], add = complete::running())]
-        transfer: Option<u64>,
+        transfer: Option<Named>,
         /// How fast that one may go, like 10MiB/s, or `off`
-        #[arg(value_name = "RATE", value_parser = crate::format::parse_limit)]
+        #[arg(value_name = "RATE", value_parser = format::parse_limit)]
         rate: Option<Bound>,
         /// From here to peers, like 10MiB/s, or `off`
-        #[arg(long, value_name = "RATE", value_parser = crate::format::parse_limit)]
+        #[arg(long, value_name = "RATE", value_parser = format::parse_limit)]
         up: Option<Bound>,
         /// From peers to here, like 10MiB/s, or `off`
-        #[arg(long, value_name = "RATE", value_parser = crate::format::parse_limit)]
+        #[arg(long, value_name = "RATE", value_parser = format::parse_limit)]
         down: Option<Bound>,
         /// No limit either way
         #[arg(long, conflicts_with_all = ["up", "down", "reset"])]
@@ -201,7 +201,7 @@ pub(crate) enum Command {
     /// Take an invitation back
     Uninvite {
         /// The invitation's number
-        #[arg(value_name = "N")]
+        #[arg(value_name = "N", value_parser = format::parse_number, add = complete::invitations())]
         number: u64,
     },
     /// Join the machine that made an invitation: both trust each other from then on
@@ -246,7 +246,7 @@ pub(crate) enum Command {
     /// Try it all on this machine: send between two throwaway daemons, kill one, resume
     Demo {
         /// How much random data to send, like 64MiB or 1GiB
-        #[arg(long, default_value = "256MiB", value_parser = crate::format::parse_size)]
+        #[arg(long, default_value = "256MiB", value_parser = format::parse_size)]
         size: u64,
     },
     /// Print the manual page, or write those of all commands
@@ -266,7 +266,7 @@ pub(crate) enum Command {
 #[derive(Clone, Copy, Debug, Default, Args)]
 pub(crate) struct Patience {
     /// Stop waiting after this time, like 30s, 5m or 1h30m; the transfer goes on
-    #[arg(long, value_name = "TIME", value_parser = crate::format::parse_time)]
+    #[arg(long, value_name = "TIME", value_parser = format::parse_time)]
     pub(crate) timeout: Option<Duration>,
 }
 
@@ -375,10 +375,10 @@ pub(crate) struct Share {
     #[arg(long, conflicts_with_all = ["to", "public"])]
     pub(crate) ticket: bool,
     /// How many machines may fetch by the ticket (default: any number)
-    #[arg(long, requires = "ticket", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, requires = "ticket", value_name = "N", value_parser = format::parse_uses)]
     pub(crate) uses: Option<u32>,
     /// How long the ticket holds, like 1h or 7d (default: until it is taken back)
-    #[arg(long, requires = "ticket", value_name = "TIME", value_parser = crate::format::parse_time)]
+    #[arg(long, requires = "ticket", value_name = "TIME", value_parser = format::parse_time)]
     pub(crate) expires: Option<Duration>,
     /// Where this machine can be reached; may be given again (default: its own addresses)
     #[arg(long, requires = "ticket", value_name = "HOST:PORT")]
@@ -457,7 +457,7 @@ pub(crate) enum Service {
     /// Show what the service said last
     Logs {
         /// How many lines
-        #[arg(short = 'n', long, default_value_t = 100, value_name = "N")]
+        #[arg(short = 'n', long, default_value_t = 100, value_name = "N", value_parser = format::parse_count)]
         lines: u32,
         /// Go on with what it says from now on
         #[arg(short, long)]
@@ -502,7 +502,7 @@ pub(crate) struct Rule {
     #[arg(add = complete::peer_names())]
     pub(crate) peer: String,
     /// What happens to its offers
-    #[arg(long, value_name = "always|ask|never|default", value_parser = wanted::accept)]
+    #[arg(long, value_name = "always|ask|never|default", value_parser = wanted::accept, add = complete::words("always|ask|never|default"))]
     pub(crate) accept: Option<Wanted<Acceptance>>,
     /// Where what it sends lands: a folder, or default for the inbox
     #[arg(long, value_name = "DIR|default", value_parser = wanted::folder)]
@@ -514,13 +514,13 @@ pub(crate) struct Rule {
     #[arg(long, value_name = "SIZE|default", value_parser = wanted::size)]
     pub(crate) quota: Option<Wanted<Size>>,
     /// What happens where a name is taken
-    #[arg(long, value_name = "keep-both|overwrite|skip|default", value_parser = wanted::exists)]
+    #[arg(long, value_name = "keep-both|overwrite|skip|default", value_parser = wanted::exists, add = complete::words("keep-both|overwrite|skip|default"))]
     pub(crate) exists: Option<Wanted<Exists>>,
     /// Whether it may fetch back what it has sent
-    #[arg(long, value_name = "yes|no|default", value_parser = wanted::yes_or_no)]
+    #[arg(long, value_name = "yes|no|default", value_parser = wanted::yes_or_no, add = complete::words("yes|no|default"))]
     pub(crate) seed: Option<Wanted<bool>>,
     /// Whether a folder that it sends appears file by file, and not first when it is whole
-    #[arg(long, value_name = "yes|no|default", value_parser = wanted::yes_or_no)]
+    #[arg(long, value_name = "yes|no|default", value_parser = wanted::yes_or_no, add = complete::words("yes|no|default"))]
     pub(crate) progressive: Option<Wanted<bool>>,
 }
 
@@ -542,7 +542,7 @@ pub(crate) struct Invite {
     #[arg(long, value_enum, value_delimiter = ',', default_value = "send,fetch", value_name = "RIGHTS")]
     pub(crate) allow: Vec<Right>,
     /// How long it holds, like 30m, 1h or 7d
-    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = crate::format::parse_time)]
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = format::parse_time)]
     pub(crate) expires: Duration,
     /// Where this machine can be reached; may be given again (default: its own addresses)
     #[arg(long, value_name = "HOST:PORT")]

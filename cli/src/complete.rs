@@ -91,6 +91,35 @@ pub(crate) fn shared() -> ArgValueCompleter {
     })
 }
 
+/// Tickets that hold.
+pub(crate) fn tickets() -> ArgValueCompleter {
+    ArgValueCompleter::new(|typed: &OsStr| {
+        let tickets = ask(Request::Shares).into_iter().filter_map(|event| match event {
+            Event::Ticket(ticket) => Some((ticket.number.to_string(), ticket.file_id.to_string())),
+            _ => None,
+        });
+        offer(typed, tickets.collect())
+    })
+}
+
+/// Invitations that hold.
+pub(crate) fn invitations() -> ArgValueCompleter {
+    ArgValueCompleter::new(|typed: &OsStr| {
+        let invitations = ask(Request::Invites).into_iter().filter_map(|event| match event {
+            Event::Invitation(one) => Some((one.number.to_string(), one.used_by.unwrap_or_default())),
+            _ => None,
+        });
+        offer(typed, invitations.collect())
+    })
+}
+
+/// Words that are always the same.
+pub(crate) fn words(words: &'static str) -> ArgValueCompleter {
+    ArgValueCompleter::new(|typed: &OsStr| {
+        offer(typed, words.split('|').map(|word| (word.to_owned(), String::new())).collect())
+    })
+}
+
 fn peers(with_addresses: bool) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for event in ask(Request::Peers) {

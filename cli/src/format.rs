@@ -99,6 +99,24 @@ pub(crate) fn parse_time(text: &str) -> Result<Duration, String> {
     parsed.ok_or_else(|| format!("`{text}` is not a time; write it like 30s, 5m or 1h30m"))
 }
 
+/// A number of something that has one, as it is typed.
+pub(crate) fn parse_number(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "it must be a number, such as 7".to_owned())
+}
+
+/// How many, as it is typed.
+pub(crate) fn parse_count(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| "it must be a number, such as 100".to_owned())
+}
+
+/// How often something may be used, as it is typed.
+pub(crate) fn parse_uses(text: &str) -> Result<u32, String> {
+    match parse_count(text)? {
+        0 => Err("it must be 1 at least".to_owned()),
+        uses => Ok(uses),
+    }
+}
+
 /// A limit on bandwidth as it is typed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bound(pub(crate) Option<Rate>);

@@ -369,6 +369,7 @@ impl<'a> View<'a> {
                 let other = self.target.clone().or_else(known);
                 self.say(Look::Plain, "", &format!("     it is {path} at {}", other.unwrap_or_default()));
             }
+            Some(Direction::Fetch | Direction::Receive) if path == "-" => {}
             Some(Direction::Fetch | Direction::Receive) => {
                 self.say(Look::Plain, "", &format!("     it is {path}"));
             }

@@ -5,7 +5,10 @@ use std::time::Duration;
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 use p2p_protocol::control::{Direction, Event, Happening, LogEntry, LogRequest, Request};
 
-use super::list::now_ms;
+use super::{
+    list::now_ms,
+    together::{self, Named},
+};
 use crate::{
     client,
     context::Context,
@@ -16,19 +19,31 @@ use crate::{
 
 pub(crate) async fn run(
     ctx: &Context,
-    transfer: Option<u64>,
+    named: Option<Named>,
     since: Option<u64>,
     entries: u32,
 ) -> Result<(), CliError> {
-    let request = Request::Log(LogRequest { transfer, since_ms: since.unwrap_or(0), entries });
-    let answer = ctx.connect().await?.ask_all(&request).await;
-    let answer = answer.map_err(|error| error.about(transfer))?;
-    for event in &answer {
-        let Event::Log(entry) = event else { return Err(client::unexpected()) };
+    let of = match named {
+        Some(named) => together::numbers(ctx, &[named]).await?.into_iter().map(Some).collect(),
+        None => vec![None],
+    };
+    let mut found: Vec<LogEntry> = Vec::new();
+    for transfer in of {
+        let request = Request::Log(LogRequest { transfer, since_ms: since.unwrap_or(0), entries });
+        let answer = ctx.connect().await?.ask_all(&request).await;
+        for event in answer.map_err(|error| error.about(transfer))? {
+            let Event::Log(entry) = event else { return Err(client::unexpected()) };
+            found.push(entry);
+        }
+    }
+    // What happened to several at one time stays in the order of their numbers.
+    found.sort_by_key(|entry| entry.at_ms);
+    let newest = found.split_off(found.len().saturating_sub(entries as usize));
+    for entry in &newest {
         ctx.out.json(&Line::Entry(entry.into()))?;
         ctx.out.print(&line(entry, &TimeZone::system()))?;
     }
-    if answer.is_empty() {
+    if newest.is_empty() {
         ctx.out.say("nothing of that is remembered");
     }
     Ok(())

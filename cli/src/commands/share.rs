@@ -129,7 +129,8 @@ pub(crate) async fn list(ctx: &Context) -> Result<(), CliError> {
         match event {
             Event::Shared { file_id, path, audience } => {
                 ctx.out.json(&Line::Shared { file_id: *file_id, path, audience })?;
-                rows.push(vec![file_id.to_string(), audience.clone(), path.clone()]);
+                let gone = if is_gone(path) { "  (gone)" } else { "" };
+                rows.push(vec![file_id.to_string(), audience.clone(), format!("{path}{gone}")]);
             }
             Event::Ticket(ticket) => {
                 ctx.out.json(&Line::Ticket(ticket.into()))?;
@@ -148,6 +149,11 @@ pub(crate) async fn list(ctx: &Context) -> Result<(), CliError> {
         format::table(&tickets).iter().try_for_each(|line| ctx.out.print(line))?;
     }
     Ok(())
+}
+
+/// Whether there is nothing at a path. What cannot be looked at may well be there.
+fn is_gone(path: &str) -> bool {
+    std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
 fn row(ticket: &TicketInfo) -> Vec<String> {

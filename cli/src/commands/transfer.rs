@@ -189,12 +189,15 @@ async fn ask(ctx: &Context, transfer: u64, request: &Request) -> Result<(), CliE
 }
 
 /// `p2p limit N RATE`.
-pub(crate) async fn limit(ctx: &Context, transfer: u64, limit: Option<Rate>) -> Result<(), CliError> {
-    ask(ctx, transfer, &Request::LimitOne(transfer, limit)).await?;
+pub(crate) async fn limit(ctx: &Context, transfer: Named, limit: Option<Rate>) -> Result<(), CliError> {
     let words = limit.map_or_else(
         || "has no limit of its own now".to_owned(),
         |rate| format!("goes at {rate} at most now"),
     );
-    ctx.out.say(&format!("transfer {transfer} {words}"));
-    ctx.out.json(&Line::Limit { transfer, limit_bps: limit.map(Rate::bytes) })
+    let set = async |transfer| {
+        ask(ctx, transfer, &Request::LimitOne(transfer, limit)).await?;
+        ctx.out.say(&format!("transfer {transfer} {words}"));
+        ctx.out.json(&Line::Limit { transfer, limit_bps: limit.map(Rate::bytes) })
+    };
+    together::each_of(ctx, &[transfer], is_unfinished, set).await
 }

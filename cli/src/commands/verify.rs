@@ -53,7 +53,7 @@ pub(crate) async fn repair(
         Err(error) if error.is(Failure::Integrity) => {}
         other => return other,
     }
-    ctx.out.say(&format!("{} has another content, and is mended", path.display()));
+    ctx.out.say(&format!("{} has another content; what is wrong with it is fetched", path.display()));
     let output = older(path.to_owned())?;
     let key = KeyPolicy::Known;
     transfer::run(
