@@ -416,7 +416,11 @@ fn planted_links_are_not_followed() {
         std::fs::create_dir_all(bed.inbox().join(PARTIALS)).unwrap();
         let target = bed.file("precious", &precious);
         symlink(&target, bed.partial_file(&content, ending)).unwrap();
-        assert!(bed.store.open_partial(bed.spec(&content)).is_err(), "{ending}");
+        let refused = bed.store.open_partial(bed.spec(&content)).unwrap_err();
+        assert!(
+            matches!(refused, StoreError::Misplaced { what: "a symbolic link", .. }),
+            "{ending}: {refused}"
+        );
         assert_eq!(read(&target), precious);
     }
     for ending in [PART, LOG, CVS] {
@@ -437,6 +441,13 @@ fn planted_links_are_not_followed() {
         rustix::fs::mknodat(rustix::fs::CWD, pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
         let refused = bed.store.open_partial(bed.spec(&content)).unwrap_err();
         assert_eq!(refused.failure(), p2p_protocol::reason::Failure::Storage, "{ending}: {refused}");
+        assert!(matches!(refused, StoreError::Misplaced { what: "a pipe or device", .. }), "{refused}");
+    }
+    for ending in [PART, LOG, CVS] {
+        let bed = Bed::new();
+        std::fs::create_dir_all(bed.partial_file(&content, ending)).unwrap();
+        let refused = bed.store.open_partial(bed.spec(&content)).unwrap_err();
+        assert!(matches!(refused, StoreError::Misplaced { what: "a folder", .. }), "{ending}: {refused}");
     }
 }
 

@@ -120,6 +120,39 @@ fn some_bytes_of_a_file_are_synced_before_the_rename_and_their_name_after_it() {
 
 /// Fault 23.
 #[test]
+fn some_bytes_of_a_file_follow_the_rules_for_a_whole_one() {
+    for without_no_replace in [false, true] {
+        let bed = Bed::new();
+        let cut = |content: &Content| {
+            let partial = bed.open(content);
+            partial.write(content.chunk(0)).unwrap();
+            partial.publish_bytes(&name("x"), 10..GROUP_LEN - 10)
+        };
+        let (content, other) =
+            (Content::random(3 * GROUP_LEN as usize), Content::new(noise(2 * GROUP_LEN as usize, 7)));
+        bed.disk.fail(Op::Rename, Errno::IO, 0, 1);
+        let error = cut(&content).unwrap_err();
+        assert!(matches!(error, StoreError::Io { .. }), "{error}");
+        assert!(!bed.inbox().join("x").exists());
+        if without_no_replace {
+            bed.disk.fail(Op::Rename, Errno::INVAL, 0, 99);
+        }
+        for (content, new, already) in
+            [(&content, "x", false), (&content, "x", true), (&other, "x (1)", false)]
+        {
+            let published = cut(content).unwrap();
+            let path = bed.inbox().join(new);
+            assert_eq!((&*published.name, &published.path, published.already), (new, &path, already));
+            assert_eq!(read(&path), content.bytes[10..GROUP_LEN as usize - 10]);
+            let found = std::fs::metadata(&path).unwrap();
+            assert_eq!((found.mode() & 0o777, found.nlink()), (0o666 & !umask(), 1));
+        }
+        assert!(bed.leftovers().is_empty(), "{:?}", bed.leftovers());
+    }
+}
+
+/// Fault 23.
+#[test]
 fn nothing_is_replaced() {
     let bed = Bed::new();
     let content = small();
