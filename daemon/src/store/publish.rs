@@ -486,12 +486,34 @@ mod tests {
     use super::*;
 
     #[test]
+    fn only_what_takes_a_place_has_an_older_one() {
+        let (folder, path) = (Path::new("/in"), PathBuf::from("/in/a"));
+        let free = PublishName::Free(SafeName::parse("a").unwrap());
+        for (name, older) in [
+            (free, None),
+            (PublishName::Exactly("a".into()), None),
+            (PublishName::Instead("a".into()), Some(path.clone())),
+        ] {
+            assert_eq!((name.path_in(folder), name.older(folder)), (path.clone(), older));
+        }
+    }
+
+    #[test]
     fn names_outside_the_safe_ones_are_numbered_too() {
         let exactly = |name: &[u8]| PublishName::Exactly(OsString::from_vec(name.to_vec()));
         assert_eq!(exactly(b"a.txt").variant(3), "a (3).txt");
         assert_eq!(exactly(b"\xff.txt").variant(3).as_bytes(), b"\xff (3).txt");
         assert_eq!(exactly(b"a:b").variant(1), "a:b (1)");
         assert_eq!(exactly(&[b':'; 255]).variant(10).len(), 255);
+        assert_eq!(exactly(b".\xff").variant(1).as_bytes(), b".\xff (1)", "no extension");
+        assert!(exactly("é".repeat(127).as_bytes()).variant(1).to_str().is_some(), "text stays text");
+        // An extension that would leave little of the name is cut with it.
+        for (long, is_kept) in [(122, true), (123, false)] {
+            let extension = [&b"."[..], &vec![0xff; long - 1]].concat();
+            let numbered = exactly(&[&[b':'; 132][..], &extension].concat()).variant(3);
+            assert_eq!(numbered.as_bytes().ends_with(&[b" (3)", &extension[..]].concat()), is_kept, "{long}");
+            assert_eq!(numbered.len(), 255);
+        }
         for name in [&b""[..], b".", b"..", b"a/b", b"a\0"] {
             assert!(!exactly(name).is_one_component(), "{name:?}");
         }

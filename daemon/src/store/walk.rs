@@ -228,7 +228,7 @@ impl<'a> Walk<'a> {
 
     fn io(&self, what: &'static str, inside: &str) -> impl FnOnce(io::Error) -> StoreError {
         let path = self.path.join(inside);
-        move |error| StoreError::io(what, &path)(error)
+        move |error| unreadable(what, &path, error)
     }
 
     fn folder(&mut self, folder: &Dir, inside: &str) -> Result<(), StoreError> {
@@ -419,7 +419,7 @@ impl<'a> Hashing<'a> {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => changed(),
             // A link has taken its place.
             _ if rustix::io::Errno::from_io_error(&error) == Some(rustix::io::Errno::LOOP) => changed(),
-            _ => StoreError::io("open", &path)(error),
+            _ => unreadable("open", &path, error),
         })?;
         let found = file.metadata().map_err(StoreError::io("look at the source", &path))?;
         let stamp = Stamp::of(&found);
@@ -442,5 +442,28 @@ impl<'a> Hashing<'a> {
 
     fn long(&self, raw: &Raw, progress: Progress<'_>) -> Result<FileId, StoreError> {
         self.store.id_of(&self.open(raw)?, self.trust, progress)
+    }
+}
+
+/// Something in a folder that cannot be read, which need not go along.
+fn unreadable(what: &'static str, path: &Path, error: io::Error) -> StoreError {
+    let may_not = error.kind() == io::ErrorKind::PermissionDenied;
+    StoreError::io(if may_not { "may not be read, and can be left out with --exclude" } else { what }, path)(
+        error,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_not_read_something_is_told_how_to_go_on_without_it() {
+        let said = |errno: rustix::io::Errno| unreadable("open", Path::new("/a/b"), errno.into()).to_string();
+        assert!(
+            said(rustix::io::Errno::ACCESS)
+                .starts_with("/a/b: may not be read, and can be left out with --exclude: ")
+        );
+        assert!(said(rustix::io::Errno::IO).starts_with("/a/b: open: "));
     }
 }
