@@ -253,12 +253,31 @@ fn a_shell_completes_peers_transfers_and_file_ids() {
     assert_eq!(offered(&a, &["verify", "f.bin", ""])[0], id);
     assert_eq!(offered(&a, &["show", ""])[0], sent.event("done")["transfer"].to_string());
     assert!(!offered(&a, &["cancel", ""]).iter().any(|word| word.parse::<u64>().is_ok()));
+    let ticket =
+        a.cli().json(words!["share", file, "--ticket"]).success().event("ticketed")["number"].to_string();
+    let invitation = a.cli().json(words!["invite"]).success().event("invited")["number"].to_string();
+    assert_eq!(offered(&a, &["unshare", "--ticket", ""]), [ticket]);
+    assert!(offered(&a, &["uninvite", ""]).contains(&invitation));
+    assert_eq!(offered(&a, &["peers", "rule", "b", "--exists", "k"]), ["keep-both"]);
     // A home that is named counts; where no daemon runs, nothing is offered, and nothing goes wrong.
     let other = b.place().home_path().to_str().unwrap();
     assert_eq!(offered(&a, &["--home", other, "send", "f.bin", "--to", "a"]), ["a"]);
     assert_eq!(offered(&a, &["--home", "/nowhere/at/all", "send", "f.bin", "--to", "b"]), [""; 0]);
     let listed = a.cli().json(words!["shares"]).success();
     assert_eq!(listed.event("shared")["file_id"], id);
+}
+
+#[test]
+fn what_is_shared_and_gone_is_said_to_be() {
+    let a = Daemon::start("a");
+    let (stays, goes) = (a.new_file("stays.bin", 1, 1000), a.new_file("goes.bin", 2, 1000));
+    for file in [&stays, &goes] {
+        a.cli().run(words!["share", file]).success();
+    }
+    std::fs::remove_file(&goes).unwrap();
+    let shown = a.cli().run(words!["shares"]).success().text();
+    let line = |name: &str| shown.lines().find(|line| line.contains(name)).unwrap();
+    assert!(line("goes.bin").ends_with("(gone)") && !line("stays.bin").ends_with("(gone)"), "{shown}");
 }
 
 #[test]

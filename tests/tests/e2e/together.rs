@@ -181,6 +181,15 @@ fn the_word_for_all_of_it_cancels_all_of_it() {
     let all = format!("b{number}");
     assert_eq!(a.cli().json(words!["show", all]).success().events.len(), 2);
     a.cli().run(words!["priority", all, "high"]).success();
+    let limited = a.cli().json(words!["limit", all, "1MiB/s"]).success();
+    assert_eq!(limited.events.iter().filter(|line| line["limit_bps"] == MIB).count(), 2, "{limited}");
+    let logged = a.cli().json(words!["log", all]).success().events;
+    let of = |transfer: &Value| logged.iter().filter(|line| line["transfer"] == *transfer).count();
+    let (first, second) = (of(&limited.events[0]["transfer"]), of(&limited.events[1]["transfer"]));
+    assert!(first > 0 && second > 0 && first + second == logged.len(), "{logged:?}");
+    assert!(logged.is_sorted_by_key(|line| line["at_ms"].as_u64()));
+    let last = a.cli().json(words!["log", all, "-n", "1"]).success().events;
+    assert_eq!(last, logged[logged.len() - 1..]);
     // What is over already is no reason not to do it to the rest.
     a.cli().run(words!["cancel", number]).success();
     for verb in ["pause", "resume"] {
