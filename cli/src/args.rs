@@ -33,7 +33,8 @@ pub(crate) struct Typed {
 #[command(next_help_heading = "Everywhere")]
 pub(crate) struct Global {
     /// State folder of the daemon to talk to
-    #[arg(long, global = true, env = "P2P_HOME", hide_env = true, value_name = "DIR")]
+    // What the environment says is read elsewhere: here it would show in every line on usage.
+    #[arg(long, global = true, value_name = "DIR")]
     pub(crate) home: Option<PathBuf>,
     /// One JSON object a line on standard output
     #[arg(long, global = true)]

@@ -13,7 +13,7 @@ use p2p_protocol::{
 use crate::{
     client::Client,
     commands::{Words, is_offer},
-    context::default_home,
+    context::{default_home, home_from_env},
 };
 
 /// Longest wait for the daemon.
@@ -192,8 +192,7 @@ fn home() -> Option<PathBuf> {
             "" => words.get(at + 1).map(PathBuf::from),
             given => given.strip_prefix('=').map(PathBuf::from),
         });
-    let given = typed.or_else(|| std::env::var_os("P2P_HOME").map(PathBuf::from));
-    given.filter(|home| !home.as_os_str().is_empty()).or_else(default_home)
+    typed.filter(|home| !home.as_os_str().is_empty()).or_else(home_from_env).or_else(default_home)
 }
 
 #[cfg(test)]

@@ -92,7 +92,8 @@ impl Context {
     /// Resolves what was typed against the environment.
     pub(crate) fn new(global: &Global, out: Output) -> Result<Self, CliError> {
         let default = default_home();
-        let home = match global.home.as_ref().or(default.as_ref()) {
+        let from_env = home_from_env();
+        let home = match global.home.as_ref().or(from_env.as_ref()).or(default.as_ref()) {
             Some(home) => {
                 std::path::absolute(home).map_err(|error| CliError::io("bad --home", home, &error))?
             }
@@ -101,7 +102,6 @@ impl Context {
                     .hint("name a state folder with --home DIR"));
             }
         };
-        let from_env = std::env::var_os("P2P_HOME").map(PathBuf::from);
         let me = std::env::current_exe()
             .map_err(|error| CliError::daemon(format!("cannot tell where this program lies: {error}")))?;
         Ok(Self {
@@ -156,6 +156,11 @@ impl Context {
             format!("p2p {command}")
         }
     }
+}
+
+/// The state folder that the environment names.
+pub(crate) fn home_from_env() -> Option<PathBuf> {
+    std::env::var_os("P2P_HOME").filter(|home| !home.is_empty()).map(PathBuf::from)
 }
 
 /// Where a daemon without settings keeps its state.

@@ -167,6 +167,18 @@ fn nonsense_is_a_usage_error() {
     }
 }
 
+/// What the environment says is no part of what has to be typed.
+#[test]
+fn a_line_on_usage_is_the_same_with_a_home_in_the_environment() {
+    let usage = |home: Option<&str>| {
+        let mut command = std::process::Command::new(p2p_tests::binaries::p2p());
+        command.env_remove("P2P_HOME").args(["send", "x"]).envs(home.map(|home| ("P2P_HOME", home)));
+        String::from_utf8(command.output().unwrap().stderr).unwrap()
+    };
+    assert_eq!(usage(Some("/nowhere")), usage(None));
+    assert!(usage(None).contains("--to"), "{}", usage(None));
+}
+
 #[test]
 fn a_bare_ipv6_address_with_a_port_is_told_about_brackets() {
     let a = Daemon::start("a");
