@@ -61,7 +61,9 @@ impl Bar {
 
     /// How far a transfer is.
     pub(crate) fn progress(&mut self, progress: &Progress) {
-        self.numbers(progress.verified_bytes, progress.total_bytes, behind(progress));
+        let columns = terminal_size::terminal_size_of(std::io::stderr()).map_or(80, |(width, _)| width.0);
+        let room = usize::from(columns).saturating_sub(IN_FRONT + self.label.chars().count());
+        self.numbers(progress.verified_bytes, progress.total_bytes, behind(progress, room));
     }
 
     /// Takes the line away.
@@ -70,8 +72,12 @@ impl Bar {
     }
 }
 
-/// The numbers behind a bar: `412 MiB of 1.0 GiB  93.0 MiB/s  7 s left  8 streams`.
-fn behind(progress: &Progress) -> String {
+/// Columns of a bar and of the share that is done.
+const IN_FRONT: usize = 24 + 7;
+
+/// The numbers behind a bar: `412 MiB of 1.0 GiB  93.0 MiB/s  7 s left  8 streams (parallel)  limited by path`. Where there is no
+/// room for all of it, what limits it comes before how it is done.
+fn behind(progress: &Progress, room: usize) -> String {
     let Progress { verified_bytes, total_bytes, rate, streams, parallel, .. } = *progress;
     let mut parts = vec![format!("{} of {}", format::bytes(verified_bytes), format::bytes(total_bytes))];
     if rate > 0 {
@@ -80,15 +86,19 @@ fn behind(progress: &Progress) -> String {
     if let Some(seconds @ 1..) = format::eta_s(total_bytes.saturating_sub(verified_bytes), rate) {
         parts.push(format!("{} left", format::eta(seconds)));
     }
-    if streams > 0 {
-        parts.push(format!("{} ({})", format::count(streams, "stream"), json::mode(parallel)));
-    }
-    if let Some(stage) = progress.limited_by() {
-        parts.push(format!("limited by {}", json::stage(stage)));
-    } else if progress.limited {
-        parts.push("limited".to_owned());
-    }
-    parts.join("  ")
+    let limit = match progress.limited_by() {
+        Some(stage) => Some(format!("limited by {}", json::stage(stage))),
+        None => progress.limited.then(|| "limited".to_owned()),
+    };
+    let how =
+        (streams > 0).then(|| format!("{} ({})", format::count(streams, "stream"), json::mode(parallel)));
+    let with = |more: &[&Option<String>]| {
+        let more = more.iter().filter_map(|part| part.as_ref());
+        parts.iter().chain(more).map(String::as_str).collect::<Vec<_>>().join("  ")
+    };
+    let all = [with(&[&how, &limit]), with(&[&limit]), with(&[])];
+    let fits = all.iter().find(|text| text.chars().count() <= room);
+    fits.unwrap_or(&all[2]).clone()
 }
 
 fn style(template: &str) -> ProgressStyle {
@@ -112,9 +122,15 @@ mod tests {
             parallel: true,
             ..Progress::default()
         };
+        let behind = |progress: &Progress| super::behind(progress, 100);
         assert_eq!(behind(&progress), "412 MiB of 1.0 GiB  93.0 MiB/s  7 s left  8 streams (parallel)");
         let waits = Some(Shares { source: 30, path: 70, ..Shares::default() });
         assert!(behind(&Progress { waits, ..progress }).ends_with("8 streams (parallel)  limited by path"));
         assert_eq!(behind(&Progress { total_bytes: 5, ..Progress::default() }), "0 B of 5 B");
+        let narrow = |room| super::behind(&Progress { waits, ..progress }, room);
+        assert_eq!(narrow(60), "412 MiB of 1.0 GiB  93.0 MiB/s  7 s left  limited by path");
+        for room in [0, 49] {
+            assert_eq!(narrow(room), "412 MiB of 1.0 GiB  93.0 MiB/s  7 s left");
+        }
     }
 }

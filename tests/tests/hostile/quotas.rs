@@ -57,7 +57,6 @@ async fn strangers_that_take_nothing_fill_only_so_much_memory() {
     let mut scene = Scene::with_stranger();
     let file = scene.victim.new_file("public.bin", 1, 64 * MIB);
     scene.victim.cli().run(words!["share", file, "--public"]).success();
-    scene.allow_memory(STRANGER_BUDGET + 56 * MIB);
     let file_id = data::file_id(&file).parse().unwrap();
     let (mut kept, mut readers) = (Vec::new(), tokio::task::JoinSet::new());
     let begun = Arc::new(AtomicU64::new(0));
@@ -82,6 +81,7 @@ async fn strangers_that_take_nothing_fill_only_so_much_memory() {
     until_true("as much is read as may be", || begun.load(Ordering::Relaxed) >= STRANGER_BUDGET);
     std::fs::remove_file(file).unwrap();
     scene.check(&[]);
+    assert_eq!(begun.load(Ordering::Relaxed), STRANGER_BUDGET, "what is not taken makes room for no more");
 }
 
 /// Fault 68.
