@@ -28,6 +28,7 @@ pub(super) enum Op {
     Rename,
     /// One that may replace.
     Replace,
+    Exchange,
     Link,
     Unlink,
     Free,
@@ -286,6 +287,11 @@ impl Disk for FaultyDisk {
     fn rename(&self, from: &Dir, name: &OsStr, to: &Dir, new: &OsStr) -> io::Result<()> {
         self.enter(Op::Replace, || "replace".into())?;
         System.rename(from, name, to, new)
+    }
+
+    fn exchange(&self, from: &Dir, name: &OsStr, to: &Dir, new: &OsStr) -> io::Result<()> {
+        self.enter(Op::Exchange, || "exchange".into())?;
+        System.exchange(from, name, to, new)
     }
 
     fn link(&self, from: &Dir, name: &OsStr, to: &Dir, new: &OsStr) -> io::Result<()> {

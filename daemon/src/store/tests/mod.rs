@@ -8,6 +8,7 @@ mod import;
 mod left_over;
 mod partial;
 mod publish;
+mod replace;
 mod shared;
 mod shown;
 mod space;
