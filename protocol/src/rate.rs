@@ -38,8 +38,8 @@ impl Rate {
 impl FromStr for Rate {
     type Err = RateError;
 
-    /// A number, which may have a fraction, and a unit: B, KiB, MiB, GiB (also k, M, G) or, a thousand times each and eight of
-    /// them to a byte, bit, kbit, Mbit, Gbit; `/s` may follow.
+    /// A number, which may have a fraction, and a unit: B, KiB, MiB, GiB (also k, M, G); or, a thousand times each, kB, MB, GB and,
+    /// eight of them to a byte, bit, kbit, Mbit, Gbit; `/s` may follow.
     fn from_str(text: &str) -> Result<Self, RateError> {
         let wrong = || RateError(text.to_owned());
         let whole = text.trim().to_ascii_lowercase();
@@ -49,9 +49,12 @@ impl FromStr for Rate {
         let number: f64 = number.parse().map_err(|_| wrong())?;
         let unit = match unit.trim_start() {
             "" | "b" => 1.0,
-            "k" | "kb" | "kib" => 1024.0,
-            "m" | "mb" | "mib" => 1024.0 * 1024.0,
-            "g" | "gb" | "gib" => 1024.0 * 1024.0 * 1024.0,
+            "k" | "kib" => 1024.0,
+            "m" | "mib" => 1024.0 * 1024.0,
+            "g" | "gib" => 1024.0 * 1024.0 * 1024.0,
+            "kb" => 1e3,
+            "mb" => 1e6,
+            "gb" => 1e9,
             "bit" => 1.0 / 8.0,
             "kbit" => 1e3 / 8.0,
             "mbit" => 1e6 / 8.0,
@@ -299,6 +302,9 @@ mod tests {
         for (text, bytes) in [
             ("10 MiB/s", 10 * MIB),
             ("10MiB", 10 * MIB),
+            ("10 MB/s", 10_000_000),
+            ("64kB", 64_000),
+            ("1.5gb/s", 1_500_000_000),
             (" 1.5 m/s ", MIB + MIB / 2),
             ("500 KiB/s", 500 << 10),
             ("2g", 2 << 30),

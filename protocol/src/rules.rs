@@ -117,7 +117,8 @@ pub enum Exists {
     Skip,
 }
 
-/// A number of bytes, as people write it: `4096`, `64KiB`, `10 GiB`. Units are powers of 1024.
+/// A number of bytes, as people write it: `4096`, `64KiB`, `10 GiB`. Units are powers of 1024, as is a letter alone; kB, MB, GB and TB
+/// are powers of 1000 (IEC 80000-13).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Size(pub u64);
 
@@ -137,15 +138,19 @@ impl FromStr for Size {
         let unit_at = whole.find(|c: char| !c.is_ascii_digit()).unwrap_or(whole.len());
         let (number, unit) = whole.split_at(unit_at);
         let number: u64 = number.parse().map_err(|_| wrong())?;
-        let power = match unit.trim().to_ascii_lowercase().as_str() {
-            "" | "b" => 0,
-            "k" | "kb" | "kib" => 1,
-            "m" | "mb" | "mib" => 2,
-            "g" | "gb" | "gib" => 3,
-            "t" | "tb" | "tib" => 4,
+        let (base, power) = match unit.trim().to_ascii_lowercase().as_str() {
+            "" | "b" => (1, 0),
+            "k" | "kib" => (1024, 1),
+            "m" | "mib" => (1024, 2),
+            "g" | "gib" => (1024, 3),
+            "t" | "tib" => (1024, 4),
+            "kb" => (1000u64, 1),
+            "mb" => (1000, 2),
+            "gb" => (1000, 3),
+            "tb" => (1000, 4),
             _ => return Err(wrong()),
         };
-        number.checked_mul(1024u64.pow(power)).map(Self).ok_or_else(wrong)
+        number.checked_mul(base.pow(power)).map(Self).ok_or_else(wrong)
     }
 }
 
@@ -194,6 +199,10 @@ mod tests {
             ("1g", 1 << 30, "1 GiB"),
             (" 2 TiB", 2 << 40, "2 TiB"),
             ("1025", 1025, "1025 B"),
+            ("3MB", 3_000_000, "3000000 B"),
+            ("512 kB", 512_000, "500 KiB"),
+            ("1gb", 1_000_000_000, "1000000000 B"),
+            ("1 TB", 1_000_000_000_000, "1000000000000 B"),
             ("0", 0, "0 B"),
         ] {
             assert_eq!(text.parse(), Ok(Size(bytes)), "{text}");
