@@ -127,7 +127,17 @@ pub struct Size(pub u64);
 #[error("`{0}` is not a size; write it like 64MiB or 1GiB")]
 pub struct SizeError(String);
 
-const UNITS: [(u32, &str); 4] = [(4, "TiB"), (3, "GiB"), (2, "MiB"), (1, "KiB")];
+/// The largest first.
+const UNITS: [(u64, &str); 8] = [
+    (1 << 40, "TiB"),
+    (1_000_000_000_000, "TB"),
+    (1 << 30, "GiB"),
+    (1_000_000_000, "GB"),
+    (1 << 20, "MiB"),
+    (1_000_000, "MB"),
+    (1 << 10, "KiB"),
+    (1000, "kB"),
+];
 
 impl FromStr for Size {
     type Err = SizeError;
@@ -138,27 +148,24 @@ impl FromStr for Size {
         let unit_at = whole.find(|c: char| !c.is_ascii_digit()).unwrap_or(whole.len());
         let (number, unit) = whole.split_at(unit_at);
         let number: u64 = number.parse().map_err(|_| wrong())?;
-        let (base, power) = match unit.trim().to_ascii_lowercase().as_str() {
-            "" | "b" => (1, 0),
-            "k" | "kib" => (1024, 1),
-            "m" | "mib" => (1024, 2),
-            "g" | "gib" => (1024, 3),
-            "t" | "tib" => (1024, 4),
-            "kb" => (1000u64, 1),
-            "mb" => (1000, 2),
-            "gb" => (1000, 3),
-            "tb" => (1000, 4),
-            _ => return Err(wrong()),
+        let unit = match unit.trim() {
+            "" | "B" | "b" => 1,
+            unit => {
+                let short = |known: &str| {
+                    known.strip_suffix("iB").is_some_and(|short| short.eq_ignore_ascii_case(unit))
+                };
+                let of = UNITS.iter().find(|(_, known)| known.eq_ignore_ascii_case(unit) || short(known));
+                of.ok_or_else(wrong)?.0
+            }
         };
-        number.checked_mul(base.pow(power)).map(Self).ok_or_else(wrong)
+        number.checked_mul(unit).map(Self).ok_or_else(wrong)
     }
 }
 
 impl fmt::Display for Size {
     /// In the largest unit that leaves nothing over.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (power, unit) in UNITS {
-            let size = 1024u64.pow(power);
+        for (size, unit) in UNITS {
             if self.0 > 0 && self.0.is_multiple_of(size) {
                 return write!(f, "{} {unit}", self.0 / size);
             }
@@ -199,10 +206,10 @@ mod tests {
             ("1g", 1 << 30, "1 GiB"),
             (" 2 TiB", 2 << 40, "2 TiB"),
             ("1025", 1025, "1025 B"),
-            ("3MB", 3_000_000, "3000000 B"),
+            ("3MB", 3_000_000, "3 MB"),
             ("512 kB", 512_000, "500 KiB"),
-            ("1gb", 1_000_000_000, "1000000000 B"),
-            ("1 TB", 1_000_000_000_000, "1000000000000 B"),
+            ("1gb", 1_000_000_000, "1 GB"),
+            ("1 TB", 1_000_000_000_000, "1 TB"),
             ("0", 0, "0 B"),
         ] {
             assert_eq!(text.parse(), Ok(Size(bytes)), "{text}");
