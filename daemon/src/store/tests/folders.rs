@@ -30,6 +30,11 @@ impl Tree {
             ("long", content(3 * GROUP_LEN as usize + 9, seed + 2)),
             ("z", content(7, seed + 3)),
         ];
+        Self::of(contents)
+    }
+
+    /// These files, and the rest.
+    fn of(contents: Vec<(&'static str, Content)>) -> Self {
         let entry = |path: &str, node| Entry { path: path.into(), modified_ns: Some(5_000_000_000), node };
         let mut entries = vec![entry("a", Node::Folder), entry("a/empty", Node::Folder)];
         entries.push(entry("link", Node::Link { target: "a/one".into() }));
@@ -335,10 +340,28 @@ fn what_is_left_of_a_folder_is_not_taken_for_new() {
         drop(partial);
         let partial = tree.open(&bed);
         assert_eq!((partial.verified().is_empty(), partial.doubtful().is_empty()), (!in_order, in_order));
+        assert_eq!(std::fs::metadata(tree.part(&bed).join("long")).unwrap().len(), 3 * GROUP_LEN + 9);
         let sized = bed.disk.count(Op::SetLen);
         partial.write(tree.chunk(&plan, last - 1)).unwrap();
         partial.checkpoint().unwrap();
         assert!(bed.disk.count(Op::SetLen) > sized);
+    }
+}
+
+/// Each has its own part of the values that were kept.
+#[test]
+fn every_long_file_of_a_folder_is_served_without_being_read() {
+    let bed = Bed::new();
+    let long = |seed, groups| Content::new(noise(groups * GROUP_LEN as usize + 5, seed));
+    let tree = Tree::of(vec![("a/first", long(1, 2)), ("a/second", long(2, 3)), ("third", long(3, 2))]);
+    let partial = tree.open(&bed);
+    tree.write_all(&partial);
+    let published = partial.publish(&name("tree")).unwrap();
+    for (path, content) in &tree.contents {
+        let before = bed.disk.bytes_read();
+        let source = bed.store.import_file(&published.path.join(path), &|_| true).unwrap();
+        assert_eq!(source.file_id(), Some(content.id));
+        assert!(bed.disk.bytes_read() - before < 1000, "{path}");
     }
 }
 
