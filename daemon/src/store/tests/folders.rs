@@ -203,7 +203,11 @@ fn whatever_says_what_a_partial_is_of_may_be_damaged() {
 #[test]
 fn damage_to_the_files_is_found_and_mended() {
     type Damage = fn(&Path);
-    let damages: [Damage; 5] = [
+    let damages: [Damage; 6] = [
+        |part| {
+            use std::io::Write;
+            std::fs::File::options().append(true).open(part.join("z")).unwrap().write_all(b"more").unwrap();
+        },
         |part| std::fs::write(part.join("a/one"), [0; 300]).unwrap(),
         |part| std::fs::write(part.join("a/two"), "short").unwrap(),
         |part| std::fs::remove_file(part.join("z")).unwrap(),
@@ -295,6 +299,16 @@ fn what_is_there_already_is_copied_and_checked() {
     // One in which nothing has come is not kept.
     partial.write(tree.chunk(&plan, 0)).unwrap();
     drop(partial);
+    // What was copied is as it was, and nothing is looked for again.
+    let partial = bed.store.open_partial(PartialSpec { alike: Vec::new(), ..spec.clone() }).unwrap();
+    assert_eq!(partial.layout().plan().unwrap().bytes(), 307);
+    drop(partial);
+    // One that was damaged is enough.
+    std::fs::write(tree.part(&bed).join("a/two"), vec![7; 4000]).unwrap();
+    assert_eq!(bed.store.open_partial(spec.clone()).unwrap().layout().plan().unwrap().bytes(), 307);
+    assert_eq!(read(&tree.part(&bed).join("a/two")), tree.contents[1].1.bytes, "it was copied again");
+    let modified = std::fs::metadata(tree.part(&bed).join("long")).unwrap().modified().unwrap();
+    assert_eq!(modified, std::time::UNIX_EPOCH + std::time::Duration::from_secs(5));
     // What was copied is gone, or another: the plan is made anew, and the older copy asked again.
     std::fs::write(tree.part(&bed).join("long"), "damaged").unwrap();
     std::fs::remove_file(older.join("two")).unwrap();
