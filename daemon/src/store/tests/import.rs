@@ -3,7 +3,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use p2p_protocol::{Geometry, control::SPOOLED_INPUT, limits::PAGE_CHUNKS, tree};
+use p2p_protocol::{ChunkSet, Geometry, control::SPOOLED_INPUT, limits::PAGE_CHUNKS, tree};
 
 use super::{faulty::Op, *};
 use crate::store::Excludes;
@@ -332,4 +332,76 @@ fn only_standard_input_that_nobody_writes_is_removed() {
     assert!(inside.exists(), "it is still to be sent");
     bed.store.sweep_spooled(&std::collections::HashSet::new()).unwrap();
     assert!(!inside.exists() && other.exists());
+}
+
+/// A file and a folder with it in, behind what they have in common.
+#[test]
+fn what_is_sent_says_of_itself_what_it_is() {
+    let bed = Bed::new();
+    let content = Content::random(3 * GROUP_LEN as usize + 9);
+    std::fs::create_dir(bed.path("folder")).unwrap();
+    let inside = bed.file("folder/long", &content.bytes);
+    bed.file("folder/short", b"short");
+    let path = bed.file("file", &content.bytes);
+    let import = |path: &Path| bed.store.import(path, &Excludes::none(), &|_| true).unwrap();
+    let (file, folder) = (import(&path), import(&bed.path("folder")));
+    let size = content.geometry.size();
+
+    assert_eq!((file.size(), folder.size()), (size, size + 5));
+    let manifest = folder.manifest().unwrap().clone();
+    assert!(file.manifest().is_none() && manifest.files().len() == 2);
+    assert_eq!((file.file_id(), folder.file_id()), (Some(content.id), Some(manifest.id())));
+    assert_eq!((file.seal().unwrap(), folder.seal().unwrap()), (content.id, manifest.id()));
+    assert_eq!((file.list_len(), folder.list_len()), (0, manifest.encode().len()));
+    let secret = [7; 32];
+    assert!(file.resume_key(&secret).is_some() && folder.resume_key(&secret).is_none());
+    assert_ne!(file.resume_key(&secret), file.resume_key(&[8; 32]));
+    assert_eq!((file.name(), folder.name()), ("file".to_owned(), "folder".to_owned()));
+    assert_eq!((file.path(), folder.path()), (&*path, &*bed.path("folder")));
+    assert_eq!((file.allocated(), folder.allocated()), (size, size + 5));
+    assert!(!file.executable() && !folder.executable());
+    for source in [&file, &folder] {
+        let modified = std::fs::metadata(source.path()).unwrap().modified().unwrap();
+        let since = modified.duration_since(std::time::UNIX_EPOCH).unwrap();
+        assert_eq!(source.modified_ns(), Some(since.as_nanos() as i64));
+    }
+    assert!(file.remarks().is_empty() && folder.remarks().is_empty());
+
+    let of_file = file.layout(18, &ChunkSet::new()).unwrap();
+    assert_eq!((of_file.chunks(), of_file.geometry()), (4, content.geometry));
+    let all = ChunkSet::full(manifest.files().len() as u32);
+    let of_folder = folder.layout(18, &all).unwrap();
+    assert_eq!(of_folder.chunks(), 5);
+    for source in [&file, &folder] {
+        assert_eq!(source.hashed(content.geometry), ChunkSet::full(4));
+    }
+    assert_eq!(file.page(content.geometry, 0).unwrap(), content.chunks);
+    assert!(folder.page(content.geometry, 0).unwrap().is_empty());
+    assert_eq!(file.top(content.geometry).unwrap().len(), 1);
+    assert!(folder.top(content.geometry).unwrap().is_empty());
+    let long = manifest.files()[usize::from(manifest.file(manifest.files()[0]).unwrap().0 == 5)];
+    assert_eq!(folder.values_of(long).unwrap().as_ref(), Some(&content.chunks));
+    assert_eq!(file.values_of(long).unwrap(), None);
+
+    let bytes_of = |chunk: source::Chunk| match chunk.data {
+        file_source::ChunkData::Bytes(bytes) => bytes,
+        file_source::ChunkData::Zeros => panic!("noise is not zeros"),
+    };
+    let mut hashed = 0;
+    let bare = file.read(&of_file, 1, false, || hashed += 1).unwrap();
+    assert!(bare.cv.is_none() && bare.proof.is_empty() && bytes_of(bare) == content.part(1));
+    let valued = file.read(&of_file, 1, true, || hashed += 1).unwrap();
+    assert_eq!((valued.cv, hashed), (Some(content.chunks[1]), 1));
+    let pieces = (0..5).map(|chunk| bytes_of(folder.read(&of_folder, chunk, false, || ()).unwrap()));
+    assert_eq!(pieces.map(|piece| piece.len() as u64).sum::<u64>(), size + 5);
+    assert!(folder.read(&of_file, 0, false, || ()).is_err(), "it is cut in another way");
+
+    // Of a folder's file nothing is right any longer once it is another.
+    for (source, layout, damaged, left) in [(&file, &of_file, &path, 3), (&folder, &of_folder, &inside, 1)] {
+        let intact = || (0..layout.chunks()).filter(|n| source.chunk_is_intact(layout, *n).unwrap()).count();
+        assert_eq!(intact(), layout.chunks() as usize);
+        let handle = std::fs::File::options().write(true).open(damaged).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&handle, b"rot", GROUP_LEN + 5).unwrap();
+        assert_eq!(intact(), left);
+    }
 }
