@@ -389,6 +389,8 @@ fn what_is_here_of_a_partial_can_be_asked() {
         Ok::<_, StoreError>((bed.store.has_partial(&bed.inbox(), &key)?, manifest.map(|found| found.id())))
     };
     assert_eq!(asked().unwrap(), (false, None), "there is no folder");
+    let refused = bed.store.has_partial(&bed.file("file", b""), &key).unwrap_err();
+    assert!(matches!(refused, StoreError::Misplaced { what: "a file", .. }), "{refused}");
     std::fs::create_dir_all(bed.inbox()).unwrap();
     assert_eq!(asked().unwrap(), (false, None));
     let partial = tree.open(&bed);

@@ -376,6 +376,7 @@ fn what_is_sent_says_of_itself_what_it_is() {
         assert_eq!(source.hashed(content.geometry), ChunkSet::full(4));
     }
     assert_eq!(file.page(content.geometry, 0).unwrap(), content.chunks);
+    assert!(file.page(content.geometry, 9).unwrap().is_empty(), "there is no such page");
     assert!(folder.page(content.geometry, 0).unwrap().is_empty());
     assert_eq!(file.top(content.geometry).unwrap().len(), 1);
     assert!(folder.top(content.geometry).unwrap().is_empty());

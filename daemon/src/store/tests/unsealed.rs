@@ -54,6 +54,25 @@ fn a_source_is_read_once_and_then_has_its_name() {
 }
 
 #[test]
+fn only_whole_chunks_count_as_hashed() {
+    let bed = Bed::new();
+    let content = long();
+    let source = to_send(&bed, &bed.file("a", &content.bytes));
+    let geometry = Geometry::new(content.geometry.size(), 20).unwrap();
+    let last = geometry.chunks() - 1;
+    let mut hashed = Vec::new();
+    for chunk in [2, 5, last, 1] {
+        source.read_hashed(geometry, chunk).unwrap();
+        hashed.push(chunk);
+        assert_eq!(source.hashed(geometry), set(hashed.clone()));
+    }
+    // A quarter of a chunk is none.
+    source.read_hashed(content.geometry, 0).unwrap();
+    assert_eq!(source.hashed(geometry), set(hashed));
+    assert!(source.hashed(content.geometry).contains(0));
+}
+
+#[test]
 fn what_was_sent_just_now_is_hashed_first_the_next_time() {
     let bed = Bed::new();
     let content = long();
