@@ -341,19 +341,6 @@ mod tests {
     }
 
     #[test]
-    fn a_length_that_no_record_has_is_the_end() {
-        let file = written();
-        let end = len(&file);
-        let mut prefix = (MAX_PAYLOAD_LEN as u32 + 1).to_le_bytes().to_vec();
-        prefix.push(1);
-        let contents = Contents::read(&System, &file).unwrap();
-        let payload = vec![0; MAX_PAYLOAD_LEN + 1];
-        let crc = checksum(contents.crc, &[&prefix, &payload]);
-        file.write_all_at(&[&prefix[..], &payload, &crc.to_le_bytes()].concat(), end).unwrap();
-        assert_eq!(Contents::read(&System, &file).unwrap().end, end);
-    }
-
-    #[test]
     fn what_is_behind_the_last_sound_record_is_cut_off() {
         let file = written();
         let end = len(&file);

@@ -538,5 +538,11 @@ mod tests {
         assert_eq!(extents(&file, geometry), [0, 6, 7, 10].into_iter().collect());
         file.set_len(7 * chunk).unwrap();
         assert_eq!(extents(&file, geometry), [0, 6].into_iter().collect());
+        // Half of the last chunk is not it.
+        let geometry = Geometry::new(2 * chunk + 200_000, 18).unwrap();
+        file.set_len(0).unwrap();
+        file.set_len(geometry.size()).unwrap();
+        file.write_all_at(&piece[..100_000], 2 * chunk + 100_000).unwrap();
+        assert!(extents(&file, geometry).is_empty());
     }
 }

@@ -258,6 +258,26 @@ fn the_log_may_be_cut_or_damaged_at_any_byte() {
     damaged(&longer, whole.len());
 }
 
+/// A damaged length costs no memory.
+///
+/// Fault 4.
+#[test]
+fn a_record_that_is_longer_than_any_is_not_read() {
+    let bed = Bed::new();
+    let content = five();
+    let partial = bed.open(&content);
+    partial.write(content.chunk(0)).unwrap();
+    partial.checkpoint().unwrap();
+    drop(partial);
+    let log = std::fs::File::options().write(true).open(bed.partial_file(&content, LOG)).unwrap();
+    let end = log.metadata().unwrap().len();
+    log.write_all_at(&(8u32 << 20).to_le_bytes(), end).unwrap();
+    log.set_len(end + (9 << 20)).unwrap();
+    let before = bed.disk.bytes_read();
+    assert_eq!(bed.open(&content).doubtful(), set([0]));
+    assert!(bed.disk.bytes_read() - before < 100_000, "{}", bed.disk.bytes_read() - before);
+}
+
 #[test]
 fn a_record_left_behind_a_rewritten_one_is_not_its_successor() {
     let bed = Bed::new();
