@@ -109,7 +109,8 @@ impl Disk for SimDisk {
 
     fn make_folder(&self, folder: &Dir, name: &OsStr, mode: Mode) -> io::Result<()> {
         self.on(Op::MakeFolder, folder, Some(name), |state| {
-            state.model.rename(&[(folder, name)], || Real.make_folder(folder, name, mode))
+            state.model.rename(&[(folder, name)], || Real.make_folder(folder, name, mode))?;
+            state.model.folder_made(folder, name)
         })
     }
 

@@ -119,6 +119,14 @@ impl Model {
         Ok(self.untold.remove(&id_of(file)?))
     }
 
+    /// A folder that was made after a sync had failed is not told of that: errors count from when it is opened.
+    pub(super) fn folder_made(&mut self, folder: impl AsFd, name: &OsStr) -> io::Result<()> {
+        if let Some(id) = look(folder, name)? {
+            self.told.insert(id, self.failures);
+        }
+        Ok(())
+    }
+
     /// Whether a sync of everything failed that nobody was told of through this folder.
     pub(super) fn owes_error_of_all(&mut self, folder: impl AsFd) -> io::Result<bool> {
         let told = self.told.insert(id_of(folder)?, self.failures);

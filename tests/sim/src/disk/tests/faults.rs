@@ -112,3 +112,20 @@ fn operations_are_counted_and_noted() {
     assert_eq!(bed.disk.count(Op::changes), 4);
     assert_eq!(bed.disk.count(|op| op == Op::Read), 1);
 }
+
+/// As with a file system's own errors, which count from when a folder is opened.
+#[test]
+fn whoever_syncs_everything_is_told_once_of_what_failed_before_and_not_of_what_was_before_it() {
+    let bed = Bed::new(1);
+    let folder = |name: &str| {
+        bed.disk.make_folder(&bed.root, OsStr::new(name), Mode::RWXU).unwrap();
+        bed.root.open_dir(name).unwrap().into_std_file()
+    };
+    let sync = |folder: &File| bed.disk.sync_file_system(folder).is_ok();
+    let (first, second) = (folder("first"), folder("second"));
+    bed.disk.fail(Fault { which: Which::Kind(Op::SyncFileSystem), after: 0, times: 1, error: Errno::IO });
+    assert!(!sync(&first));
+    assert!(!sync(&second), "it was there");
+    assert!(sync(&first) && sync(&second));
+    assert!(sync(&folder("third")));
+}
