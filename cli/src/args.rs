@@ -503,7 +503,7 @@ pub(crate) struct Rule {
     #[arg(add = complete::peer_names())]
     pub(crate) peer: String,
     /// What happens to its offers
-    #[arg(long, value_name = "always|ask|never|default", value_parser = wanted::accept, add = complete::words("always|ask|never|default"))]
+    #[arg(long, value_name = wanted::ACCEPT, value_parser = wanted::accept, add = complete::words(wanted::ACCEPT))]
     pub(crate) accept: Option<Wanted<Acceptance>>,
     /// Where what it sends lands: a folder, or default for the inbox
     #[arg(long, value_name = "DIR|default", value_parser = wanted::folder)]
@@ -515,13 +515,13 @@ pub(crate) struct Rule {
     #[arg(long, value_name = "SIZE|default", value_parser = wanted::size)]
     pub(crate) quota: Option<Wanted<Size>>,
     /// What happens where a name is taken
-    #[arg(long, value_name = "keep-both|overwrite|skip|default", value_parser = wanted::exists, add = complete::words("keep-both|overwrite|skip|default"))]
+    #[arg(long, value_name = wanted::EXISTS, value_parser = wanted::exists, add = complete::words(wanted::EXISTS))]
     pub(crate) exists: Option<Wanted<Exists>>,
     /// Whether it may fetch back what it has sent
-    #[arg(long, value_name = "yes|no|default", value_parser = wanted::yes_or_no, add = complete::words("yes|no|default"))]
+    #[arg(long, value_name = wanted::YES_OR_NO, value_parser = wanted::yes_or_no, add = complete::words(wanted::YES_OR_NO))]
     pub(crate) seed: Option<Wanted<bool>>,
     /// Whether a folder that it sends appears file by file, and not first when it is whole
-    #[arg(long, value_name = "yes|no|default", value_parser = wanted::yes_or_no, add = complete::words("yes|no|default"))]
+    #[arg(long, value_name = wanted::YES_OR_NO, value_parser = wanted::yes_or_no, add = complete::words(wanted::YES_OR_NO))]
     pub(crate) progressive: Option<Wanted<bool>>,
 }
 

@@ -31,12 +31,9 @@ pub(crate) fn peer_names() -> ArgValueCompleter {
 
 /// Peers by Peer ID.
 pub(crate) fn peer_ids() -> ArgValueCompleter {
-    ArgValueCompleter::new(|typed: &OsStr| {
-        let ids = ask(Request::Peers).into_iter().filter_map(|event| match event {
-            Event::Peer(peer) => Some((peer.id.to_string(), peer.name.unwrap_or_default())),
-            _ => None,
-        });
-        offer(typed, ids.collect())
+    told(Request::Peers, |event| match event {
+        Event::Peer(peer) => Some((peer.id.to_string(), peer.name.unwrap_or_default())),
+        _ => None,
     })
 }
 
@@ -82,34 +79,25 @@ pub(crate) fn file_ids() -> ArgValueCompleter {
 
 /// File IDs of what is shared.
 pub(crate) fn shared() -> ArgValueCompleter {
-    ArgValueCompleter::new(|typed: &OsStr| {
-        let ids = ask(Request::Shares).into_iter().filter_map(|event| match event {
-            Event::Shared { file_id, path, .. } => Some((file_id.to_string(), path)),
-            _ => None,
-        });
-        offer(typed, ids.collect())
+    told(Request::Shares, |event| match event {
+        Event::Shared { file_id, path, .. } => Some((file_id.to_string(), path)),
+        _ => None,
     })
 }
 
 /// Tickets that hold.
 pub(crate) fn tickets() -> ArgValueCompleter {
-    ArgValueCompleter::new(|typed: &OsStr| {
-        let tickets = ask(Request::Shares).into_iter().filter_map(|event| match event {
-            Event::Ticket(ticket) => Some((ticket.number.to_string(), ticket.file_id.to_string())),
-            _ => None,
-        });
-        offer(typed, tickets.collect())
+    told(Request::Shares, |event| match event {
+        Event::Ticket(ticket) => Some((ticket.number.to_string(), ticket.file_id.to_string())),
+        _ => None,
     })
 }
 
 /// Invitations that hold.
 pub(crate) fn invitations() -> ArgValueCompleter {
-    ArgValueCompleter::new(|typed: &OsStr| {
-        let invitations = ask(Request::Invites).into_iter().filter_map(|event| match event {
-            Event::Invitation(one) => Some((one.number.to_string(), one.used_by.unwrap_or_default())),
-            _ => None,
-        });
-        offer(typed, invitations.collect())
+    told(Request::Invites, |event| match event {
+        Event::Invitation(one) => Some((one.number.to_string(), one.used_by.unwrap_or_default())),
+        _ => None,
     })
 }
 
@@ -117,6 +105,13 @@ pub(crate) fn invitations() -> ArgValueCompleter {
 pub(crate) fn words(words: &'static str) -> ArgValueCompleter {
     ArgValueCompleter::new(|typed: &OsStr| {
         offer(typed, words.split('|').map(|word| (word.to_owned(), String::new())).collect())
+    })
+}
+
+/// What the daemon answers, each with a word on what it is.
+fn told(request: Request, pick: fn(Event) -> Option<(String, String)>) -> ArgValueCompleter {
+    ArgValueCompleter::new(move |typed: &OsStr| {
+        offer(typed, ask(request.clone()).into_iter().filter_map(pick).collect())
     })
 }
 

@@ -369,11 +369,10 @@ impl<'a> View<'a> {
                 let other = self.target.clone().or_else(known);
                 self.say(Look::Plain, "", &format!("     it is {path} at {}", other.unwrap_or_default()));
             }
-            Some(Direction::Fetch | Direction::Receive) if path == "-" => {}
-            Some(Direction::Fetch | Direction::Receive) => {
+            Some(Direction::Fetch | Direction::Receive) if path != "-" => {
                 self.say(Look::Plain, "", &format!("     it is {path}"));
             }
-            Some(Direction::Serve) | None => {}
+            _ => {}
         }
         match fetch {
             Some(fetch) => self.say(Look::Plain, "", &format!("     fetch it again with: {fetch}")),

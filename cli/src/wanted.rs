@@ -4,6 +4,11 @@ use std::path::PathBuf;
 
 use p2p_protocol::rules::{Acceptance, Exists, Size, SizeError};
 
+/// The words of each, as they are shown and completed.
+pub(crate) const ACCEPT: &str = "always|ask|never|default";
+pub(crate) const EXISTS: &str = "keep-both|overwrite|skip|default";
+pub(crate) const YES_OR_NO: &str = "yes|no|default";
+
 /// A value as it is typed, or what holds for everybody.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Wanted<T>(pub(crate) Option<T>);

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     limits::{MIN_RATE, RATE_BURST},
+    rules::unit_of,
     transfer::Now,
 };
 
@@ -49,17 +50,12 @@ impl FromStr for Rate {
         let number: f64 = number.parse().map_err(|_| wrong())?;
         let unit = match unit.trim_start() {
             "" | "b" => 1.0,
-            "k" | "kib" => 1024.0,
-            "m" | "mib" => 1024.0 * 1024.0,
-            "g" | "gib" => 1024.0 * 1024.0 * 1024.0,
-            "kb" => 1e3,
-            "mb" => 1e6,
-            "gb" => 1e9,
             "bit" => 1.0 / 8.0,
             "kbit" => 1e3 / 8.0,
             "mbit" => 1e6 / 8.0,
             "gbit" => 1e9 / 8.0,
-            _ => return Err(wrong()),
+            // A rate in TB is more likely a mistake.
+            unit => unit_of(unit).filter(|unit| *unit <= 1 << 30).ok_or_else(wrong)? as f64,
         };
         let bytes = number * unit;
         // Beyond this nothing is limited, and a float no longer counts one by one.

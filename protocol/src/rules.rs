@@ -139,6 +139,15 @@ const UNITS: [(u64, &str); 8] = [
     (1000, "kB"),
 ];
 
+/// How many bytes a unit stands for, which may be the first letter of a power of 1024.
+pub(crate) fn unit_of(word: &str) -> Option<u64> {
+    let is_it = |known: &str| {
+        let letter = known.strip_suffix("iB");
+        known.eq_ignore_ascii_case(word) || letter.is_some_and(|letter| letter.eq_ignore_ascii_case(word))
+    };
+    UNITS.iter().find(|(_, known)| is_it(known)).map(|(size, _)| *size)
+}
+
 impl FromStr for Size {
     type Err = SizeError;
 
@@ -150,13 +159,7 @@ impl FromStr for Size {
         let number: u64 = number.parse().map_err(|_| wrong())?;
         let unit = match unit.trim() {
             "" | "B" | "b" => 1,
-            unit => {
-                let short = |known: &str| {
-                    known.strip_suffix("iB").is_some_and(|short| short.eq_ignore_ascii_case(unit))
-                };
-                let of = UNITS.iter().find(|(_, known)| known.eq_ignore_ascii_case(unit) || short(known));
-                of.ok_or_else(wrong)?.0
-            }
+            unit => unit_of(unit).ok_or_else(wrong)?,
         };
         number.checked_mul(unit).map(Self).ok_or_else(wrong)
     }

@@ -4,7 +4,7 @@ use std::{os::unix::ffi::OsStrExt, path::PathBuf};
 
 use p2p_protocol::{
     FileId,
-    control::{Event, FetchRequest, KeyPolicy, Output, Request, SendRequest, TransferEvent, Wishes},
+    control::{Event, FetchRequest, KeyPolicy, Output, Request, TransferEvent, Wishes},
     reason::Failure,
 };
 use tokio::sync::mpsc;
@@ -13,6 +13,7 @@ use crate::{
     content::{Known, SOME_ENTRIES},
     host::Host,
     plan::{Aim, Way, Wish},
+    requests,
 };
 
 /// Where it is.
@@ -87,16 +88,7 @@ impl Transfer {
     pub fn attach(&mut self, owner: &Host) {
         let request = match (self.number, &self.wish.way) {
             (Some(number), _) => Request::Watch(Some(number)),
-            (None, Way::Send) => Request::Send(SendRequest {
-                path: self.source.as_os_str().as_bytes().to_vec(),
-                target: self.target.clone(),
-                name: None,
-                spooled: false,
-                excludes: Vec::new(),
-                key: KeyPolicy::Known,
-                wishes: Wishes::default(),
-                detach: false,
-            }),
+            (None, Way::Send) => requests::send(&self.source, self.target.clone()),
             (None, Way::Fetch) => Request::Fetch(FetchRequest {
                 ticket: None,
                 file_id: self.versions[0].id,

@@ -6,6 +6,7 @@
 
 use std::{net::Ipv4Addr, time::Duration};
 
+use p2p_protocol::control::{Event, Request};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use crate::{host::Host, network::Internet, takeover, trace::Trace};
@@ -110,6 +111,28 @@ impl World {
         self.idle_steps = if packets == self.packets { self.idle_steps + 1 } else { 0 };
         self.packets = packets;
         died
+    }
+
+    /// Asks a host for something, and waits for the whole answer, which has to be there after so long.
+    pub fn ask(&mut self, host: usize, request: Request, most: Duration) -> Vec<Event> {
+        self.ask_all(host, vec![request], most).remove(0)
+    }
+
+    /// The same for several things at once.
+    pub fn ask_all(&mut self, host: usize, requests: Vec<Request>, most: Duration) -> Vec<Vec<Event>> {
+        let asked = requests.into_iter().map(|request| self.hosts[host].ask(request).unwrap());
+        let mut questions: Vec<_> = asked.collect();
+        let mut all = vec![Vec::new(); questions.len()];
+        let answered = self.run_until(most, |_| {
+            for (events, heard) in questions.iter_mut().zip(&mut all) {
+                while let Ok(event) = events.try_recv() {
+                    heard.push(event);
+                }
+            }
+            questions.iter().all(|events| events.is_closed() && events.is_empty())
+        });
+        assert!(answered, "not all is answered: {all:?}");
+        all
     }
 
     /// Lets time pass until something is so, or for so long. Whether it is.

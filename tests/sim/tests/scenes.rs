@@ -5,7 +5,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
 
 use std::{
-    os::unix::ffi::OsStrExt,
     path::PathBuf,
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -13,22 +12,18 @@ use std::{
 
 use p2p_protocol::{
     FileId,
-    control::{
-        Event, FetchRequest, KeyPolicy, Output, Request, SendRequest, ShareRequest, ShareWith, TransferEvent,
-        TrustRequest, Wishes,
-    },
+    control::{Event, FetchRequest, KeyPolicy, Output, Request, TransferEvent, Wishes},
     limits::{MAX_FAILED_SYNCS, POOL_IDLE},
     reason::Failure,
 };
 use p2p_sim::{
     disk::{Fault, Op, Which},
     network::Weather,
-    takeover,
+    requests, takeover,
     world::World,
 };
 use p2p_tests::data;
 use rustix::io::Errno;
-use tokio::sync::mpsc;
 
 const FROM: usize = 0;
 const TO: usize = 1;
@@ -48,37 +43,14 @@ fn scene(play: impl FnOnce(&mut World) + Send) {
         world.start(host).unwrap();
     }
     for (host, peer) in [(FROM, TO), (TO, FROM)] {
-        let other = &world.hosts[peer];
-        let request = Request::Trust(TrustRequest {
-            id: other.peer.unwrap(),
-            name: Some(other.name.clone()),
-            address: Some(other.address().to_string()),
-            send: true,
-            fetch: true,
-        });
+        let request = requests::trust(&world.hosts[peer]);
         assert_eq!(ask(&mut world, host, request), [Event::Ok]);
     }
     play(&mut world);
 }
 
-/// Waits for all answers.
-fn answers(world: &mut World, mut questions: Vec<mpsc::Receiver<Event>>) -> Vec<Vec<Event>> {
-    let mut all = vec![Vec::new(); questions.len()];
-    let answered = world.run_until(PATIENCE, |_| {
-        for (events, heard) in questions.iter_mut().zip(&mut all) {
-            while let Ok(event) = events.try_recv() {
-                heard.push(event);
-            }
-        }
-        questions.iter().all(|events| events.is_closed() && events.is_empty())
-    });
-    assert!(answered, "not all is answered: {all:?}");
-    all
-}
-
 fn ask(world: &mut World, host: usize, request: Request) -> Vec<Event> {
-    let question = world.hosts[host].ask(request).unwrap();
-    answers(world, vec![question]).remove(0)
+    world.ask(host, request, PATIENCE)
 }
 
 fn connections(world: &mut World, host: usize) -> u64 {
@@ -96,16 +68,7 @@ fn source(world: &World, name: &str, len: u64) -> PathBuf {
 
 /// Sends a file, and says how that ended.
 fn send(world: &mut World, path: &std::path::Path) -> Event {
-    let request = Request::Send(SendRequest {
-        path: path.as_os_str().as_bytes().to_vec(),
-        target: world.hosts[TO].peer.unwrap().to_string(),
-        name: None,
-        spooled: false,
-        excludes: Vec::new(),
-        key: KeyPolicy::Known,
-        wishes: Wishes::default(),
-        detach: false,
-    });
+    let request = requests::send(path, world.hosts[TO].peer.unwrap().to_string());
     ask(world, FROM, request).pop().unwrap()
 }
 
@@ -192,14 +155,11 @@ fn a_home_that_takes_no_more_transfers_is_no_busy_peer() {
 fn only_so_many_questions_are_answered_at_a_time() {
     scene(|world| {
         let path = source(world, "file", MIB);
-        let path = path.as_os_str().as_bytes().to_vec();
-        let share = Request::Share(ShareRequest { path, with: ShareWith::Trusted, excludes: Vec::new() });
-        let Some(Event::Shared { file_id, .. }) = ask(world, FROM, share).pop() else { panic!("not shared") };
+        let shared = ask(world, FROM, requests::share(&path)).pop();
+        let Some(Event::Shared { file_id, .. }) = shared else { panic!("{shared:?}") };
         world.hosts[FROM].disk.set_delay(Duration::from_secs(1));
-        let question = |world: &World| world.hosts[TO].ask(plan(world, file_id)).unwrap();
-        let questions = (0..12).map(|_| question(world)).collect();
-        let said: Vec<Event> =
-            answers(world, questions).into_iter().filter_map(|mut said| said.pop()).collect();
+        let answers = world.ask_all(TO, vec![plan(world, file_id); 12], PATIENCE);
+        let said: Vec<Event> = answers.into_iter().filter_map(|mut said| said.pop()).collect();
         let is_busy =
             |said: &&Event| matches!(said, Event::Error(error) if error.failure == Failure::Conflict);
         let is_answer = |said: &&Event| matches!(said, Event::Planned(_));

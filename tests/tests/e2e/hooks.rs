@@ -16,14 +16,18 @@ use p2p_tests::{
     words,
 };
 
+fn write_program(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
 /// A program that writes its environment into a file named after the event, and the place it writes to.
 fn recorder(root: &Path) -> (PathBuf, PathBuf) {
     let (program, facts) = (root.join("record.sh"), root.join("facts"));
     fs::create_dir(&facts).unwrap();
     let text =
         "#!/bin/sh\nenv | grep '^P2P_' > \"$1/new.$$\" && mv \"$1/new.$$\" \"$1/$P2P_EVENT.$P2P_TRANSFER\"\n";
-    fs::write(&program, text).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&program, text);
     (program, facts)
 }
 
@@ -83,12 +87,9 @@ fn a_program_hears_of_an_offer_and_can_say_yes() {
 fn a_program_that_runs_too_long_does_not_outlive_the_daemon() {
     let place = Place::new();
     let (program, started) = (place.root().join("hang.sh"), place.root().join("started"));
-    fs::write(
-        &program,
-        format!("#!/bin/sh\necho $$ > {started:?}.new && mv {started:?}.new {started:?}\nexec sleep 600\n"),
-    )
-    .unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let text =
+        format!("#!/bin/sh\necho $$ > {started:?}.new && mv {started:?}.new {started:?}\nexec sleep 600\n");
+    write_program(&program, &text);
     let mut b = Daemon::start_in("b", place.config(&format!("hooks = {{ done = [{program:?}] }}\n")));
     let a = Daemon::start("a");
     trust_each_other(&[&a, &b]);

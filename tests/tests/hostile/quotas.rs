@@ -29,8 +29,10 @@ fn share_with_all(scene: &Scene) -> (FileId, std::path::PathBuf) {
 async fn fetch(connection: &Connection, file_id: FileId) -> (Conversation, Offer) {
     let mut conversation = connection.open().await;
     conversation.say(Message::Fetch(Fetch { file_id, eager: false })).await;
-    let Heard::Message(Message::Offer(offer)) = conversation.hear().await else { panic!("no offer") };
-    (conversation, offer)
+    match conversation.hear().await {
+        Heard::Message(Message::Offer(offer)) => (conversation, offer),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -145,6 +145,11 @@ impl Content {
     }
 }
 
+/// Content of five chunks, the last one short.
+fn five() -> Content {
+    Content::random(4 * GROUP_LEN as usize + 1000)
+}
+
 fn noise(len: usize, seed: u64) -> Vec<u8> {
     let mut bytes = vec![0; len];
     let mut hasher = blake3::Hasher::new();

@@ -6,11 +6,6 @@ use crate::store::{
     partial::State,
 };
 
-/// Content of five chunks, the last one short.
-fn five() -> Content {
-    Content::random(4 * GROUP_LEN as usize + 1000)
-}
-
 #[test]
 fn chunks_count_once_a_checkpoint_has_returned_them() {
     let bed = Bed::new();

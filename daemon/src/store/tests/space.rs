@@ -5,11 +5,6 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use super::{faulty::Op, *};
 use crate::store::layout::{PART, PARTIALS};
 
-/// Content of five chunks, the last one short.
-fn five() -> Content {
-    Content::random(4 * GROUP_LEN as usize + 1000)
-}
-
 #[test]
 fn zeros_need_no_disk() {
     let bed = Bed::new();

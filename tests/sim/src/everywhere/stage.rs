@@ -1,11 +1,9 @@
 //! One reference transfer between two hosts, with one fault in it, from both daemons' start to the end.
 
-use std::{collections::BTreeSet, fs, os::unix::ffi::OsStrExt, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
 
 use p2p_protocol::{
-    control::{
-        Event, KeyPolicy, Request, SendRequest, ShareRequest, ShareWith, TransferEvent, TrustRequest, Wishes,
-    },
+    control::{Event, Request, TransferEvent},
     reason::Failure,
     rules::RulesChange,
 };
@@ -18,7 +16,7 @@ use crate::{
     network::Weather,
     oracle::{self, Expected},
     plan::{Aim, Way, Wish},
-    takeover,
+    requests, takeover,
     transfer::{News, State, Transfer},
     world::World,
 };
@@ -197,23 +195,18 @@ impl Stage {
             world.start(host).unwrap();
         }
         for (host, peer) in [(FROM, TO), (TO, FROM)] {
-            let request = trust(&world, peer);
-            assert_eq!(ask(&mut world, host, request), [Event::Ok]);
+            let request = requests::trust(&world.hosts[peer]);
+            assert_eq!(world.ask(host, request, PATIENCE), [Event::Ok]);
         }
         if reference == Reference::Shown {
             let change = RulesChange { progressive: Some(Some(true)), ..RulesChange::default() };
             let peer = world.hosts[FROM].name.clone();
-            let said = ask(&mut world, TO, Request::Rule { peer, change });
+            let said = world.ask(TO, Request::Rule { peer, change }, PATIENCE);
             assert!(matches!(said[..], [Event::Peer(_)]), "{said:?}");
         }
         let way = if reference == Reference::Fetch { Way::Fetch } else { Way::Send };
         if way == Way::Fetch {
-            let path = source.as_os_str().as_bytes().to_vec();
-            let said = ask(
-                &mut world,
-                FROM,
-                Request::Share(ShareRequest { path, with: ShareWith::Trusted, excludes: Vec::new() }),
-            );
+            let said = world.ask(FROM, requests::share(&source), PATIENCE);
             assert!(matches!(said.last(), Some(Event::Shared { file_id, .. }) if *file_id == known.id));
         }
         for host in [FROM, TO] {
@@ -445,17 +438,8 @@ impl Stage {
         let path = self.world.hosts[FROM].sources().join("another");
         fs::write(&path, &bytes).unwrap();
         self.expected[TO].welcome.push(Known::file(bytes));
-        let request = Request::Send(SendRequest {
-            path: path.as_os_str().as_bytes().to_vec(),
-            target: self.world.hosts[TO].peer.unwrap().to_string(),
-            name: None,
-            spooled: false,
-            excludes: Vec::new(),
-            key: KeyPolicy::Known,
-            wishes: Wishes::default(),
-            detach: false,
-        });
-        let said = ask(&mut self.world, FROM, request);
+        let request = requests::send(&path, self.world.hosts[TO].peer.unwrap().to_string());
+        let said = self.world.ask(FROM, request, PATIENCE);
         if !matches!(said.last(), Some(Event::Transfer(TransferEvent::Done { .. }))) {
             self.problem(format!("another file is not sent: {said:?}"));
         }
@@ -472,29 +456,4 @@ fn files(inbox: &std::path::Path) -> BTreeSet<String> {
             _ => path,
         })
         .collect()
-}
-
-fn trust(world: &World, peer: usize) -> Request {
-    let peer = &world.hosts[peer];
-    Request::Trust(TrustRequest {
-        id: peer.peer.unwrap(),
-        name: Some(peer.name.clone()),
-        address: Some(peer.address().to_string()),
-        send: true,
-        fetch: true,
-    })
-}
-
-/// Asks a host for something, and waits for the whole answer.
-fn ask(world: &mut World, host: usize, request: Request) -> Vec<Event> {
-    let mut events = world.hosts[host].ask(request).unwrap();
-    let mut all = Vec::new();
-    let ended = world.run_until(PATIENCE, |_| {
-        while let Ok(event) = events.try_recv() {
-            all.push(event);
-        }
-        events.is_closed() && events.is_empty()
-    });
-    assert!(ended, "no answer");
-    all
 }

@@ -12,14 +12,13 @@ mod troubles;
 use std::{
     collections::BTreeMap,
     fs,
-    os::unix::ffi::OsStrExt,
     path::PathBuf,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use p2p_protocol::{
-    control::{Event, Request, ShareRequest, ShareWith, TrustRequest},
+    control::{Event, Request},
     reason::Failure,
     rules::RulesChange,
 };
@@ -33,7 +32,7 @@ use crate::{
     network::Weather,
     oracle::{self, Expected},
     plan::{Aim, Plan, Recipe, Way, Wish},
-    takeover,
+    requests, takeover,
     transfer::{News, State, Transfer},
     world::World,
 };
@@ -227,24 +226,13 @@ impl Run {
         all
     }
 
-    fn trust_request(&self, peer: usize) -> Request {
-        let host = &self.world.hosts[peer];
-        Request::Trust(TrustRequest {
-            id: host.peer.unwrap(),
-            name: Some(host.name.clone()),
-            address: Some(host.address().to_string()),
-            send: true,
-            fetch: true,
-        })
-    }
-
     fn set_up(&mut self) {
         let hosts = self.plan.hosts;
         for host in 0..hosts {
             self.world.start(host).unwrap();
         }
         for (host, peer) in pairs(hosts) {
-            let request = self.trust_request(peer);
+            let request = requests::trust(&self.world.hosts[peer]);
             assert_eq!(self.request(host, request), [Event::Ok]);
             let progressive = Some(Some(shows_what_comes(host, peer)));
             let change = RulesChange { progressive, ..RulesChange::default() };
@@ -265,10 +253,7 @@ impl Run {
             self.write_source(&source, &known);
             self.expect(&wish, &known, &known);
             if wish.way == Way::Fetch {
-                let path = source.as_os_str().as_bytes().to_vec();
-                let share =
-                    Request::Share(ShareRequest { path, with: ShareWith::Trusted, excludes: Vec::new() });
-                let said = self.request(wish.from, share);
+                let said = self.request(wish.from, requests::share(&source));
                 let Some(Event::Shared { file_id, .. }) = said.last() else { panic!("not shared: {said:?}") };
                 assert_eq!(*file_id, known.id);
             }
@@ -482,7 +467,7 @@ impl Run {
             }
         }
         for (host, peer) in pairs(self.plan.hosts) {
-            let request = self.trust_request(peer);
+            let request = requests::trust(&self.world.hosts[peer]);
             let said = self.request(host, request);
             if said != [Event::Ok] {
                 let said = self.without_roots(&format!("{said:?}"));

@@ -12,6 +12,7 @@ use super::Run;
 use crate::{
     disk::Fault,
     plan::{Trouble, Way},
+    requests,
 };
 
 /// What is to be done later.
@@ -55,7 +56,7 @@ impl Run {
             Later::Speed(host) => self.world.hosts[host].disk.set_delay(Duration::ZERO),
             Later::Whole(host) => self.world.hosts[host].disk.set_short(false),
             Later::Trust { host, peer } => {
-                let request = self.trust_request(peer);
+                let request = requests::trust(&self.world.hosts[peer]);
                 self.errands.extend(self.world.hosts[host].ask(request));
             }
             Later::Resume(wish) => {
