@@ -221,8 +221,11 @@ pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(20);
 pub const FIRST_FRAME_DEADLINE: Duration = Duration::from_secs(30);
 /// No byte of an open chunk for this long resets its stream.
 pub const CHUNK_PROGRESS_DEADLINE: Duration = Duration::from_secs(60);
-/// Neither a message nor a chunk byte for this long, while something is owed, ends a conversation.
+/// Neither a message nor `LEAST_PROGRESS` for this long, while something is owed, ends a conversation.
 pub const TRANSFER_PROGRESS_DEADLINE: Duration = Duration::from_secs(120);
+/// Bytes of chunks that a receiver takes for progress: 34 bytes a second, of a modem it would be a hundredth. Fewer come from who
+/// wants to hold a place.
+pub const LEAST_PROGRESS: u64 = 4096;
 /// While a provider hashes and sends nothing, it says how far it is this often.
 pub const HASHING_WORD: Duration = Duration::from_secs(10);
 /// While the disk is full, its free space is looked at this often.

@@ -502,7 +502,7 @@ impl Run<'_> {
         let before = std::mem::replace(&mut self.moved_seen, moved);
         if moved != before {
             self.flow.spend(moved - before);
-            self.input(ReceiverInput::ChunkBytes)?;
+            self.input(ReceiverInput::ChunkBytes(moved - before))?;
         }
         let owes = self.flow.owes();
         self.waits.set(Stage::Limit, owes.into());

@@ -288,7 +288,7 @@ impl Run {
             }
             Step::Full => self.full(None),
             Step::Freed => self.handle(ReceiverInput::SpaceFreed),
-            Step::Bytes => self.handle(ReceiverInput::ChunkBytes),
+            Step::Bytes => self.handle(ReceiverInput::ChunkBytes(u64::MAX)),
             Step::Credit(credit) => self.handle(ReceiverInput::Credit(credit)),
             Step::Published { name } if self.publishing => {
                 // All of it is made durable first.

@@ -19,7 +19,7 @@ use super::{Now, eager_want, pages::Pages, stats::RateMeter};
 use crate::{
     ChunkRange, ChunkSet, FileId, Geometry, Layout,
     limits::{
-        MAX_CHUNK_FAILURES, MAX_STREAMS_PER_TRANSFER, MAX_TEXT_LEN, MAX_UNASKED_CHUNKS, RECHECKS_AT_ONCE,
+        LEAST_PROGRESS, MAX_CHUNK_FAILURES, MAX_STREAMS_PER_TRANSFER, MAX_TEXT_LEN, MAX_UNASKED_CHUNKS, RECHECKS_AT_ONCE,
         RESERVE_AHEAD, SPACE_POLL, TRANSFER_PROGRESS_DEADLINE, WANT_WINDOW,
     },
     plan::Span,
@@ -77,6 +77,8 @@ pub struct Receiver {
     publishing: bool,
     rate: RateMeter,
     last_move: Now,
+    /// Bytes of chunks that have come since then, too few to count.
+    crumbs: u64,
     actions: VecDeque<ReceiverAction>,
 }
 
@@ -142,6 +144,7 @@ impl Receiver {
             publishing: false,
             rate: RateMeter::new(now),
             last_move: now,
+            crumbs: 0,
             actions: VecDeque::new(),
         };
         if eager && geometry.chunks() > 0 {
@@ -168,7 +171,7 @@ impl Receiver {
     /// Decides on a chunk stream. An error ends the conversation.
     pub fn admit(&mut self, header: &ChunkHeader, now: Now) -> Result<Admission, PeerMisbehaved> {
         header.check(&self.layout)?;
-        self.last_move = now;
+        self.got_on(now);
         let chunk = header.index;
         let expected = match &self.pages {
             Some(_) if self.layout.plan().is_some() => self.proven(header)?,
@@ -215,16 +218,21 @@ impl Receiver {
                 }
                 if word.left < self.unhashed {
                     self.unhashed = word.left;
-                    self.last_move = now;
+                    self.got_on(now);
                 }
             }
             ReceiverInput::Message(message) => {
-                self.last_move = now;
+                self.got_on(now);
                 self.message(message)?;
             }
-            ReceiverInput::ChunkBytes => self.last_move = now,
+            ReceiverInput::ChunkBytes(bytes) => {
+                self.crumbs = self.crumbs.saturating_add(bytes);
+                if self.crumbs >= LEAST_PROGRESS {
+                    self.got_on(now);
+                }
+            }
             ReceiverInput::ChunkStored { chunk } => {
-                self.last_move = now;
+                self.got_on(now);
                 if self.unwant(chunk) {
                     self.count(chunk, now);
                 }
@@ -422,10 +430,15 @@ impl Receiver {
         };
         let owed = !self.wanted.is_empty() || lists_are_owed;
         if !owed || self.holds || self.paused_since.is_some() {
-            self.last_move = now;
+            self.got_on(now);
         } else if now.saturating_sub(self.last_move) > TRANSFER_PROGRESS_DEADLINE {
             self.actions.push_back(ReceiverAction::Stalled);
         }
+    }
+
+    /// The provider does its part.
+    fn got_on(&mut self, now: Now) {
+        (self.last_move, self.crumbs) = (now, 0);
     }
 
     /// Counts a chunk as verified and says so.

@@ -37,8 +37,8 @@ pub struct ReceiverStart {
 pub enum ReceiverInput {
     /// The provider said something.
     Message(Message),
-    /// Bytes of some admitted chunk came in.
-    ChunkBytes,
+    /// So many bytes of admitted chunks came in.
+    ChunkBytes(u64),
     /// A chunk has verified and is written, though perhaps not yet durable.
     ChunkStored {
         /// Which.

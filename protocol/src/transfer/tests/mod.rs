@@ -15,7 +15,7 @@ use self::world::{CREDIT, Fate, File, Step, World};
 use super::*;
 use crate::{
     ChunkRange, ChunkSet, Cv,
-    limits::{MAX_CHUNK_FAILURES, MAX_UNASKED_CHUNKS, PAGE_CHUNKS, TRANSFER_PROGRESS_DEADLINE},
+    limits::{LEAST_PROGRESS, MAX_CHUNK_FAILURES, MAX_UNASKED_CHUNKS, PAGE_CHUNKS, TRANSFER_PROGRESS_DEADLINE},
     reason::{AbortReason, ChunkFailure, PeerMisbehaved},
     tree::Expected,
     wire::{
@@ -401,11 +401,23 @@ fn deadlines_measure_progress() {
     let (_, mut receiver) = fresh_receiver(9);
     receiver.handle(ReceiverInput::Tick, TRANSFER_PROGRESS_DEADLINE / 2).unwrap();
     assert_eq!(receiver.next_action(), None);
-    receiver.handle(ReceiverInput::ChunkBytes, TRANSFER_PROGRESS_DEADLINE).unwrap();
+    receiver.handle(ReceiverInput::ChunkBytes(LEAST_PROGRESS), TRANSFER_PROGRESS_DEADLINE).unwrap();
     receiver.handle(ReceiverInput::Tick, TRANSFER_PROGRESS_DEADLINE * 2).unwrap();
     assert_eq!(receiver.next_action(), None);
     receiver.handle(ReceiverInput::Tick, TRANSFER_PROGRESS_DEADLINE * 3).unwrap();
     assert_eq!(receiver.next_action(), Some(ReceiverAction::Stalled));
+
+    // A byte a second is no progress, and the slowest of links is.
+    let stalls_at = |rate: u64| {
+        let (_, mut receiver) = fresh_receiver(9);
+        (1..1000).find(|second| {
+            receiver.handle(ReceiverInput::ChunkBytes(rate), Now::from_secs(*second)).unwrap();
+            receiver.handle(ReceiverInput::Tick, Now::from_secs(*second)).unwrap();
+            receiver.next_action() == Some(ReceiverAction::Stalled)
+        })
+    };
+    assert_eq!(stalls_at(1), Some(TRANSFER_PROGRESS_DEADLINE.as_secs() + 1));
+    assert_eq!(stalls_at(64), None);
 
     // What a limit holds back is owed by nobody.
     let (_, mut receiver) = fresh_receiver(9);
