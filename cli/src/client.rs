@@ -3,7 +3,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use interprocess::local_socket::{
@@ -17,12 +17,14 @@ use p2p_protocol::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 
-use crate::error::CliError;
+use crate::{error::CliError, start::LOOK_AGAIN};
 
 /// The daemon's socket, inside its state folder.
 const SOCKET: &str = "p2pd.sock";
 /// A live daemon greets within this.
 const GREETING_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a daemon that hangs up is tried.
+const CROWDED_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A connection to the daemon that has not been asked anything yet.
 #[derive(Debug)]
@@ -47,6 +49,11 @@ pub(crate) enum ConnectError {
     /// Whatever listens there is no daemon of ours.
     #[error("what listens on {0} does not speak like a p2p daemon")]
     Stranger(PathBuf),
+    /// The daemon hangs up without a word, again and again.
+    #[error(
+        "the daemon at {0} hangs up: it has as many commands as it serves at a time, or no file descriptors"
+    )]
+    Crowded(PathBuf),
     /// The daemon did not greet in time.
     #[error("the daemon at {0} does not answer")]
     Silent(PathBuf),
@@ -66,6 +73,9 @@ impl From<ConnectError> for CliError {
             ConnectError::NotRunning => "start it with `p2pd`",
             ConnectError::Version { .. } => "restart the daemon, so that both are of one version",
             ConnectError::Stranger(_) => "if no daemon should run there, remove the socket and try again",
+            ConnectError::Crowded(_) => {
+                "try again when some of them have ended, such as `p2p watch` and `p2p wait`"
+            }
             ConnectError::Silent(_) => {
                 "look into its log; if it hangs, stop it and try again: nothing verified is lost"
             }
@@ -78,11 +88,20 @@ impl From<ConnectError> for CliError {
 }
 
 impl Client {
-    /// Connects to the daemon of this state folder and exchanges versions.
+    /// Connects to the daemon of this state folder and exchanges versions. A daemon that hangs up at once may be about to end,
+    /// and is none a moment later; one that goes on so has too much to do.
     pub(crate) async fn connect(home: &Path) -> Result<Self, ConnectError> {
         let path = socket_path(home);
-        let greeting = tokio::time::timeout(GREETING_DEADLINE, Self::greet(&path));
-        greeting.await.unwrap_or(Err(ConnectError::Silent(path)))
+        let give_up = Instant::now() + CROWDED_PATIENCE;
+        loop {
+            let greeting = tokio::time::timeout(GREETING_DEADLINE, Self::greet(&path)).await;
+            match greeting.unwrap_or(Err(ConnectError::Silent(path.clone()))) {
+                Err(ConnectError::Crowded(_)) if Instant::now() < give_up => {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+                other => return other,
+            }
+        }
     }
 
     async fn greet(path: &Path) -> Result<Self, ConnectError> {
@@ -90,21 +109,16 @@ impl Client {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory => {
                 ConnectError::NotRunning
             }
-            // A daemon that goes down just now closes what waits in its queue.
-            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => ConnectError::NotRunning,
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => {
+                ConnectError::Crowded(path.to_owned())
+            }
             _ => ConnectError::Io { path: path.to_owned(), error },
         };
         let name = path.to_fs_name::<GenericFilePath>().map_err(io)?;
         let mut stream = BufReader::with_capacity(64 * 1024, Stream::connect(name).await.map_err(io)?);
         stream.write_all(&Preamble::ours().encode()).await.map_err(io)?;
         let mut theirs = [0; Preamble::LEN];
-        match stream.read_exact(&mut theirs).await {
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                return Err(ConnectError::NotRunning);
-            }
-            Err(error) => return Err(io(error)),
-        }
+        stream.read_exact(&mut theirs).await.map_err(io)?;
         let ours = Preamble::ours().version;
         match Preamble::decode(theirs) {
             Some(Preamble { version }) if version == ours => Ok(Self { stream }),
@@ -207,4 +221,37 @@ pub(crate) fn unexpected() -> CliError {
 fn socket_path(home: &Path) -> PathBuf {
     let path = home.join(SOCKET);
     std::fs::read_link(&path).map_or(path, |target| home.join(target))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::UnixListener;
+
+    use super::*;
+
+    /// Hangs up on so many, and is gone then.
+    async fn hangs_up(listener: UnixListener, socket: PathBuf, times: usize) {
+        for _ in 1..times {
+            drop(listener.accept().await);
+        }
+        let last = listener.accept().await;
+        std::fs::remove_file(socket).unwrap();
+        drop(last);
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_hangs_up_has_too_much_to_do_or_ends() {
+        let home = tempfile::tempdir().unwrap();
+        let socket = socket_path(home.path());
+        let listen = || UnixListener::bind(&socket).unwrap();
+        let daemon = tokio::spawn(hangs_up(listen(), socket.clone(), usize::MAX));
+        let ended = Client::connect(home.path()).await;
+        assert!(matches!(&ended, Err(ConnectError::Crowded(at)) if *at == socket), "{ended:?}");
+        daemon.abort();
+        std::fs::remove_file(&socket).unwrap();
+
+        tokio::spawn(hangs_up(listen(), socket.clone(), 3));
+        let ended = Client::connect(home.path()).await;
+        assert!(matches!(&ended, Err(ConnectError::NotRunning)), "{ended:?}");
+    }
 }

@@ -15,7 +15,9 @@ use self::world::{CREDIT, Fate, File, Step, World};
 use super::*;
 use crate::{
     ChunkRange, ChunkSet, Cv,
-    limits::{LEAST_PROGRESS, MAX_CHUNK_FAILURES, MAX_UNASKED_CHUNKS, PAGE_CHUNKS, TRANSFER_PROGRESS_DEADLINE},
+    limits::{
+        LEAST_PROGRESS, MAX_CHUNK_FAILURES, MAX_UNASKED_CHUNKS, PAGE_CHUNKS, TRANSFER_PROGRESS_DEADLINE,
+    },
     reason::{AbortReason, ChunkFailure, PeerMisbehaved},
     tree::Expected,
     wire::{
