@@ -13,6 +13,7 @@ mod shared;
 mod shown;
 mod space;
 mod unsealed;
+mod walk;
 
 use std::{path::Path, sync::Arc};
 
