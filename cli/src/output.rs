@@ -74,11 +74,16 @@ impl fmt::Debug for Output {
     }
 }
 
+/// Whether the terminal can do no more than print what it gets.
+pub(crate) fn terminal_is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
+}
+
 impl Output {
     /// The process's own standard output and error.
     pub(crate) fn standard(global: &Global) -> Self {
         let terminal = io::stderr().is_terminal();
-        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let dumb = terminal_is_dumb();
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let color = match global.color {
             When::Auto => terminal && !dumb && !no_color,

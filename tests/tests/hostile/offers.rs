@@ -203,3 +203,50 @@ async fn an_honest_answer_to_a_fetch_is_taken() {
     assert_eq!(std::fs::read(scene.victim.inbox().join("hostile.bin")).unwrap(), content.bytes());
     scene.check(&[]);
 }
+
+/// An eager fetch says that nothing is here, and asks for everything.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partial_that_turns_up_after_an_eager_fetch_makes_it_begin_anew() {
+    let mut scene = Scene::new();
+    let content = Content::random("hostile.bin", 1, 5 * CHUNK);
+    let asked = words!["fetch", content.file_id().to_string(), "--from", scene.hostile.address()];
+    let cli = scene.victim.cli();
+    let is_eager = |message: Message| matches!(message, Message::Fetch(fetch) if fetch.eager);
+
+    // A partial is made, and put aside.
+    let first = cli.start_json(asked.clone());
+    let connection = scene.hostile.accept().await;
+    let mut conversation = connection.accept().await;
+    assert!(is_eager(conversation.expect().await));
+    conversation.offer_eagerly(&content).await;
+    conversation.send_chunk(&content, 0).await;
+    let verified = |message: &Message| matches!(message, Message::Verified(_)).then_some(());
+    conversation.expect_that("the first chunk is verified", verified).await;
+    let (partials, aside) = (scene.victim.partials(), scene.victim.place().root().join("aside"));
+    std::fs::create_dir(&aside).unwrap();
+    for path in &partials {
+        std::fs::copy(path, aside.join(path.file_name().unwrap())).unwrap();
+    }
+    scene.victim.cli().run(words!["cancel", "1"]).success();
+    tokio::task::spawn_blocking(move || first.finish()).await.unwrap().exits(1);
+
+    let second = cli.start_json(asked);
+    let mut conversation = connection.accept().await;
+    assert!(is_eager(conversation.expect().await), "nothing is there");
+    let folder = scene.victim.inbox().join(".p2p");
+    std::fs::create_dir_all(&folder).unwrap();
+    for path in &partials {
+        let name = path.file_name().unwrap();
+        std::fs::rename(aside.join(name), folder.join(name)).unwrap();
+    }
+    std::fs::remove_dir(&aside).unwrap();
+    conversation.offer_eagerly(&content).await;
+    let mut conversation = connection.accept().await;
+    assert!(!is_eager(conversation.expect().await), "something is there");
+    conversation.offer(&content).await;
+    let wanted = conversation.until_wanted(&content).await;
+    conversation.provide(&content, wanted).await;
+    tokio::task::spawn_blocking(move || second.finish()).await.unwrap().success();
+    assert_eq!(std::fs::read(scene.victim.inbox().join("hostile.bin")).unwrap(), content.bytes());
+    scene.check(&["a partial has turned up"]);
+}

@@ -17,6 +17,7 @@ use crate::{
     client::{self, Client},
     context::Context,
     error::CliError,
+    output::terminal_is_dumb,
 };
 
 /// How often the daemon is asked.
@@ -25,12 +26,14 @@ const REFRESH: Duration = Duration::from_millis(500);
 const KEY_WAIT: Duration = Duration::from_millis(200);
 
 pub(crate) async fn run(ctx: &Context) -> Result<(), CliError> {
-    if ctx.out.is_json() || !io::stdin().is_terminal() || !io::stdout().is_terminal() {
-        return Err(CliError::usage("p2p top draws on a terminal, and there is none").hint(format!(
-            "for scripts: {} or {}",
-            ctx.suggest("list --json"),
-            ctx.suggest("watch --json")
-        )));
+    let draws = io::stdin().is_terminal() && io::stdout().is_terminal() && !terminal_is_dumb();
+    if ctx.out.is_json() || !draws {
+        return Err(CliError::usage("p2p top draws on a terminal, and there is none that can be drawn on")
+            .hint(format!(
+                "for scripts: {} or {}",
+                ctx.suggest("list --json"),
+                ctx.suggest("watch --json")
+            )));
     }
     let mut model = Model::default();
     refresh(ctx.connect().await?, ctx, &mut model).await?;

@@ -301,6 +301,30 @@ fn identical_means_the_same_bytes() {
     assert_eq!(bed.disk.count(Op::Read), before, "another size needs no reading");
 }
 
+/// Whatever the name was when it was looked at.
+///
+/// Fault 31.
+#[test]
+fn links_and_pipes_are_not_opened_in_place_of_a_file() {
+    let bed = Bed::new();
+    let content = Content::random(300);
+    bed.file("a", &content.bytes);
+    symlink("a", bed.path("link")).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        bed.path("pipe"),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR,
+        0,
+    )
+    .unwrap();
+    let folder = folder::Folder::open(bed.root.path()).unwrap().dir;
+    let is = |name: &str| {
+        bed.store.identical_in(&folder, name.as_ref(), &bed.path(name), content.id, 300).unwrap().is_some()
+    };
+    assert!(is("a") && !is("link") && !is("pipe") && !is("nothing"));
+}
+
 #[test]
 fn what_the_cache_says_is_not_believed_of_a_copy_that_is_to_be_mended() {
     let bed = Bed::new();

@@ -9,7 +9,10 @@ use p2p_protocol::{
 use rustix::io::Errno;
 
 use super::{faulty::Op, folders::Tree, *};
-use crate::store::{layout::INTO, shown::Show};
+use crate::store::{
+    layout::{FRESH, INTO},
+    shown::Show,
+};
 
 /// With a file of two names.
 pub(super) fn tree() -> Tree {
@@ -52,6 +55,12 @@ pub(super) fn appeared(tree: &Tree, folder: &Path) -> Vec<&'static str> {
         Some(*path)
     });
     there.collect()
+}
+
+/// The same, but for one.
+fn appeared_but(tree: &Tree, but: &str, folder: &Path) -> Vec<&'static str> {
+    let contents = tree.contents.iter().filter(|(path, _)| *path != but);
+    contents.filter(|(path, _)| folder.join(path).exists()).map(|(path, _)| *path).collect()
 }
 
 /// Brings what is missing, from a disk that may say no now and then.
@@ -332,6 +341,68 @@ fn where_a_file_has_one_name_only_it_is_refused_before_anything_appears() {
     let error = bed.store.open_partial(spec(&bed, &tree)).unwrap_err();
     assert!(matches!(error, StoreError::NoLinks { .. }), "{error}");
     assert!(!at(&bed).exists());
+    // Only that is said to be so, and not of a disk that fails.
+    bed.disk.fail(Op::Link, Errno::IO, 0, 1);
+    let error = bed.store.open_partial(spec(&bed, &tree)).unwrap_err();
+    assert!(matches!(error, StoreError::Io { .. }) && !at(&bed).exists(), "{error}");
+}
+
+#[test]
+fn what_a_crash_left_of_a_new_folder_is_used() {
+    let (bed, tree) = (Bed::new(), tree());
+    let fresh = bed.inbox().join(layout::PARTIALS).join(format!("{}{FRESH}", tree.manifest.id()));
+    fs::create_dir_all(&fresh).unwrap();
+    assert_eq!(open(&bed, &tree).shown_at(), Some(&*at(&bed)));
+    assert!(!fresh.exists());
+}
+
+#[test]
+fn a_folder_takes_its_name_also_without_a_rename_that_replaces_nothing() {
+    let (bed, tree) = (Bed::new(), tree());
+    bed.disk.fail(Op::Rename, Errno::INVAL, 0, 1);
+    let partial = open(&bed, &tree);
+    assert_eq!(partial.shown_at(), Some(&*at(&bed)));
+    assert_is_at(&tree, &bring(&tree, &partial).unwrap().path);
+
+    let (bed, tree) = (Bed::new(), self::tree());
+    bed.disk.fail(Op::Rename, Errno::IO, 0, 1);
+    let error = bed.store.open_partial(spec(&bed, &tree)).unwrap_err();
+    assert!(matches!(error, StoreError::Io { .. }) && !at(&bed).exists(), "{error}");
+}
+
+/// Fault 23.
+#[test]
+fn a_name_that_is_taken_at_the_last_moment_stays_with_who_has_it() {
+    let (bed, tree) = (Bed::new(), tree());
+    let taken = at(&bed);
+    bed.disk.at_next(Op::Rename, move || fs::create_dir(&taken).unwrap());
+    let partial = open(&bed, &tree);
+    assert_eq!(partial.shown_at(), Some(&*bed.inbox().join("tree (1)")));
+    // And so it is with each file of it.
+    let plan = plan(&partial);
+    partial.write(tree.chunk(&plan, 0)).unwrap();
+    let own = bed.inbox().join("tree (1)/a/one");
+    let theirs = own.clone();
+    bed.disk.at_next(Op::Link, move || fs::write(&theirs, "theirs").unwrap());
+    partial.checkpoint().unwrap();
+    assert_eq!(read(&own), b"theirs");
+    assert_eq!(appeared_but(&tree, "a/one", &bed.inbox().join("tree (1)")), ["a/two", "z"]);
+}
+
+#[test]
+fn a_file_appears_without_being_copied() {
+    let (bed, tree) = (Bed::new(), tree());
+    let partial = open(&bed, &tree);
+    partial.write(tree.chunk(&plan(&partial), 0)).unwrap();
+    partial.checkpoint().unwrap();
+    let inode = |path: PathBuf| fs::metadata(path).unwrap().ino();
+    assert_eq!(inode(tree.part(&bed).join("a/one")), inode(at(&bed).join("a/one")));
+    // One that cannot appear is not one whose name is taken.
+    bed.disk.fail(Op::Link, Errno::IO, 0, 1);
+    (1..5).for_each(|chunk| partial.write(tree.chunk(&plan(&partial), chunk)).unwrap());
+    let ended = partial.checkpoint();
+    assert!(matches!(&ended, Err(StoreError::Io { .. })), "{ended:?}");
+    assert_is_at(&tree, &bring(&tree, &partial).unwrap().path);
 }
 
 /// Long files are served afterwards without being read, as after any transfer.
