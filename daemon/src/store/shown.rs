@@ -472,7 +472,7 @@ fn gone(shown: &Shown) -> StoreError {
 }
 
 /// The chunks that carry anything of these entries, and whether each of these is carried by some.
-fn chunks_of(plan: &Plan, entries: &HashSet<u32>) -> (ChunkSet, bool) {
+pub(super) fn chunks_of(plan: &Plan, entries: &HashSet<u32>) -> (ChunkSet, bool) {
     let (mut chunks, mut carried) = (ChunkSet::new(), HashSet::new());
     for chunk in 0..plan.chunks() {
         let before = carried.len();

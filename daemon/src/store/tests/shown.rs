@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::{faulty::Op, folders::Tree, *};
 use crate::store::{
     layout::{FRESH, INTO},
-    shown::Show,
+    shown::{Show, chunks_of},
 };
 
 /// With a file of two names.
@@ -316,6 +316,7 @@ fn what_is_given_up_leaves_whole_files_or_nothing() {
     assert_eq!(bed.store.leave_shown(&bed.inbox(), &key), Some(at(&bed)));
     bed.store.discard_partial(&bed.inbox(), &key).unwrap();
     assert_eq!(appeared(&tree, &at(&bed)).len(), 4);
+    assert!(at(&bed).join("a/empty").is_dir(), "what is left is left as it was");
     assert!(bed.leftovers().is_empty(), "{:?}", bed.leftovers());
     assert_eq!(bed.store.filled_as(&bed.inbox(), &key), None);
 
@@ -332,6 +333,25 @@ fn what_is_given_up_leaves_whole_files_or_nothing() {
     assert!(bed.inbox().join("other/a/empty").is_dir());
     drop(partial);
     assert!(!bed.inbox().join("other").exists() && bed.leftovers().is_empty());
+}
+
+#[test]
+fn what_carries_a_file_is_known() {
+    let (bed, tree) = (Bed::new(), tree());
+    let partial = open(&bed, &tree);
+    let plan = plan(&partial);
+    let of = |paths: &[&str]| {
+        let entries = tree.manifest.entries();
+        let number = |path: &&str| entries.iter().position(|entry| entry.path == *path).unwrap() as u32;
+        let (chunks, all) = chunks_of(&plan, &paths.iter().map(number).collect());
+        (chunks.iter().collect::<Vec<_>>(), all)
+    };
+    assert_eq!(of(&[]), (vec![], true));
+    assert_eq!(of(&["a/one"]), (vec![0], true));
+    assert_eq!(of(&["long"]), (vec![1, 2, 3, 4], true));
+    assert_eq!(of(&["long", "a/two", "z"]), (vec![0, 1, 2, 3, 4], true));
+    assert_eq!(of(&["nothing"]), (vec![], false), "no chunk carries what is empty");
+    assert_eq!(of(&["nothing", "z"]), (vec![0], false));
 }
 
 #[test]
