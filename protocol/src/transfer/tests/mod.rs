@@ -269,6 +269,26 @@ fn unasked_and_misfitting_chunks_are_named() {
     }
 }
 
+/// A failed sync takes back what is on its way again, too.
+#[test]
+fn what_is_wanted_is_not_wanted_twice_when_it_is_lost() {
+    let (_, mut receiver) = fresh_receiver(9);
+    let wanted = |receiver: &mut Receiver| {
+        let actions = std::iter::from_fn(|| receiver.next_action());
+        let ranges = actions.filter_map(|action| match action {
+            ReceiverAction::Send(Message::Want(want)) => Some(want.ranges),
+            _ => None,
+        });
+        ranges.flatten().collect::<Vec<_>>()
+    };
+    assert_eq!(wanted(&mut receiver), [], "all of it was asked for at the start");
+    receiver.handle(ReceiverInput::Lost(ChunkSet::full(9)), Now::ZERO).unwrap();
+    assert_eq!(wanted(&mut receiver), []);
+    receiver.handle(ReceiverInput::ChunkStored { chunk: 2 }, Now::ZERO).unwrap();
+    receiver.handle(ReceiverInput::Lost(ChunkSet::full(9)), Now::ZERO).unwrap();
+    assert_eq!(wanted(&mut receiver), [ChunkRange { start: 2, count: 1 }]);
+}
+
 #[test]
 fn a_chunk_that_never_verifies_ends_the_transfer() {
     let mut world = World::new(5, ChunkSet::new());
