@@ -16,6 +16,7 @@ use crate::{
     FileId, SafeName,
     limits::{MAX_DEPTH, MAX_ENTRIES, MAX_FILE_LEN, MAX_MANIFEST_LEN, MAX_PATH_LEN},
     name::NameError,
+    tree::empty_id,
 };
 
 /// Keeps a folder's File ID apart from that of any file.
@@ -99,6 +100,9 @@ pub enum ManifestError {
     /// A hard link to something that is no earlier file.
     #[error("{0:?} is a second name of nothing")]
     Nameless(String),
+    /// No bytes, and the File ID of some.
+    #[error("{0:?} is empty, and has the File ID of what is not")]
+    Empty(String),
     /// The sum of the sizes.
     #[error("the files have more than {MAX_FILE_LEN} bytes in all")]
     Size,
@@ -129,6 +133,10 @@ impl Manifest {
             }
             match &entry.node {
                 Node::Folder => open.push(path),
+                // No chunk carries it that would show what it is.
+                Node::File { size: 0, file_id, .. } if *file_id != empty_id() => {
+                    return Err(ManifestError::Empty(path.to_owned()));
+                }
                 Node::File { size: len, .. } => {
                     files.push(at);
                     size = size
@@ -323,7 +331,8 @@ mod tests {
     }
 
     fn file(path: &str, size: u64) -> Entry {
-        entry(path, Node::File { size, file_id: FileId([size as u8; 32]), executable: size == 2 })
+        let file_id = if size == 0 { empty_id() } else { FileId([size as u8; 32]) };
+        entry(path, Node::File { size, file_id, executable: size == 2 })
     }
 
     fn link(path: &str, target: &str) -> Entry {
@@ -410,6 +419,9 @@ mod tests {
         }
         assert_eq!(refused(vec![file("a", MAX_FILE_LEN), file("b", 1)]), ManifestError::Size);
         assert_eq!(refused(vec![file("a", u64::MAX)]), ManifestError::Size);
+        // No chunk carries what is empty, so that nothing else would find out.
+        let false_empty = Node::File { size: 0, file_id: FileId([1; 32]), executable: false };
+        assert_eq!(refused(vec![entry("a", false_empty)]), ManifestError::Empty("a".into()));
     }
 
     #[test]

@@ -81,7 +81,8 @@ mod tests {
     fn whole() -> Manifest {
         let entry = |path: &str, node| Entry { path: path.into(), modified_ns: Some(5), node };
         let file = |path: &str, size| {
-            entry(path, Node::File { size, file_id: FileId([size as u8; 32]), executable: false })
+            let file_id = if size == 0 { crate::tree::empty_id() } else { FileId([size as u8; 32]) };
+            entry(path, Node::File { size, file_id, executable: false })
         };
         let entries = vec![
             file("a", 1),

@@ -212,7 +212,11 @@ mod tests {
         let file = |(at, size): (usize, &u64)| Entry {
             path: format!("{at:06}"),
             modified_ns: None,
-            node: Node::File { size: *size, file_id: FileId([0; 32]), executable: false },
+            node: Node::File {
+                size: *size,
+                file_id: if *size == 0 { crate::tree::empty_id() } else { FileId([0; 32]) },
+                executable: false,
+            },
         };
         Arc::new(Manifest::new(sizes.iter().enumerate().map(file).collect()).unwrap())
     }

@@ -398,7 +398,7 @@ fn manifests_have_their_bytes() {
     let manifest = Manifest::new(vec![
         entry("a", Some(-2), Node::Folder),
         entry("a/b", Some(3), Node::File { size: 0x0102, file_id: ID, executable: false }),
-        entry("a/c", None, Node::File { size: 0, file_id: ID, executable: true }),
+        entry("a/c", None, Node::File { size: 3, file_id: ID, executable: true }),
         entry("d", Some(4), Node::Link { target: "a/b".into() }),
         entry("e", Some(5), Node::HardLink { of: 1 }),
     ]);
@@ -406,7 +406,7 @@ fn manifests_have_their_bytes() {
     let parts = |times: [&str; 5]| {
         let [t0, t1, t2, t3, t4] = times;
         packed(&format!(
-            "00 0100 61 {t0} 01 0300 612f62 {t1} 0201000000000000 {ID_HEX} 02 0300 612f63 {t2} 0000000000000000 {ID_HEX} \
+            "00 0100 61 {t0} 01 0300 612f62 {t1} 0201000000000000 {ID_HEX} 02 0300 612f63 {t2} 0300000000000000 {ID_HEX} \
              03 0100 64 {t3} 0300 612f62 04 0100 65 {t4} 01000000"
         ))
     };
@@ -427,7 +427,7 @@ fn identities_and_names_of_the_protocol_are_fixed() {
         hex(&blake3::derive_key("p2p 2026-11-23 peer id from subject public key info", b"spki"))
     );
     assert_eq!(hex(&Preamble { version: 0x0102 }.encode()), packed("70327063746c 0201"));
-    assert_eq!(Preamble::ours().version, 20);
+    assert_eq!(Preamble::ours().version, 21);
 }
 
 #[test]

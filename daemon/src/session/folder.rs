@@ -7,14 +7,15 @@ use p2p_protocol::{
     ChunkRange, ChunkSet, Cv, Manifest, Part,
     control::WaitReason,
     limits::{
-        GROUP_LEN, MANIFEST_PART_LEN, MAX_RANGES, MAX_VALUES_ASKED, PAGE_CHUNKS, TRANSFER_PROGRESS_DEADLINE,
+        CV_LEN, GROUP_LEN, LEAST_PROGRESS, MANIFEST_PART_LEN, MAX_RANGES, MAX_VALUES_ASKED, PAGE_CHUNKS,
+        TRANSFER_PROGRESS_DEADLINE,
     },
     policy::Permit,
     reason::PeerMisbehaved,
     tree::TreeError,
     wire::peer::{AcceptFolder, Message, PauseReason},
 };
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -172,12 +173,15 @@ impl Sessions {
         let asked: ChunkSet = older.iter().map(Older::number).collect();
         say(control, &Message::NeedValues(as_provider_counts(&asked, part)?)).await?;
         for older in older {
-            let mut values = Vec::new();
+            let (mut values, mut due) = (Vec::new(), Due::new());
             while (values.len() as u64) < older.groups() {
-                let heard = tokio::time::timeout(TRANSFER_PROGRESS_DEADLINE, hear(job, control, stop)).await;
+                let heard = tokio::time::timeout_at(due.at, hear(job, control, stop)).await;
                 match heard.map_err(|_| RunError::stalled())?? {
                     Message::Values(part) if part.is_empty() && values.is_empty() => break,
-                    Message::Values(part) if !part.is_empty() => values.extend(part),
+                    Message::Values(part) if !part.is_empty() => {
+                        due.got(part.len() * CV_LEN);
+                        values.extend(part);
+                    }
                     Message::Values(_) => return Err(PeerMisbehaved::ForgedList(TreeError::Mismatch).into()),
                     other => return Err(closed_by(other)),
                 }
@@ -202,12 +206,13 @@ impl Sessions {
         len: usize,
         stop: &CancellationToken,
     ) -> Result<Arc<Manifest>, RunError> {
-        let mut bytes = Vec::new();
+        let (mut bytes, mut due) = (Vec::new(), Due::new());
         say(control, &Message::NeedManifest).await?;
         while bytes.len() < len {
-            let heard = tokio::time::timeout(TRANSFER_PROGRESS_DEADLINE, hear(job, control, stop)).await;
+            let heard = tokio::time::timeout_at(due.at, hear(job, control, stop)).await;
             match heard.map_err(|_| RunError::stalled())?? {
                 Message::Manifest(part) if !part.is_empty() && bytes.len() + part.len() <= len => {
+                    due.got(part.len());
                     bytes.extend_from_slice(&part);
                 }
                 Message::Manifest(_) => return Err(PeerMisbehaved::FalseManifest.into()),
@@ -226,6 +231,26 @@ impl Sessions {
     }
 }
 
+/// When a list that comes in parts is given up.
+struct Due {
+    at: Instant,
+    /// Bytes that have come since it was put off, too few to count.
+    crumbs: u64,
+}
+
+impl Due {
+    fn new() -> Self {
+        Self { at: Instant::now() + TRANSFER_PROGRESS_DEADLINE, crumbs: 0 }
+    }
+
+    fn got(&mut self, bytes: usize) {
+        self.crumbs = self.crumbs.saturating_add(bytes as u64);
+        if self.crumbs >= LEAST_PROGRESS {
+            *self = Self::new();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use p2p_protocol::{
@@ -234,6 +259,24 @@ mod tests {
     };
 
     use super::*;
+
+    /// Fault 69.
+    #[tokio::test(start_paused = true)]
+    async fn a_list_that_comes_a_byte_at_a_time_is_given_up() {
+        let mut due = Due::new();
+        let first = due.at;
+        for _ in 1..LEAST_PROGRESS {
+            tokio::time::advance(Duration::from_millis(1)).await;
+            due.got(1);
+            assert_eq!(due.at, first);
+        }
+        due.got(1);
+        assert!(due.at > first && due.crumbs == 0);
+        tokio::time::advance(Duration::from_millis(1)).await;
+        let before = due.at;
+        due.got(MANIFEST_PART_LEN);
+        assert!(due.at > before);
+    }
 
     #[test]
     fn values_are_said_of_so_much_and_of_long_files_alone() {
