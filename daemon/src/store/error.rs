@@ -170,6 +170,12 @@ pub(crate) enum StoreError {
         /// Why not.
         source: Arc<io::Error>,
     },
+    /// It lies where this machine's key and trust are kept.
+    #[error("{}: is in p2p's own state folder, which holds its private key: nothing there is sent or shared, and nothing lands there", path.display())]
+    OwnHome {
+        /// What.
+        path: PathBuf,
+    },
     /// The catalog failed.
     #[error("{}: the catalog: {source}", path.display())]
     Catalog {
@@ -231,7 +237,7 @@ impl StoreError {
                 Failure::Integrity
             }
             Self::NotFound { .. } => Failure::NotFound,
-            Self::NotRegular { .. } | Self::UnsafeNames { .. } => Failure::Usage,
+            Self::NotRegular { .. } | Self::UnsafeNames { .. } | Self::OwnHome { .. } => Failure::Usage,
             Self::NothingLeft { .. } | Self::BadTree { .. } => Failure::Usage,
             Self::Cancelled => Failure::Cancelled,
             Self::CatalogClosed => Failure::Other,

@@ -63,7 +63,7 @@ impl Folder {
         let path = self.path.join(PARTIALS);
         let how = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match rustix::fs::openat(self.dir.as_fd(), PARTIALS, how, Mode::empty()) {
-            Ok(dir) => Ok(Some(Dir::from_std_file(dir.into()))),
+            Ok(dir) => self.own(Dir::from_std_file(dir.into())).map(Some),
             Err(Errno::NOENT) => Ok(None),
             Err(Errno::NOTDIR | Errno::LOOP) => Err(StoreError::Misplaced {
                 path,
@@ -72,6 +72,21 @@ impl Folder {
             }),
             Err(error) => Err(StoreError::io("open the folder of partial files", &path)(error.into())),
         }
+    }
+
+    /// Refuses a folder of partials that another user has made, who could write over what was verified there. Where a file system has one
+    /// owner for all that is on it, that is the destination's.
+    fn own(&self, partials: Dir) -> Result<Dir, StoreError> {
+        let path = self.path.join(PARTIALS);
+        let owner = |dir: &Dir| rustix::fs::fstat(dir.as_fd()).map(|found| found.st_uid);
+        let look = || Ok::<_, Errno>((owner(&partials)?, owner(&self.dir)?));
+        let (theirs, destination) = look().map_err(|error| StoreError::io("look at", &path)(error.into()))?;
+        let own = rustix::process::geteuid().as_raw();
+        if [own, 0, destination].contains(&theirs) {
+            return Ok(partials);
+        }
+        let wanted = "the folder of partial files, which belongs to who runs the daemon; remove it";
+        Err(StoreError::Misplaced { path, what: "a folder of another user", wanted })
     }
 
     /// Removes the folder of partials if nothing is in it.

@@ -55,6 +55,7 @@ impl Store {
     /// Hashes a file on all cores, or believes the hash cache. `progress` hears of the bytes hashed so far, from
     /// several threads; where it returns false, the result is [`StoreError::Cancelled`].
     pub(crate) fn import_file(&self, path: &Path, progress: Progress<'_>) -> Result<FileSource, StoreError> {
+        self.keep_private(path)?;
         let opened = open_regular(path)?;
         let (id, list) = match self.cached(&opened) {
             Some(known) => known,
@@ -105,6 +106,7 @@ impl Store {
         if path.is_dir() {
             return Ok(None);
         }
+        self.keep_private(path)?;
         let opened = open_regular(path)?;
         if let Some((id, list)) = self.cached(&opened) {
             return Ok(Some(FileSource::new(self.disk().clone(), opened, id, list)));

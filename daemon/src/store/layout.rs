@@ -18,6 +18,8 @@ pub(crate) const LOG: &str = ".log";
 pub(crate) const TREE: &str = ".tree";
 /// Ending of a file with some of the bytes of a partial, on its way to a name of its own.
 pub(crate) const CUT: &str = ".cut";
+/// The folder of lists of chaining values in the state folder.
+pub(super) const LISTS: &str = "lists";
 /// Ending of the file that says where a folder appears while it is filled.
 pub(crate) const INTO: &str = ".into";
 /// Ending of such a folder that has not got its name yet.
@@ -57,7 +59,7 @@ impl Home {
 
     /// The folder of chaining-value lists.
     pub(crate) fn lists(&self) -> PathBuf {
-        self.root.join("lists")
+        self.root.join(LISTS)
     }
 
     /// One file's list: the chaining values of its groups, in order.

@@ -41,6 +41,7 @@ mod left_over;
 
 mod list;
 mod log;
+mod modes;
 mod older;
 mod only;
 mod partial;
@@ -85,7 +86,7 @@ use crate::{
     disk::{Disk, PRIVATE_FOLDER, make_folders},
     workers::Workers,
 };
-use layout::Home;
+use layout::{Home, LISTS};
 use list::Lists;
 use stamp::Stamp;
 
@@ -137,6 +138,11 @@ impl Store {
         path.is_dir()
     }
 
+    /// Whether a path names a file, through links too.
+    pub(crate) fn is_file(&self, path: &Path) -> bool {
+        path.is_file()
+    }
+
     /// Whether a folder is one of these or lies below one, once all links are followed.
     pub(crate) fn is_in_one_of(&self, path: &Path, folders: &[PathBuf]) -> bool {
         let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
@@ -155,6 +161,41 @@ impl Store {
             Ok(found) => found.is_file(),
             Err(error) => error.kind() == std::io::ErrorKind::NotFound,
         }
+    }
+
+    /// Where a path leads to in the state folder, once all links are followed.
+    fn in_home(&self, path: &Path) -> Option<PathBuf> {
+        let home = self.inner.home.root().canonicalize().ok()?;
+        // What is not there yet comes to lie in the first folder above it that is.
+        let real = |above: &Path| Some(above.canonicalize().ok()?.join(path.strip_prefix(above).ok()?));
+        path.ancestors().find_map(real)?.strip_prefix(home).ok().map(Path::to_owned)
+    }
+
+    /// Refuses to send what the daemon keeps in the state folder. A folder of the owner's in it, such as an inbox, is like any other.
+    fn keep_private(&self, path: &Path) -> Result<(), StoreError> {
+        let Some(inside) = self.in_home(path) else { return Ok(()) };
+        let is_own = match inside.components().count() {
+            0 => true,
+            1 => !path.is_dir() || inside.starts_with(LISTS),
+            _ => inside.starts_with(LISTS),
+        };
+        if is_own { Err(StoreError::OwnHome { path: path.to_owned() }) } else { Ok(()) }
+    }
+
+    /// Refuses to let anything land among it.
+    fn keep_clear(&self, folder: &Path) -> Result<(), StoreError> {
+        match self.in_home(folder) {
+            Some(inside) if inside.as_os_str().is_empty() || inside.starts_with(LISTS) => {
+                Err(StoreError::OwnHome { path: folder.to_owned() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The state folder itself, as a folder among others.
+    fn own_home(&self) -> Option<(u64, u64)> {
+        let found = rustix::fs::stat(self.inner.home.root()).ok()?;
+        Some((found.st_dev, found.st_ino))
     }
 
     fn disk(&self) -> &Arc<dyn Disk> {

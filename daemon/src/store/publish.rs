@@ -286,6 +286,9 @@ impl Partial {
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 self.check_replaceable(new, &path)?;
+                if self.take_modes_of(new)? {
+                    self.data.sync(&**disk, true).map_err(|error| self.lost(&error))?;
+                }
                 if let Some(plan) = self.layout().plan() {
                     left_over.insert(LeftOver::new(self, new, plan)?).keep()?;
                 }

@@ -68,6 +68,7 @@ impl Store {
     /// that, in this process or another one, the result is [`StoreError::Busy`].
     pub(crate) fn open_partial(&self, spec: PartialSpec) -> Result<Partial, StoreError> {
         let disk = &**self.disk();
+        self.keep_clear(&spec.folder)?;
         let folder = Folder::make(disk, &spec.folder)?;
         let stem = spec.key.to_string();
         let stored = folder.partials()?.map_or(0, |partials| blocks_of(&partials, &format!("{stem}{PART}")));

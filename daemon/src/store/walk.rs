@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    ffi::OsStr,
     io,
     os::{fd::AsFd, unix::ffi::OsStrExt},
     path::Path,
@@ -62,6 +63,7 @@ impl Store {
         excludes: &Excludes,
         progress: Progress<'_>,
     ) -> Result<TreeSource, StoreError> {
+        self.keep_private(path)?;
         let found = self.import_folder_of(path, excludes, None, Trust::Cache, progress)?;
         found.ok_or_else(|| StoreError::SourceChanged { path: path.to_owned() })
     }
@@ -82,6 +84,7 @@ impl Store {
         let looked = rustix::fs::fstat(root.dir.as_fd());
         let own = looked.map_err(|error| StoreError::io("look at", path)(error.into()))?;
         let mut walk = Walk::new(path, excludes);
+        walk.home = self.own_home();
         walk.folder(&root.dir, "")?;
         let Walk { mut raw, mut left_out, mut unsafe_names, excluded, .. } = walk;
         if raw.is_empty() && unsafe_names.is_empty() && excluded {
@@ -203,6 +206,8 @@ struct Walk<'a> {
     raw: Vec<Raw>,
     left_out: Vec<LeftOut>,
     unsafe_names: Vec<String>,
+    /// The state folder, which is not entered.
+    home: Option<(u64, u64)>,
     /// Whether anything was left out because its owner said so.
     excluded: bool,
 }
@@ -222,6 +227,7 @@ impl<'a> Walk<'a> {
             raw: Vec::new(),
             left_out: Vec::new(),
             unsafe_names: Vec::new(),
+            home: None,
             excluded: false,
         }
     }
@@ -242,7 +248,7 @@ impl<'a> Walk<'a> {
                 continue;
             }
             let is_text = std::str::from_utf8(name.as_bytes()).is_ok();
-            if is_text && self.is_excluded(folder, &shown)? {
+            if self.is_excluded(folder, &name, &shown)? {
                 self.excluded = true;
                 continue;
             }
@@ -264,26 +270,26 @@ impl<'a> Walk<'a> {
     }
 
     /// What is at a path; `None` where it went away while the folder was read.
-    fn stat(&self, folder: &Dir, path: &str) -> Result<Option<Stat>, StoreError> {
-        match rustix::fs::statat(folder.as_fd(), name_of(path), AtFlags::SYMLINK_NOFOLLOW) {
+    fn stat(&self, folder: &Dir, name: &OsStr, path: &str) -> Result<Option<Stat>, StoreError> {
+        match rustix::fs::statat(folder.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(stat)),
             Err(rustix::io::Errno::NOENT) => Ok(None),
             Err(error) => Err(self.io("look at", path)(error.into())),
         }
     }
 
-    /// A name that no receiver takes is no trouble where it is excluded.
-    fn is_excluded(&self, folder: &Dir, path: &str) -> Result<bool, StoreError> {
+    /// A name that no receiver takes is no trouble where it is excluded. In one that is not UTF-8 what is wrong counts as U+FFFD.
+    fn is_excluded(&self, folder: &Dir, name: &OsStr, path: &str) -> Result<bool, StoreError> {
         if self.excludes.are_none() {
             return Ok(false);
         }
         let is_folder = |stat: Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-        Ok(self.excludes.covers(path, self.stat(folder, path)?.is_some_and(is_folder)))
+        Ok(self.excludes.covers(path, self.stat(folder, name, path)?.is_some_and(is_folder)))
     }
 
     fn entry(&mut self, folder: &Dir, path: &str) -> Result<(), StoreError> {
         let name = name_of(path);
-        let Some(stat) = self.stat(folder, path)? else { return Ok(()) };
+        let Some(stat) = self.stat(folder, name.as_ref(), path)? else { return Ok(()) };
         if self.raw.len() >= MAX_ENTRIES {
             let error = ManifestError::TooMany.into();
             return Err(StoreError::BadTree { path: self.path.to_owned(), error });
@@ -294,6 +300,7 @@ impl<'a> Walk<'a> {
                 self.raw.push(raw);
                 return Ok(());
             }
+            FileType::Directory if self.home == Some((stat.st_dev, stat.st_ino)) => "p2p's own state folder",
             FileType::Directory => {
                 self.raw.push(raw);
                 let inside = open_folder_in(folder, name).map_err(self.io("open the folder", path))?;

@@ -571,3 +571,21 @@ fn transfers_that_end_do_not_pull_the_folder_from_under_others() {
     });
     assert!(!bed.inbox().join(PARTIALS).exists());
 }
+
+/// Fault 56.
+#[test]
+fn a_folder_of_partials_that_another_user_has_made_is_refused() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can give a folder to somebody else");
+        return;
+    }
+    let (bed, content) = (Bed::new(), five());
+    let partials = bed.inbox().join(layout::PARTIALS);
+    std::fs::create_dir_all(&partials).unwrap();
+    std::os::unix::fs::chown(&partials, Some(65_534), None).unwrap();
+    let ended = bed.store.open_partial(bed.spec(&content)).map(drop);
+    assert!(matches!(&ended, Err(StoreError::Misplaced { path, .. }) if *path == partials), "{ended:?}");
+    // On some file systems all has one owner.
+    std::os::unix::fs::chown(bed.inbox(), Some(65_534), None).unwrap();
+    bed.store.open_partial(bed.spec(&content)).unwrap();
+}

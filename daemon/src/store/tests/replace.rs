@@ -57,6 +57,39 @@ fn neither_takes_a_files_place_what_is_a_folder_nor_the_other_way_round() {
     assert_eq!(read(&path), b"a file");
 }
 
+#[test]
+fn what_was_closed_to_others_stays_closed_when_it_is_replaced() {
+    use std::os::unix::fs::PermissionsExt;
+    let set = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let bed = Bed::new();
+    let (partial, path) = whole(&bed, &Content::random(1000));
+    std::fs::write(&path, "older").unwrap();
+    set(&path, 0o600);
+    partial.publish(&instead()).unwrap();
+    assert_eq!(mode(&path), 0o600);
+
+    let (bed, tree) = (Bed::new(), Tree::new(1));
+    let partial = tree.open(&bed);
+    tree.write_all(&partial);
+    let path = bed.inbox().join("x");
+    std::fs::create_dir_all(path.join("a/empty")).unwrap();
+    std::fs::write(path.join("a/one"), "older").unwrap();
+    std::fs::write(path.join("long"), "older").unwrap();
+    for (inside, closed) in [("a/empty", 0o711), ("a/one", 0o640), ("long", 0o600), ("a", 0o700), ("", 0o750)]
+    {
+        set(&path.join(inside), closed);
+    }
+    partial.publish(&instead()).unwrap();
+    for (inside, closed) in [("a/empty", 0o711), ("a/one", 0o640), ("long", 0o600), ("a", 0o700), ("", 0o750)]
+    {
+        assert_eq!(mode(&path.join(inside)), closed, "{inside}");
+    }
+    assert_eq!(mode(&path.join("z")), 0o666 & !umask(), "what was not there before is like any other");
+}
+
 /// Between a removal and a rename there would be neither.
 #[test]
 fn a_folder_that_cannot_be_exchanged_stays() {

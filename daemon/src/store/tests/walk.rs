@@ -78,8 +78,8 @@ fn every_name_that_nobody_would_take_is_told() {
     assert_eq!(said[2].1, "the name is not UTF-8)");
     assert!(!said[1].1.contains("con.txt"), "the name is not said twice: {said:?}");
     // Where they stay at home they are no trouble.
-    std::fs::remove_file(bed.path("dir").join(OsStr::from_bytes(b"\xff"))).unwrap();
-    assert_eq!(paths(&import(&bed, &["con.txt", "b*"]).unwrap()), ["fine"]);
+    std::fs::create_dir(bed.path("dir").join(OsStr::from_bytes(b"sub\xfe"))).unwrap();
+    assert_eq!(paths(&import(&bed, &["con.txt", "b*", "\u{fffd}", "sub*/"]).unwrap()), ["fine"]);
 }
 
 #[test]
@@ -113,6 +113,44 @@ fn what_is_left_out_has_its_name() {
             ("socket", "a socket"),
         ]
     );
+}
+
+/// It holds the private key.
+#[test]
+fn nothing_of_the_state_folder_goes_out_and_nothing_lands_in_it() {
+    let bed = bed_with(&[]);
+    let home = bed.path("home");
+    std::fs::write(home.join("identity.pem"), "secret").unwrap();
+    let left: Vec<_> = {
+        let source = bed.store.import_folder(bed.root.path(), &Excludes::none(), &|_| true).unwrap();
+        assert!(paths(&source).iter().all(|path| !path.starts_with("home")), "{:?}", paths(&source));
+        source.left_out().iter().map(|left| (left.path.clone(), left.what)).collect()
+    };
+    assert_eq!(left, [("home".to_owned(), "p2p's own state folder")]);
+    let link = bed.path("link");
+    symlink(&home, &link).unwrap();
+    let is_refused = |ended: Result<(), StoreError>| {
+        assert!(matches!(ended, Err(StoreError::OwnHome { .. })), "{ended:?}");
+    };
+    for path in [home.clone(), home.join("lists"), home.join("identity.pem"), link.join("identity.pem")] {
+        is_refused(bed.store.import(&path, &Excludes::none(), &|_| true).map(drop));
+        if path.is_file() {
+            is_refused(bed.store.open_to_send(&path).map(drop));
+        }
+    }
+    let content = five();
+    for folder in [home.clone(), link, home.join("lists"), home.join("lists/new")] {
+        is_refused(bed.store.open_partial(PartialSpec { folder, ..bed.spec(&content) }).map(drop));
+    }
+    // An inbox in it is none of it.
+    let inbox = home.join("new/inbox");
+    for folder in [bed.store.spool(), inbox.clone()] {
+        bed.store.open_partial(PartialSpec { folder, ..bed.spec(&content) }).unwrap();
+    }
+    std::fs::write(inbox.join("one"), "1").unwrap();
+    for path in [inbox.join("one"), inbox, home.join("new")] {
+        bed.store.import(&path, &Excludes::none(), &|_| true).unwrap();
+    }
 }
 
 #[test]
