@@ -116,8 +116,9 @@ fn check(disk: &dyn Disk, path: &Path) -> Result<(), HomeError> {
 
 fn lock(disk: &dyn Disk, home: &Path) -> Result<File, HomeError> {
     let path = home.join(LOCK);
-    let opened = open_folder(home)
-        .and_then(|folder| disk.open(&folder, OsStr::new(LOCK), OFlags::RDWR | OFlags::CREATE, PRIVATE_FILE));
+    let opened = open_folder(home).and_then(|folder| {
+        disk.open(&folder, OsStr::new(LOCK), OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW, PRIVATE_FILE)
+    });
     let file = opened.map_err(failed("open", &path))?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}

@@ -4,7 +4,12 @@ mod calm;
 
 use std::io::{self, IsTerminal};
 
-use tracing_subscriber::{EnvFilter, Layer, filter::ParseError, fmt, util::TryInitError};
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    filter::{LevelFilter, ParseError},
+    fmt,
+    util::TryInitError,
+};
 use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
 
 use calm::Calm;
@@ -17,6 +22,12 @@ pub(crate) fn parse_filter(text: &str) -> Result<EnvFilter, FilterError> {
     if !text.is_ascii() {
         return Err(FilterError::NotAscii);
     }
+    // Alone it would stand for a part of the program, and all else would be silent.
+    let is_level = |word: &&str| word.parse::<LevelFilter>().is_ok();
+    let word = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if let Some(wrong) = text.split(',').map(str::trim).filter(word).find(|word| !is_level(word)) {
+        return Err(FilterError::NoLevel(wrong.to_owned()));
+    }
     Ok(EnvFilter::builder().parse(text)?)
 }
 
@@ -26,6 +37,11 @@ pub(crate) enum FilterError {
     /// It makes no sense.
     #[error(transparent)]
     Parse(#[from] ParseError),
+    /// A word alone that is no level.
+    #[error(
+        "{0} is none of off, error, warn, info, debug, trace; a part of the program is named with one, as {0}=debug"
+    )]
+    NoLevel(String),
     /// Nothing that a filter could name has such a name, and tracing-subscriber panics at some.
     #[error("it is not all ASCII")]
     NotAscii,
@@ -47,11 +63,12 @@ mod tests {
 
     #[test]
     fn filters_are_checked() {
-        for good in ["info", "off", "debug,quinn=warn", "p2p_daemon::session=trace,info"] {
+        for good in ["", "INFO", "info", "off", "debug,quinn=warn", "p2p_daemon::session=trace,info"] {
             assert!(parse_filter(good).is_ok(), "{good}");
         }
         // The last one has made the parser panic.
-        for bad in ["p2p_daemon=loud", "a=b=c", "größe=info", " \t\t\u{feff}a=bG]=c+"] {
+        for bad in ["inffo", "info,quin", "p2p_daemon=loud", "a=b=c", "größe=info", " \t\t\u{feff}a=bG]=c+"]
+        {
             assert!(parse_filter(bad).is_err(), "{bad}");
         }
     }
