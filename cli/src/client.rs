@@ -109,6 +109,8 @@ impl Client {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory => {
                 ConnectError::NotRunning
             }
+            // Where the home's path is too long for a socket's, a daemon leaves a link to a shorter one.
+            io::ErrorKind::InvalidInput if path.symlink_metadata().is_err() => ConnectError::NotRunning,
             io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => {
                 ConnectError::Crowded(path.to_owned())
             }
@@ -237,6 +239,13 @@ mod tests {
         let last = listener.accept().await;
         std::fs::remove_file(socket).unwrap();
         drop(last);
+    }
+
+    #[tokio::test]
+    async fn no_daemon_runs_where_the_path_is_too_long_for_a_socket() {
+        let home = tempfile::tempdir().unwrap();
+        let ended = Client::connect(&home.path().join("x".repeat(200))).await;
+        assert!(matches!(&ended, Err(ConnectError::NotRunning)), "{ended:?}");
     }
 
     #[tokio::test]

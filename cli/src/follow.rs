@@ -111,7 +111,7 @@ async fn drive(
             // What goes to standard output has its reader here and nowhere else, so it is asked for again.
             _ if is_to_stdout(&asked.request) => asked.skip = asked.written,
             Some(transfer) => asked.request = Request::Watch(Some(transfer)),
-            // The request may not have arrived. Asking for the same work twice makes one transfer.
+            // The request may not have arrived. Where it did, it is told that it is the same.
             None => {}
         }
     }

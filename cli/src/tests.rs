@@ -351,6 +351,26 @@ async fn a_daemon_that_dies_and_comes_back_is_watched_on() {
     assert_eq!(lines.last().unwrap()["moved_bytes"], 1100, "what moved twice counts twice");
 }
 
+/// It may have taken the request before it died, and be done with it when it is back.
+#[tokio::test]
+async fn a_request_that_was_not_answered_is_made_again_as_the_same() {
+    let id = |request: &Request| match request {
+        Request::Send(send) => send.request.unwrap(),
+        Request::SendEach(sends) => sends[0].request.unwrap(),
+        other => panic!("{other:?}"),
+    };
+    for paths in [&["PATH"][..], &["PATH", "PATH"]] {
+        let words = [&["send", "--to", "fifi"], paths].concat();
+        let script = vec![turn([]), turn(vec![QUEUED; paths.len()].into_iter().chain([done(0)]))];
+        let patient = |ctx: &mut Context, _: &Path| ctx.patience = Duration::from_secs(10);
+        let ran = run_with(&words, script.clone(), patient).await;
+        assert_eq!((ran.code, ran.asked.len()), (0, 2), "{}", ran.people);
+        assert_eq!(ran.asked[0], ran.asked[1]);
+        let other = run_with(&words, script, patient).await;
+        assert_ne!(id(&ran.asked[0]), id(&other.asked[0]));
+    }
+}
+
 #[tokio::test]
 async fn a_daemon_that_does_not_come_back_is_exit_3() {
     let ran = run(&["wait", "7"], vec![turn([started(Direction::Send, 0)])]).await;

@@ -33,10 +33,10 @@ pub use log::{Happening, LogEntry, LogRequest};
 pub use peer::{PeerInfo, Standing};
 pub use progress::Progress;
 pub use status::{Confinement, Probe, Status, Writing};
-pub use wishes::{KeyPolicy, Output, Wishes};
+pub use wishes::{KeyPolicy, Output, RequestId, Wishes};
 
 /// Version of this conversation. It changes with every change of the types below.
-pub const VERSION: u16 = 20;
+pub const VERSION: u16 = 21;
 
 /// The fixed bytes that open each direction, so that programs of different versions part with a clear word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,6 +189,8 @@ pub struct SendRequest {
     pub wishes: Wishes,
     /// Whether to answer with the transfer's number alone.
     pub detach: bool,
+    /// What tells a request that is made again.
+    pub request: Option<RequestId>,
 }
 
 /// `p2p fetch`.
@@ -214,6 +216,8 @@ pub struct FetchRequest {
     pub wishes: Wishes,
     /// Whether to answer with the transfer's number alone.
     pub detach: bool,
+    /// What tells a request that is made again.
+    pub request: Option<RequestId>,
 }
 
 /// `p2p share`.

@@ -77,6 +77,7 @@ impl World {
             progressive: false,
             wishes: Wishes::default(),
             detach: true,
+            request: None,
         };
         to.ask(&Request::Fetch(fetch)).expect("a daemon that runs takes a fetch");
         "fetched"

@@ -54,6 +54,7 @@ pub fn send(path: &Path, target: &str, name: &str) -> Request {
         key: KeyPolicy::AcceptNew,
         wishes: Wishes::default(),
         detach: true,
+        request: None,
     })
 }
 
@@ -71,6 +72,7 @@ pub fn fetch(file_id: FileId, from: &str) -> Request {
         progressive: false,
         wishes: Wishes::default(),
         detach: true,
+        request: None,
     })
 }
 

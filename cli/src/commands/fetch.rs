@@ -112,6 +112,7 @@ fn request(typed: Fetch, what: What) -> Result<FetchRequest, CliError> {
         progressive,
         wishes: how.into(),
         detach,
+        request: None,
     })
 }
 
@@ -170,6 +171,7 @@ mod tests {
             progressive: false,
             wishes: Wishes::default(),
             detach: false,
+            request: None,
         };
         assert_eq!(of(&[]), Ok(plain.clone()));
         assert_eq!(
@@ -178,6 +180,7 @@ mod tests {
                 from: vec!["host".into(), "other:1".into()],
                 output: Output::Path(b"/x/y".to_vec()),
                 detach: true,
+                request: None,
                 ..plain.clone()
             })
         );

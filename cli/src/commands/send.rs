@@ -89,6 +89,7 @@ fn plain(typed: Send) -> Result<SendRequest, CliError> {
         key,
         wishes: how.into(),
         detach,
+        request: None,
     })
 }
 
@@ -125,6 +126,7 @@ mod tests {
             key: KeyPolicy::Known,
             wishes: Wishes::default(),
             detach: false,
+            request: None,
         };
         assert_eq!(of(&[path]), Ok(plain.clone()));
         assert_eq!(
@@ -133,6 +135,7 @@ mod tests {
                 name: Some("b.iso".into()),
                 key: KeyPolicy::AcceptNew,
                 detach: true,
+                request: None,
                 ..plain.clone()
             })
         );

@@ -15,7 +15,7 @@ use p2p_protocol::{
 };
 use tokio::sync::Notify;
 
-use super::transfer::is_trusted;
+use super::transfer::{is_trusted, new_id};
 use crate::{
     client::{self, Client},
     context::{Context, Person},
@@ -167,7 +167,8 @@ impl<'a> Several<'a> {
     }
 
     /// Begins transfers, and shows them until each has ended.
-    async fn send(&mut self, sends: Vec<SendRequest>) -> Result<(), CliError> {
+    async fn send(&mut self, mut sends: Vec<SendRequest>) -> Result<(), CliError> {
+        sends.iter_mut().for_each(|send| send.request = Some(new_id()));
         let client = self.ctx.connect_or_start().await?;
         let request = Request::SendEach(sends.clone());
         self.drive(client, request, sends.into()).await
@@ -209,7 +210,7 @@ impl<'a> Several<'a> {
             request = if unnumbered.is_empty() {
                 Request::WatchEach(self.open.keys().copied().collect())
             } else {
-                // Not all may have arrived. Asking for the same work twice makes one transfer.
+                // Not all may have arrived. Those that did are told by their requests.
                 unnumbered.extend(std::mem::take(&mut self.open).into_values().filter_map(|one| one.send));
                 Request::SendEach(unnumbered.iter().cloned().collect())
             };

@@ -2,7 +2,7 @@
 
 use p2p_protocol::{
     PeerId,
-    control::{Event, FetchRequest, KeyPolicy, Request, SendRequest, State},
+    control::{Event, FetchRequest, KeyPolicy, Output, Request, RequestId, SendRequest, State},
     name::printable,
     queue::Priority,
     rate::Rate,
@@ -29,10 +29,13 @@ pub(crate) enum Job {
 }
 
 impl Job {
+    /// A new one. What goes to standard output begins anew with each.
     fn request(&self) -> Request {
+        let request = Some(new_id());
         match self {
-            Self::Send(send) => Request::Send(send.clone()),
-            Self::Fetch(fetch) => Request::Fetch(fetch.clone()),
+            Self::Send(send) => Request::Send(SendRequest { request, ..send.clone() }),
+            Self::Fetch(fetch) if fetch.output == Output::Stdout => Request::Fetch(fetch.clone()),
+            Self::Fetch(fetch) => Request::Fetch(FetchRequest { request, ..fetch.clone() }),
         }
     }
 
@@ -60,6 +63,11 @@ impl From<&Key> for KeyPolicy {
             (None, false) => Self::Known,
         }
     }
+}
+
+/// What tells a request from all others.
+pub(super) fn new_id() -> RequestId {
+    RequestId(rand::random())
 }
 
 /// Makes a transfer and stays with it until it ends. An unknown key at the target is asked about once, where

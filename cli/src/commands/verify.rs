@@ -69,6 +69,7 @@ pub(crate) async fn repair(
             progressive: false,
             wishes: Wishes::default(),
             detach: false,
+            request: None,
         }),
     )
     .await

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use p2p_protocol::control::{Output, State};
 
 use super::{RunError, Sessions, blocking, job::Job, run::path_of, spec::Spec};
-use crate::store::PartialKey;
+use crate::store::{PartialKey, StoreError, Trust};
 
 /// How long a command may take to come back after the daemon was restarted under it.
 const SPOOL_KEPT: Duration = Duration::from_secs(30);
@@ -38,7 +38,7 @@ impl Sessions {
                 let keys = named.into_iter().chain([PartialKey::Unsealed(*key, *peer)]);
                 (self.inbox_of(peer), keys.collect())
             }
-            Spec::Fetch { file_id, output, only, .. } => match self.folder_of(output, *file_id).await {
+            Spec::Fetch { file_id, output, only, .. } => match self.folder_of(output) {
                 // Of a part of a folder there is none before it is known what that is.
                 Ok(folder) if !only.is_empty() => {
                     (folder, job.file_id().map(PartialKey::Fetched).into_iter().collect())
@@ -51,6 +51,39 @@ impl Sessions {
             },
             Spec::Send { .. } | Spec::Serve { .. } => return None,
         })
+    }
+
+    /// Ends a transfer that was complete when the daemon was killed, and of which only that was not noted yet: its sender knows, and does
+    /// not come back. Nothing is left of it then but what has its name.
+    pub(super) async fn end_if_complete(self: Arc<Self>, job: Arc<Job>) {
+        if let Err(error) = self.look_whether_complete(&job).await {
+            tracing::debug!(transfer = job.number(), %error, "whether it is complete is not known");
+        }
+    }
+
+    async fn look_whether_complete(&self, job: &Job) -> Result<(), RunError> {
+        let (Some(peer), Some(id)) = (job.spec().begun_by().map(|(peer, _)| peer), job.file_id()) else {
+            return Ok(());
+        };
+        let Some((folder, keys)) = self.partials_of(job).await else { return Ok(()) };
+        // Whoever offers it now finds that out as well.
+        let Ok(_running) = job.running.try_lock() else { return Ok(()) };
+        let (store, size) = (self.store.clone(), job.total_bytes());
+        let found = blocking(&self.workers, move || {
+            for key in &keys {
+                if store.has_partial(&folder, key)? {
+                    return Ok(None);
+                }
+            }
+            let Some(path) = store.catalog().receipt(peer, id)? else { return Ok(None) };
+            let is_there = store.holds(&path, id, size, store.is_folder(&path), Trust::Cache)?;
+            Ok::<_, StoreError>(is_there.then_some(path))
+        });
+        if let Some(path) = found.await?? {
+            job.done(id, path.display().to_string(), size, None);
+            self.registry.save(job);
+        }
+        Ok(())
     }
 
     /// Removes what a transfer that is over left on this machine besides its result.

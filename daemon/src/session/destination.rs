@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use p2p_protocol::{
     FileId,
-    control::Output,
+    control::{FetchRequest, Output},
     policy::Permit,
     reason::{AbortReason, Failure},
 };
@@ -14,13 +14,12 @@ use crate::store::{PublishName, StoreError, Trust};
 
 impl Sessions {
     /// The folder that a fetched file goes to and its name there; no name for standard output.
-    pub(super) async fn destination(
+    pub(super) fn destination(
         &self,
         output: &Output,
         permit: &Permit,
-        id: FileId,
     ) -> Result<(PathBuf, Option<PublishName>), RunError> {
-        let folder = self.folder_of(output, id).await?;
+        let folder = self.folder_of(output)?;
         match output {
             Output::Stdout => Ok((folder, None)),
             Output::Update(bytes) => match path_of(bytes).file_name() {
@@ -29,16 +28,6 @@ impl Sessions {
             },
             Output::Path(bytes) if path_of(bytes) != folder => {
                 let path = path_of(bytes);
-                let (store, asked) = (self.store.clone(), path.clone());
-                let fits = move || store.is_free_or_file(&asked) || store.fills(&asked, id);
-                if !blocking(&self.workers, fits).await? {
-                    let message =
-                        format!("{} is no regular file, and is not replaced; name another", path.display());
-                    return Err(RunError {
-                        tell: Some(AbortReason::Storage),
-                        ..RunError::new(Failure::Usage, message)
-                    });
-                }
                 match path.file_name() {
                     Some(name) => Ok((folder, Some(PublishName::Exactly(name.to_owned())))),
                     None => Err(no_name(&path)),
@@ -48,27 +37,64 @@ impl Sessions {
         }
     }
 
-    /// The folder that a fetched file goes to, or waits in: the path itself, where it is or is to be a folder. One that appears there
-    /// while it is fetched does not go into itself.
-    pub(super) async fn folder_of(&self, output: &Output, id: FileId) -> Result<PathBuf, RunError> {
+    /// The folder that a fetched file goes to, or waits in: the path itself, where it is or is to be a folder, as [`Self::settle`] has
+    /// found.
+    pub(super) fn folder_of(&self, output: &Output) -> Result<PathBuf, RunError> {
         match output {
             Output::Inbox => Ok(self.inbox.clone()),
             Output::Stdout => Ok(self.store.spool()),
-            Output::Update(bytes) => {
+            Output::Path(bytes) if bytes.ends_with(b"/") => Ok(path_of(bytes)),
+            Output::Path(bytes) | Output::Update(bytes) => {
                 let path = path_of(bytes);
-                path.parent().map(Path::to_owned).ok_or_else(|| no_name(&path))
-            }
-            Output::Path(bytes) => {
-                let path = path_of(bytes);
-                let (store, asked) = (self.store.clone(), path.clone());
-                let is_other_folder = move || store.is_folder(&asked) && !store.fills(&asked, id);
-                let is_folder = bytes.ends_with(b"/") || blocking(&self.workers, is_other_folder).await?;
                 match path.parent() {
-                    Some(parent) if !is_folder => Ok(parent.to_owned()),
-                    _ => Ok(path),
+                    Some(parent) => Ok(parent.to_owned()),
+                    None if matches!(output, Output::Path(_)) => Ok(path),
+                    None => Err(no_name(&path)),
                 }
             }
         }
+    }
+
+    /// Finds out once and for all whether a path is a folder to put something into, or what is to be there in the end. Later, and after
+    /// a crash, it may well be a folder because this very fetch has put it there. One that appears there while it is fetched does not go
+    /// into itself.
+    pub(super) async fn settle(&self, request: FetchRequest) -> Result<FetchRequest, RunError> {
+        let Output::Path(bytes) = &request.output else { return Ok(request) };
+        let (store, path, id) = (self.store.clone(), path_of(bytes), request.file_id);
+        let into = blocking(&self.workers, move || store.is_folder(&path) && !store.fills(&path, id)).await?;
+        let mut bytes = bytes.clone();
+        if into && !bytes.ends_with(b"/") {
+            bytes.push(b'/');
+        }
+        Ok(FetchRequest { output: Output::Path(bytes), ..request })
+    }
+
+    /// Whether a name that was asked for can be given to what is fetched, before any of it moves: nothing has it, or a file, beside which
+    /// it is put; or what has it is of the kind whose place it is to take.
+    pub(super) async fn check_name(
+        &self,
+        folder: &Path,
+        name: &PublishName,
+        id: FileId,
+        is_folder: bool,
+    ) -> Result<(), RunError> {
+        let (store, path) = (self.store.clone(), name.path_in(folder));
+        let (asked, name) = (path.clone(), name.clone());
+        let look = move || match name {
+            PublishName::Free(_) => None,
+            PublishName::Exactly(_) if store.is_free_or_file(&asked) || store.fills(&asked, id) => None,
+            PublishName::Exactly(_) => Some("is no regular file, and is not replaced; name another"),
+            PublishName::Instead(_) if is_folder && store.is_file(&asked) => {
+                Some("is a file, and what is fetched is a folder; name the older copy of that")
+            }
+            PublishName::Instead(_) if !is_folder && store.is_folder(&asked) => {
+                Some("is a folder, and what is fetched is a file; name the older copy of that")
+            }
+            PublishName::Instead(_) => None,
+        };
+        let Some(wrong) = blocking(&self.workers, look).await? else { return Ok(()) };
+        let message = format!("{} {wrong}", path.display());
+        Err(RunError { tell: Some(AbortReason::Storage), ..RunError::new(Failure::Usage, message) })
     }
 
     /// The path at which the very content that is fetched is already.

@@ -118,6 +118,7 @@ impl Sessions {
 
     /// What a fetch of this would move, from the first target that has it.
     pub(crate) async fn plan_fetch(self: &Arc<Self>, fetch: FetchRequest) -> Result<Planned, RunError> {
+        let fetch = self.settle(fetch).await?;
         let mut failed = RunError::new(Failure::Usage, "no peer is named to fetch from");
         for target in &fetch.from {
             match timeout(DEADLINE, self.plan_fetch_from(&fetch, target)).await {
@@ -136,7 +137,7 @@ impl Sessions {
     ) -> Result<Planned, RunError> {
         let (called, id) = (self.call_with(target, fetch.key).await?, fetch.file_id);
         let mut asked = self.ask_about(&called, id, Spec::from(fetch.clone())).await?;
-        let (folder, name) = self.destination(&fetch.output, &asked.permit, id).await?;
+        let (folder, name) = self.destination(&fetch.output, &asked.permit)?;
         let goal = self.goal_of(&mut asked, &folder, id).await.map_err(|error| called.blame(error))?;
         let name = named_as_part(name, goal.bytes.as_ref());
         let files = goal.listed.as_ref().map_or(1, |listed| listed.manifest.files().len() as u64);
@@ -152,6 +153,7 @@ impl Sessions {
             (Some(name), None) => match self.is_there(&folder, name, &goal).await? {
                 Some(_) => WouldTake { files: 0, bytes: 0 },
                 None => {
+                    self.check_name(&folder, name, id, goal.is_folder).await?;
                     let (listed, room) = (goal.listed.as_ref(), goal.room());
                     self.would_take(&asked.permit, listed, folder, goal.key(), name, room).await?
                 }

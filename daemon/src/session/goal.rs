@@ -102,8 +102,7 @@ impl Sessions {
         id: FileId,
         output: &Output,
     ) -> Result<Option<Allowance>, RunError> {
-        let (store, key, folder) =
-            (self.store.clone(), PartialKey::Fetched(id), self.folder_of(output, id).await?);
+        let (store, key, folder) = (self.store.clone(), PartialKey::Fetched(id), self.folder_of(output)?);
         if job.spec().is_choosy() {
             return Ok(None);
         }

@@ -225,7 +225,9 @@ impl Sessions {
                     let error = RunError::new(Failure::Unreachable, "the daemon ended meanwhile");
                     sessions.give_up(&job, &error);
                 }
-                Spec::Receive { .. } | Spec::ReceiveUnsealed { .. } => {}
+                Spec::Receive { .. } | Spec::ReceiveUnsealed { .. } => {
+                    tokio::spawn(sessions.clone().end_if_complete(job));
+                }
                 Spec::Send { .. } | Spec::Fetch { .. } => sessions.spawn_in_order(job),
             }
         }
@@ -305,7 +307,7 @@ impl Sessions {
         self: &Arc<Self>,
         request: FetchRequest,
     ) -> Result<(Begun, Option<mpsc::Receiver<Bytes>>), RunError> {
-        let request = self.with_ticket(request).await?;
+        let request = self.settle(self.with_ticket(request).await?).await?;
         check_only(&request.only)?;
         let is_part = !request.only.is_empty() || request.range.is_some();
         if request.range.is_some() && request.output == Output::Inbox {

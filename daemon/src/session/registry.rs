@@ -129,7 +129,8 @@ impl Registry {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The unfinished transfer that does the same work, or else a new one, and whether it is new.
+    /// The transfer that this request, made once more, is for, or an unfinished one that does the same work, or else a new one, and
+    /// whether it is new.
     pub(crate) fn find_or_make(
         &self,
         spec: Spec,
@@ -137,7 +138,9 @@ impl Registry {
         target: String,
     ) -> Result<(Arc<Job>, bool), RunError> {
         let mut jobs = self.lock();
-        if let Some(job) = jobs.values().find(|job| !job.is_over() && job.spec().same_work(&spec)) {
+        let is_it =
+            |job: &&Arc<Job>| job.spec().same_request(&spec) || !job.is_over() && job.spec().same_work(&spec);
+        if let Some(job) = jobs.values().find(is_it) {
             return Ok((job.clone(), false));
         }
         if jobs.values().filter(|job| !job.is_over()).count() >= self.places {
@@ -360,7 +363,10 @@ fn row(job: &Job) -> Result<JobRow, RunError> {
 
 #[cfg(test)]
 mod tests {
-    use p2p_protocol::FileId;
+    use p2p_protocol::{
+        FileId,
+        control::{KeyPolicy, Output, RequestId},
+    };
 
     use super::*;
     use crate::{disk::System, workers::Workers};
@@ -402,6 +408,43 @@ mod tests {
         receive(b, 2).unwrap();
         first.fail(&RunError::cancelled());
         assert!(receive(a, 2).unwrap().1);
+    }
+
+    /// Whoever asks again because the daemon has died cannot know how far it came.
+    ///
+    /// Fault 1.
+    #[test]
+    fn a_request_that_is_made_again_is_for_the_same_transfer_also_when_that_is_over() {
+        let home = tempfile::tempdir().unwrap();
+        let open = || Store::open(Arc::new(System), Workers::Threads, home.path()).unwrap();
+        let mut registry = Registry::with_places(open(), 9, 9, 9).unwrap();
+        let fetch = |request: Option<u8>, output: &[u8]| Spec::Fetch {
+            file_id: FileId([3; 32]),
+            from: vec!["host".into()],
+            output: Output::Path(output.to_vec()),
+            key: KeyPolicy::Known,
+            ticket: None,
+            only: Vec::new(),
+            range: None,
+            progressive: false,
+            request: request.map(|n| RequestId([n; 16])),
+        };
+        let make = |registry: &Registry, request, output: &[u8]| {
+            let (job, is_new) =
+                registry.find_or_make(fetch(request, output), "x".into(), "host".into()).unwrap();
+            (job.number(), is_new)
+        };
+        assert_eq!(make(&registry, Some(1), b"/a"), (1, true));
+        registry.get(1).unwrap().fail(&RunError::cancelled());
+        registry.save(&registry.get(1).unwrap());
+        drop(registry);
+        registry = Registry::with_places(open(), 9, 9, 9).unwrap();
+        assert_eq!(make(&registry, Some(1), b"/a"), (1, false));
+        assert_eq!(make(&registry, Some(2), b"/a"), (2, true), "another command wants another");
+        assert_eq!(make(&registry, Some(3), b"/a"), (2, false), "unless one does that already");
+        assert_eq!(make(&registry, None, b"/b"), (3, true));
+        registry.get(3).unwrap().fail(&RunError::cancelled());
+        assert_eq!(make(&registry, None, b"/b"), (4, true), "without a name no two are the same");
     }
 
     /// What a failed transfer has on the disk could not be removed by `cancel` once nobody knows of it.

@@ -393,7 +393,7 @@ impl Sessions {
             other => return Err(closed_by(other)),
         };
         let permit = admit_asked(id, &offer)?;
-        let (folder, name) = self.destination(output, &permit, id).await?;
+        let (folder, name) = self.destination(output, &permit)?;
         // An eager fetch says nothing of a folder: it begins with the list of its entries.
         let eager = eager.filter(|_| permit.manifest_len().is_none());
         if name.is_none() && permit.manifest_len().is_some() {
@@ -417,6 +417,9 @@ impl Sessions {
             // A crash may have left a partial that nothing will ask for any more.
             self.clean_up(job).await;
             return Ok(());
+        }
+        if let Some(name) = &name {
+            self.check_name(&folder, name, id, goal.is_folder).await?;
         }
         if goal.listed.is_none() {
             goal.listed = self.listed(job, control, &permit, &folder, goal.key(), stop).await?;

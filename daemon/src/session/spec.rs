@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use p2p_protocol::{
     ByteRange, FileId, PeerId, ResumeKey,
-    control::{Direction, FetchRequest, KeyPolicy, Output, SendRequest, TokenText},
+    control::{Direction, FetchRequest, KeyPolicy, Output, RequestId, SendRequest, TokenText},
 };
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +29,9 @@ pub(crate) enum Spec {
         excludes: Vec<String>,
         /// What to do about the key found there.
         key: KeyPolicy,
+        /// What tells its request, when that is made again.
+        #[serde(default)]
+        request: Option<RequestId>,
     },
     /// A file of a peer comes to this machine.
     Fetch {
@@ -52,6 +55,9 @@ pub(crate) enum Spec {
         /// Whether a folder appears file by file.
         #[serde(default)]
         progressive: bool,
+        /// What tells its request, when that is made again.
+        #[serde(default)]
+        request: Option<RequestId>,
     },
     /// A peer sends a file here.
     Receive {
@@ -78,8 +84,9 @@ pub(crate) enum Spec {
 
 impl From<SendRequest> for Spec {
     fn from(request: SendRequest) -> Self {
-        let SendRequest { path, target, name, spooled, excludes, key, wishes: _, detach: _ } = request;
-        Self::Send { path, target, name, spooled, excludes, key }
+        let SendRequest { path, target, name, spooled, excludes, key, wishes: _, detach: _, request } =
+            request;
+        Self::Send { path, target, name, spooled, excludes, key, request }
     }
 }
 
@@ -96,8 +103,11 @@ impl From<FetchRequest> for Spec {
             progressive,
             wishes: _,
             detach: _,
+            request,
         } = request;
-        Self::Fetch { file_id, from, output, key, ticket, only, range, progressive }
+        // What goes to standard output is made anew, as its reader is another one.
+        let request = request.filter(|_| output != Output::Stdout);
+        Self::Fetch { file_id, from, output, key, ticket, only, range, progressive, request }
     }
 }
 
@@ -162,6 +172,7 @@ impl Spec {
                     only: d,
                     range: e,
                     progressive: f,
+                    request: _,
                 },
                 Self::Fetch {
                     file_id: u,
@@ -172,6 +183,7 @@ impl Spec {
                     only: x,
                     range: y,
                     progressive: z,
+                    request: _,
                 },
             ) => {
                 (a, b, c, d, e, f) == (u, v, w, x, y, z)
@@ -180,6 +192,18 @@ impl Spec {
             }
             (Self::Receive { .. } | Self::ReceiveUnsealed { .. }, _) => self == other,
             _ => false,
+        }
+    }
+
+    /// Whether it was asked for by this very request, made once more.
+    pub(crate) fn same_request(&self, other: &Self) -> bool {
+        self.request().is_some_and(|request| other.request() == Some(request))
+    }
+
+    fn request(&self) -> Option<RequestId> {
+        match self {
+            Self::Send { request, .. } | Self::Fetch { request, .. } => *request,
+            Self::Receive { .. } | Self::ReceiveUnsealed { .. } | Self::Serve { .. } => None,
         }
     }
 
@@ -225,6 +249,7 @@ mod tests {
             spooled: false,
             excludes: excludes.iter().map(|pattern| (*pattern).to_owned()).collect(),
             key,
+            request: None,
         };
         let send = |key| sends(&[], key);
         assert!(!send(KeyPolicy::Known).same_work(&sends(&["*.o"], KeyPolicy::Known)));
@@ -243,6 +268,7 @@ mod tests {
             only: Vec::new(),
             range: None,
             progressive: false,
+            request: None,
         };
         let running = fetch(&["a", "b"], Output::Inbox);
         assert!(running.same_work(&fetch(&["b"], Output::Inbox)));

@@ -15,6 +15,11 @@ pub struct Wishes {
     pub background: bool,
 }
 
+/// Stands for what one command asks for. Asked again, because the daemon has died before it answered, it is the same transfer, also
+/// where that has ended meanwhile. It is random.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestId(pub [u8; 16]);
+
 /// Where a fetched file goes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Output {

@@ -176,7 +176,7 @@ impl Conversation {
                         .flat_map(|range| range.start..range.start + range.count)
                         .collect();
                 }
-                Message::Want(_) => {}
+                Message::Want(_) | Message::Verified(_) => {}
                 other => panic!("expected NeedPages or Want, got {other:?}"),
             }
         }

@@ -5,6 +5,7 @@
 
 use std::fs;
 
+use p2p_protocol::control::{self, Event, FetchRequest, Request, RequestId, TransferEvent};
 use p2p_tests::{Daemon, Output, Pair, Relay, data, data::MIB, words};
 
 /// Bytes per second.
@@ -404,4 +405,43 @@ fn what_a_power_cut_brought_back_of_a_fetched_file_goes_when_it_is_fetched_again
         assert!(b.partials().is_empty(), "{:?}", b.partials());
     }
     assert_eq!(b.received().len(), 1, "{:?}", b.received());
+}
+
+/// A command whose daemon dies before it answered asks again, and cannot know what has become of it meanwhile.
+///
+/// Fault 79.
+#[test]
+fn a_fetch_that_is_asked_for_again_by_its_command_is_not_made_twice() {
+    let Pair { a, mut b } = Pair::new();
+    let folder = a.file("folder");
+    fs::create_dir(&folder).unwrap();
+    data::write_random(&folder.join("one"), 1, 300_000);
+    let file_id = a.cli().run(words!["share", folder]).success().text().parse().unwrap();
+    let place = b.file("got");
+    let by = |request| {
+        let output = control::Output::Path(place.as_os_str().as_encoded_bytes().to_vec());
+        match p2p_tests::control::fetch(file_id, a.address()) {
+            Request::Fetch(fetch) => {
+                let request = Some(RequestId([request; 16]));
+                Request::Fetch(FetchRequest { output, detach: false, request, ..fetch })
+            }
+            other => other,
+        }
+    };
+    let ask = |b: &Daemon, request| p2p_tests::control::ask(b.place().home_path(), &by(request)).unwrap();
+    let done = |events: &[Event]| match (events.first(), events.last()) {
+        (Some(Event::Queued { transfer, .. }), Some(Event::Transfer(TransferEvent::Done { path, .. }))) => {
+            (*transfer, path.clone())
+        }
+        _ => panic!("{events:?}"),
+    };
+    let shown = place.display().to_string();
+    assert_eq!(done(&ask(&b, 1)), (1, shown.clone()));
+    b.kill9();
+    b.start_again();
+    assert_eq!(done(&ask(&b, 1)), (1, shown.clone()));
+    let inside: Vec<_> = fs::read_dir(&place).unwrap().map(|found| found.unwrap().file_name()).collect();
+    assert_eq!(inside, ["one"]);
+    // Another command that says the same is one of its own: what is there is a folder to fetch into.
+    assert_eq!(done(&ask(&b, 2)), (2, place.join("folder").display().to_string()));
 }

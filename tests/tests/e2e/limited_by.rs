@@ -131,6 +131,7 @@ fn send(source: Platter, destination: Platter, path: u64, limit: [Option<&str>; 
             key: KeyPolicy::Exactly(b.peer_id()),
             wishes: Wishes { limit: limit[0].map(rate), ..Wishes::default() },
             detach: false,
+            request: None,
         }));
         let said = tokio::join!(limited_by(here), limited_by(there));
         a.stop().await;

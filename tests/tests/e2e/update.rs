@@ -158,6 +158,10 @@ fn only_a_file_takes_a_files_place() {
     fs::write(copy.join("precious"), "x").unwrap();
     let update = words!["fetch", id, "--from", pair.a.address(), "--update", "-o", copy];
     let refused = pair.b.cli().json(update.clone());
-    assert_eq!(refused.code, Some(8), "{refused}");
+    assert_eq!(refused.code, Some(2), "{refused}");
     assert_eq!(fs::read(copy.join("precious")).unwrap(), b"x");
+    assert!(
+        pair.b.partials().is_empty() && !copy.parent().unwrap().join(".p2p").exists(),
+        "nothing has moved"
+    );
 }

@@ -104,6 +104,7 @@ impl<'a> Room<'a> {
             key: KeyPolicy::Exactly(receiver.peer),
             wishes: Wishes::default(),
             detach: false,
+            request: None,
         });
         let events = sender.ask(&request).await?;
         let result = self.transfer(events, &sender, receiver).await;
