@@ -28,6 +28,7 @@ pub fn send(path: &Path, target: String) -> Request {
         key: KeyPolicy::Known,
         wishes: Wishes::default(),
         detach: false,
+        request: None,
     })
 }
 

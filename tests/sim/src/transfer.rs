@@ -4,7 +4,7 @@ use std::{os::unix::ffi::OsStrExt, path::PathBuf};
 
 use p2p_protocol::{
     FileId,
-    control::{Event, FetchRequest, KeyPolicy, Output, Request, TransferEvent, Wishes},
+    control::{Event, FetchRequest, KeyPolicy, Output, Request, RequestId, TransferEvent, Wishes},
     reason::Failure,
 };
 use tokio::sync::mpsc;
@@ -84,6 +84,14 @@ impl Transfer {
         }
     }
 
+    /// What tells its request, however often it is made.
+    fn request(&self) -> RequestId {
+        let hash = blake3::hash(format!("{:?}", self.wish).as_bytes());
+        let mut id = [0; 16];
+        id.copy_from_slice(&hash.as_bytes()[..16]);
+        RequestId(id)
+    }
+
     /// Asks for it, or after it.
     pub fn attach(&mut self, owner: &Host) {
         let request = match (self.number, &self.wish.way) {
@@ -110,6 +118,7 @@ impl Transfer {
                 progressive: self.wish.appears(&self.versions[0]),
                 wishes: Wishes::default(),
                 detach: false,
+                request: Some(self.request()),
             }),
         };
         if let Some(events) = owner.ask(request) {

@@ -12,7 +12,7 @@ use std::{
 
 use p2p_protocol::{
     FileId,
-    control::{Event, FetchRequest, KeyPolicy, Output, Request, TransferEvent, Wishes},
+    control::{Event, FetchRequest, KeyPolicy, Output, Request, State, TransferEvent, Wishes},
     limits::{MAX_FAILED_SYNCS, POOL_IDLE},
     reason::Failure,
 };
@@ -180,5 +180,39 @@ fn plan(world: &World, file_id: FileId) -> Request {
         progressive: false,
         wishes: Wishes::default(),
         detach: false,
+        request: None,
     })
+}
+
+/// The daemon is killed when its peer has heard that all is there, and before it has noted that itself.
+///
+/// Fault 1.
+#[test]
+fn what_was_complete_when_its_daemon_was_killed_does_not_wait_for_its_peer() {
+    scene(|world| {
+        let path = source(world, "file", MIB);
+        let sent = send(world, &path);
+        assert!(is_done(&sent), "{sent:?}");
+        world.hosts[TO].stop();
+        assert!(world.run_until(PATIENCE, |world| !world.hosts[TO].is_up()));
+
+        let catalog = rusqlite::Connection::open(world.hosts[TO].home().join("catalog.sqlite")).unwrap();
+        let summary: String = catalog.query_row("SELECT summary FROM jobs", [], |row| row.get(0)).unwrap();
+        let mut noted: serde_json::Value = serde_json::from_str(&summary).unwrap();
+        noted["last"] = serde_json::Value::Null;
+        noted["summary"]["state"] = "active".into();
+        noted["summary"]["ended_ms"] = serde_json::Value::Null;
+        let changed = catalog
+            .execute("UPDATE jobs SET state = 'active', ended_ms = NULL, summary = ?", [noted.to_string()]);
+        assert_eq!(changed.unwrap(), 1);
+        drop(catalog);
+
+        world.start(TO).unwrap();
+        world.run_until(Duration::from_secs(10), |_| false);
+        let listed = ask(world, TO, Request::List);
+        assert!(
+            matches!(&listed[..], [Event::Summary(summary)] if summary.state == State::Done),
+            "{listed:?}"
+        );
+    });
 }

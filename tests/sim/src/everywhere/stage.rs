@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
 
 use p2p_protocol::{
     control::{Event, Request, TransferEvent},
+    limits::IDLE_TIMEOUT,
     reason::Failure,
     rules::RulesChange,
 };
@@ -50,17 +51,22 @@ pub enum Reference {
     Folder,
     /// The same, which appears there file by file.
     Shown,
+    /// A fetch of such a folder, under a name that is a folder once it is there.
+    Named,
+    /// The same, and it appears there file by file.
+    NamedShown,
 }
 
 impl Reference {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Sealed, Self::Unsealed, Self::Fetch, Self::Folder, Self::Shown];
+    pub const ALL: [Self; 7] =
+        [Self::Sealed, Self::Unsealed, Self::Fetch, Self::Folder, Self::Shown, Self::Named, Self::NamedShown];
 
     fn len(self) -> usize {
         match self {
             Self::Sealed | Self::Fetch => 3 * (256 << 10) + 4321,
             Self::Unsealed => (8 << 20) + 300_001,
-            Self::Folder | Self::Shown => 900_001,
+            Self::Folder | Self::Shown | Self::Named | Self::NamedShown => 900_001,
         }
     }
 }
@@ -183,12 +189,22 @@ impl Stage {
         for (from, to) in [(FROM, TO), (TO, FROM)] {
             world.internet.set_weather(from, to, Weather { longest: LONGEST, ..Weather::fine() });
         }
-        let mut bytes = vec![0; reference.len()];
-        StdRng::seed_from_u64(reference as u64).fill_bytes(&mut bytes);
-        let known = match reference {
-            Reference::Folder | Reference::Shown => Known::folder(bytes),
-            Reference::Sealed | Reference::Unsealed | Reference::Fetch => Known::file(bytes),
+        let content = |seed: u64| {
+            let mut bytes = vec![0; reference.len()];
+            StdRng::seed_from_u64(seed).fill_bytes(&mut bytes);
+            match reference {
+                Reference::Sealed | Reference::Unsealed | Reference::Fetch => Known::file(bytes),
+                _ => Known::folder(bytes),
+            }
         };
+        // Whether it appears file by file is for a fetch a matter of the content.
+        let mut contents = (reference as u64..).step_by(Reference::ALL.len()).map(content);
+        let known = match reference {
+            Reference::Named => contents.find(|known| !known.appears()),
+            Reference::NamedShown => contents.find(Known::appears),
+            _ => contents.next(),
+        };
+        let known = known.expect("there are numbers enough");
         let source = world.hosts[FROM].sources().join("file");
         known.write(&source, std::time::UNIX_EPOCH + Duration::from_secs(BEGAN - 1000));
         for host in [FROM, TO] {
@@ -204,7 +220,12 @@ impl Stage {
             let said = world.ask(TO, Request::Rule { peer, change }, PATIENCE);
             assert!(matches!(said[..], [Event::Peer(_)]), "{said:?}");
         }
-        let way = if reference == Reference::Fetch { Way::Fetch } else { Way::Send };
+        let way = match reference {
+            Reference::Fetch | Reference::Named | Reference::NamedShown => Way::Fetch,
+            _ => Way::Send,
+        };
+        let is_named = matches!(reference, Reference::Named | Reference::NamedShown);
+        let place = is_named.then(|| world.hosts[TO].inbox().join("file"));
         if way == Way::Fetch {
             let said = world.ask(FROM, requests::share(&source), PATIENCE);
             assert!(matches!(said.last(), Some(Event::Shared { file_id, .. }) if *file_id == known.id));
@@ -220,14 +241,15 @@ impl Stage {
             wish,
             source,
             versions: vec![known.clone()],
-            place: None,
+            place,
             number: None,
             state: State::Planned,
             cancelled: false,
             tries: 0,
             next_try: 0,
         };
-        let filling = if reference == Reference::Shown { vec![known.clone()] } else { Vec::new() };
+        let is_shown = matches!(reference, Reference::Shown | Reference::NamedShown);
+        let filling = if is_shown { vec![known.clone()] } else { Vec::new() };
         let expected =
             [Expected::default(), Expected { welcome: vec![known], filling, ..Expected::default() }];
         let rng = StdRng::from_seed(
@@ -388,6 +410,10 @@ impl Stage {
                     Trouble::None | Trouble::Lose(_) => false,
                     Trouble::Crash { .. } => failure == Failure::Unreachable,
                     Trouble::Fail { error: Errno::INTR, .. } => false,
+                    // Who fetches learns no more of a file that cannot be read than that it cannot be had.
+                    Trouble::Fail { host: FROM, .. } if self.transfer.owner() == TO => {
+                        matches!(failure, Failure::Storage | Failure::NotFound)
+                    }
                     Trouble::Fail { .. } => failure == Failure::Storage,
                 };
                 if !fits || self.transfer.tries > 2 {
@@ -417,6 +443,7 @@ impl Stage {
         if found != wanted {
             self.problem(format!("in the inbox in the end: {found:?}"));
         }
+        self.judge_the_lists();
         for host in [FROM, TO] {
             self.world.hosts[host].kill();
             self.world.hosts[host].disk.power_loss(Loss::Everything, &mut self.rng).unwrap();
@@ -426,14 +453,39 @@ impl Stage {
 }
 
 impl Stage {
-    /// Sends one more file, without trouble.
-    fn send_another(&mut self) {
+    /// From now on there is no trouble.
+    fn calm_down(&mut self) {
         while self.down.iter().any(Option::is_some) {
             self.step();
         }
         for host in &self.world.hosts {
             host.disk.thaw();
         }
+    }
+
+    /// Whatever is over is over in the lists of both.
+    fn judge_the_lists(&mut self) {
+        self.calm_down();
+        // A connection to a daemon that was killed is over when nothing has come for so long.
+        let later = self.world.now() + 2 * IDLE_TIMEOUT.as_nanos() as u64;
+        while self.world.now() < later {
+            self.step();
+        }
+        for host in [FROM, TO] {
+            let said = self.world.ask(host, Request::List, PATIENCE);
+            let open = said.iter().find_map(|event| match event {
+                Event::Summary(summary) if summary.ended_ms.is_none() => Some(summary.clone()),
+                _ => None,
+            });
+            if let Some(open) = open {
+                self.problem(format!("host{host} lists as {:?} what is done: {open:?}", open.state));
+            }
+        }
+    }
+
+    /// Sends one more file, without trouble.
+    fn send_another(&mut self) {
+        self.calm_down();
         let bytes = vec![7; 1000];
         let path = self.world.hosts[FROM].sources().join("another");
         fs::write(&path, &bytes).unwrap();
